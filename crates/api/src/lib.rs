@@ -1,0 +1,1 @@
+//! The Kubernetes resource types Kittiwake serves: fields, defaults, validation, conditions, CRDs.

@@ -1,0 +1,120 @@
+//! How controllers ask for an artifact to be made ready, without knowing how that is done.
+//!
+//! The runtime implements [`Prepare`]; the binary hands it to the Revision controller.
+
+use crate::code::ErrorCode;
+use crate::revision::{Limits, RevisionKey};
+use futures::future::BoxFuture;
+use std::sync::Arc;
+
+/// Credentials for one registry, from an `imagePullSecrets` entry.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RegistryCredential {
+    /// Host and port of the registry as in a docker config, for example `ghcr.io` or `127.0.0.1:5000`.
+    pub registry: String,
+    /// User name.
+    pub username: String,
+    /// Password or token. Never logged.
+    pub password: String,
+}
+
+impl std::fmt::Debug for RegistryCredential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RegistryCredential")
+            .field("registry", &self.registry)
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What to make ready.
+#[derive(Debug, Clone)]
+pub struct PrepareRequest {
+    /// The revision it is for; names the log that start-up output goes to.
+    pub revision: RevisionKey,
+    /// The image as the user wrote it (`ghcr.io/me/hello:v1`, `file:///…`, `oci-layout:///…`), or already pinned.
+    pub image: String,
+    /// Credentials to try, in order, before those of the machine's docker configuration.
+    pub credentials: Vec<RegistryCredential>,
+    /// `args` of the container.
+    pub args: Vec<String>,
+    /// Environment of the container, complete.
+    pub env: Vec<(String, String)>,
+    /// Limits of one instance: starting it once at deploy time keeps to them too.
+    pub limits: Limits,
+}
+
+/// How far a preparation has come; shown in the Revision's conditions and by `kittiwake apply`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PreparePhase {
+    /// Asking the registry which digest the tag means, then fetching what is missing.
+    Pulling,
+    /// Compiling the WebAssembly to machine code.
+    Compiling,
+    /// Starting one instance to see that it can be started.
+    Starting,
+}
+
+/// What kind of program the artifact is (DESIGN.md §3), found from the artifact itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FunctionKind {
+    /// A component that exports `wasi:http/incoming-handler`.
+    Component,
+}
+
+/// An artifact that is on disk, compiled, and was started once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    /// The image pinned to its digest; see [`crate::revision::RevisionSpec::image`].
+    pub image: String,
+    /// What kind of program it is.
+    pub kind: FunctionKind,
+}
+
+/// Why an artifact could not be made ready.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message} [{code}]")]
+pub struct PrepareError {
+    /// What kind of failure this is.
+    pub code: ErrorCode,
+    /// One or two sentences for the function's owner: the cause, and what to do.
+    pub message: String,
+    /// The guest's exit code where it ended by itself; a trap counts as 134 (SIGABRT), as a container's would.
+    pub exit_code: Option<i32>,
+}
+
+impl PrepareError {
+    /// A failure without an exit code.
+    #[must_use]
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), exit_code: None }
+    }
+
+    /// Whether trying again later can help without anyone changing anything.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self.code, ErrorCode::RegistryUnavailable | ErrorCode::Internal)
+    }
+
+    /// The reason of the Revision's condition, in Knative's words: `ExitCode<N>` when it ended by itself,
+    /// otherwise `ContainerMissing` (serving `pkg/apis/serving/v1/revision_lifecycle.go`).
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match self.exit_code {
+            Some(code) => format!("ExitCode{code}"),
+            None => "ContainerMissing".to_owned(),
+        }
+    }
+}
+
+/// Makes artifacts ready to be called.
+pub trait Prepare: Send + Sync + 'static {
+    /// Fetches, verifies, compiles and starts once. Doing it again for what is ready is cheap (no network for a
+    /// pinned image whose compiled form is on disk).
+    /// `progress` is called at each change of phase; it must not block.
+    fn prepare(
+        &self,
+        request: PrepareRequest,
+        progress: Arc<dyn Fn(PreparePhase) + Send + Sync>,
+    ) -> BoxFuture<'static, Result<Prepared, PrepareError>>;
+}

@@ -1,0 +1,21 @@
+//! The platform's nouns without Kubernetes.
+//!
+//! Every other crate speaks in these words: which revision, which host, how large, how long, what failed.
+//! The data plane (`gateway`, `runtime`) compiles with nothing but this crate, so it can be tested without an
+//! API server and never waits on one.
+//!
+//! Architecture invariant: this crate depends on nothing of ours, knows no Kubernetes type, no Wasm engine and no disk.
+
+#![deny(missing_docs)]
+
+pub mod artifact;
+pub mod body;
+pub mod clock;
+pub mod code;
+pub mod host;
+pub mod invoke;
+pub mod log;
+pub mod report;
+pub mod revision;
+pub mod routing_table;
+pub mod unit;

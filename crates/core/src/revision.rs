@@ -1,0 +1,83 @@
+//! A revision as the data plane sees it: everything needed to answer one call, and nothing that is not.
+
+use crate::unit::ByteCount;
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The name of a Revision object within the platform.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RevisionKey {
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// Its name, for example `hello-00001`.
+    pub name: Arc<str>,
+}
+
+impl RevisionKey {
+    /// The revision `name` in `namespace`.
+    #[must_use]
+    pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for RevisionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// What a revision may use. Each is enforced by the runtime for every single call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Linear memory of one instance: `resources.limits.memory`, or the platform's default.
+    pub memory: ByteCount,
+    /// Total time of one call: `timeoutSeconds`. Knative's default is 300 s, its maximum 600 s.
+    pub timeout: Duration,
+    /// Time until the first byte of the response: `responseStartTimeoutSeconds`. `None`: only `timeout` counts.
+    pub response_start_timeout: Option<Duration>,
+    /// Longest silence between two writes of the response: `idleTimeoutSeconds`. `None`: no such limit.
+    pub idle_timeout: Option<Duration>,
+    /// Largest request body; a longer one is refused with 413, also when its length was not announced.
+    pub request_body: ByteCount,
+    /// Calls that one instance takes at a time: `containerConcurrency`. `None`: as many as come.
+    pub concurrency: Option<NonZeroU32>,
+}
+
+impl Default for Limits {
+    /// What a revision gets that says nothing (Knative's defaults where Knative has one).
+    fn default() -> Self {
+        Self {
+            memory: ByteCount::mib(256),
+            timeout: Duration::from_secs(300),
+            response_start_timeout: None,
+            idle_timeout: None,
+            request_body: ByteCount::mib(64),
+            concurrency: None,
+        }
+    }
+}
+
+/// One immutable revision, ready to be called. Built by the routing table's controller, read by gateway and runtime.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevisionSpec {
+    /// Which revision this is.
+    pub key: RevisionKey,
+    /// The object's uid: two revisions of one name at different times are not the same revision.
+    pub uid: Arc<str>,
+    /// The Knative Service that owns it; empty when a Configuration stands alone. Label `service_name` of metrics.
+    pub service: Arc<str>,
+    /// The Configuration that owns it. Label `configuration_name` of metrics.
+    pub configuration: Arc<str>,
+    /// The image pinned to a digest, as in the Revision's `status.containerStatuses[].imageDigest`:
+    /// `registry/repository@sha256:…`, `file:///path/x.wasm@sha256:…` or `oci-layout:///path@sha256:…`.
+    pub image: Arc<str>,
+    /// The `args` of its container, after the program's name.
+    pub args: Vec<String>,
+    /// Environment variables in order, with `PORT`, `K_SERVICE`, `K_CONFIGURATION` and `K_REVISION` included.
+    pub env: Vec<(String, String)>,
+    /// What one instance and one call may use.
+    pub limits: Limits,
+}

@@ -1,0 +1,137 @@
+//! Host → revisions. The routing table is an immutable snapshot: a controller builds a new one on every change, the
+//! gateway reads the latest without a lock and never asks anyone.
+
+use crate::revision::RevisionSpec;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Traffic shares are whole percents and sum to this.
+pub const PERCENT_TOTAL: u32 = 100;
+
+/// One revision and its share of a host's traffic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteTarget {
+    /// Who answers.
+    pub revision: Arc<RevisionSpec>,
+    /// Its share in percent, 0 to 100.
+    pub percent: u32,
+}
+
+/// What one host name leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteEntry {
+    /// Namespace of the Route.
+    pub namespace: Arc<str>,
+    /// Name of the Route.
+    pub name: Arc<str>,
+    /// The tag whose host this is; `None` for the Route's main host.
+    pub tag: Option<Arc<str>>,
+    /// The revisions behind it, shares summing to [`PERCENT_TOTAL`]. Empty when none is ready yet.
+    pub targets: Vec<RouteTarget>,
+    /// Why `targets` is empty, for the caller's error message.
+    pub unready: Option<Arc<str>>,
+}
+
+impl RouteEntry {
+    /// The target for a draw in `0..PERCENT_TOTAL`; `None` when there is no target.
+    #[must_use]
+    pub fn pick(&self, draw: u32) -> Option<&RouteTarget> {
+        let mut below = 0;
+        for target in &self.targets {
+            below += target.percent;
+            if draw < below {
+                return Some(target);
+            }
+        }
+        self.targets.last()
+    }
+}
+
+/// All hosts at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RoutingTable {
+    hosts: HashMap<Box<str>, Arc<RouteEntry>>,
+}
+
+impl RoutingTable {
+    /// The entry of a host in the form of [`crate::host::normalize_host`].
+    #[must_use]
+    pub fn lookup(&self, host: &str) -> Option<&Arc<RouteEntry>> {
+        self.hosts.get(host)
+    }
+
+    /// Adds a host. The first entry of a host wins; `false` says that it was taken.
+    pub fn insert(&mut self, host: impl Into<Box<str>>, entry: Arc<RouteEntry>) -> bool {
+        match self.hosts.entry(host.into()) {
+            std::collections::hash_map::Entry::Occupied(_) => false,
+            std::collections::hash_map::Entry::Vacant(vacant) => {
+                vacant.insert(entry);
+                true
+            }
+        }
+    }
+
+    /// Every host with its entry, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<RouteEntry>)> {
+        self.hosts.iter().map(|(host, entry)| (&**host, entry))
+    }
+
+    /// How many hosts there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.hosts.len()
+    }
+
+    /// Whether there is no host.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.hosts.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::revision::{Limits, RevisionKey};
+
+    fn target(name: &str, percent: u32) -> RouteTarget {
+        let revision = RevisionSpec {
+            key: RevisionKey::new("default", name),
+            uid: "u".into(),
+            service: "s".into(),
+            configuration: "s".into(),
+            image: "file:///x@sha256:0".into(),
+            args: vec![],
+            env: vec![],
+            limits: Limits::default(),
+        };
+        RouteTarget { revision: Arc::new(revision), percent }
+    }
+
+    fn entry(targets: Vec<RouteTarget>) -> RouteEntry {
+        RouteEntry { namespace: "default".into(), name: "s".into(), tag: None, targets, unready: None }
+    }
+
+    #[test]
+    fn every_draw_lands_in_its_share() {
+        let entry = entry(vec![target("a", 10), target("zero", 0), target("b", 90)]);
+        let mut counts = HashMap::<String, u32>::new();
+        for draw in 0..PERCENT_TOTAL {
+            *counts.entry(entry.pick(draw).unwrap().revision.key.name.to_string()).or_default() += 1;
+        }
+        assert_eq!(counts, HashMap::from([("a".to_owned(), 10), ("b".to_owned(), 90)]));
+    }
+
+    #[test]
+    fn no_targets_no_pick() {
+        assert_eq!(entry(vec![]).pick(0), None);
+    }
+
+    #[test]
+    fn the_first_owner_of_a_host_keeps_it() {
+        let mut table = RoutingTable::default();
+        assert!(table.insert("a.b", Arc::new(entry(vec![]))));
+        assert!(!table.insert("a.b", Arc::new(entry(vec![target("x", 100)]))));
+        assert!(table.lookup("a.b").unwrap().targets.is_empty());
+    }
+}

@@ -1,0 +1,1 @@
+//! The request path: listen, route by host, split traffic, limit, report.

@@ -1,0 +1,2 @@
+//! The Kittiwake binary: command line, configuration, roles, wiring.
+fn main() {}

@@ -1,0 +1,1 @@
+//! From an artifact to an answered call: fetch, verify, compile, cache, instantiate, host capabilities.

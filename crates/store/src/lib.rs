@@ -1,0 +1,1 @@
+//! Versioned objects with watch: in memory for reads, in redb for durability.

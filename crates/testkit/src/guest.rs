@@ -1,0 +1,1 @@
+//! Guest components for tests.
