@@ -1,1 +1,118 @@
 //! The Kubernetes API over the object store: one generic handler driven by CRDs.
+//!
+//! [`build`] makes a [`Handle`], whose router serves sockets and, in process, `kube::Client::new(router, "default")`;
+//! and a [`Task`] that does what happens without a request: garbage collection, the end of namespaces and of events.
+//!
+//! Architecture invariant: no handler knows a kind by name. Kinds are rows of the [`registry`], made from
+//! CustomResourceDefinitions; the few kinds of Kubernetes itself are rows of [`builtin`].
+
+mod admission;
+mod builtin;
+pub mod config;
+mod decode;
+mod discovery;
+mod events;
+mod garbage_collector;
+mod handler;
+mod json_path;
+mod logs;
+mod metadata;
+mod namespace_lifecycle;
+mod negotiation;
+mod object;
+mod openapi;
+mod patch;
+mod protobuf;
+mod query;
+mod registry;
+mod request_info;
+mod reviews;
+mod schema;
+mod selector;
+mod server;
+mod status;
+mod table;
+
+pub use config::Config;
+pub use registry::RegistryError;
+
+use futures::future::BoxFuture;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kittiwake_core::clock::Clock;
+use kittiwake_core::log::LogHub;
+use kittiwake_store::ObjectStore;
+use server::Server;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// What the API server works with.
+pub struct Inputs {
+    /// Where objects live.
+    pub store: ObjectStore,
+    /// The kinds that are served besides those of Kubernetes itself.
+    pub crds: Vec<CustomResourceDefinition>,
+    /// Source of creation times and ages.
+    pub clock: Arc<dyn Clock>,
+    /// Logs of functions.
+    pub logs: Arc<LogHub>,
+}
+
+/// Why the API server cannot be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A CRD or a built-in row is wrong.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+/// Says whether the platform is ready, or what it still waits for.
+pub type Readiness = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// The running API server. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    server: Arc<Server>,
+}
+
+/// The background work of the API server: default namespaces and CRD objects first, then garbage collection, the end
+/// of namespaces and the expiry of events, until [`Handle::shutdown`].
+pub type Task = BoxFuture<'static, ()>;
+
+impl Handle {
+    /// The API as a service, for a listener or for `kube::Client::new(router, "default")`.
+    pub fn router(&self) -> axum::Router {
+        handler::router(Arc::clone(&self.server))
+    }
+
+    /// Sets what `/readyz` asks besides the server's own start. The last call counts.
+    pub fn set_readiness(&self, readiness: Readiness) {
+        self.server.set_readiness(readiness);
+    }
+
+    /// Cancelling this token ends the task and every watch and log stream, so that connections can drain.
+    #[must_use]
+    pub fn shutdown(&self) -> CancellationToken {
+        self.server.shutdown.clone()
+    }
+}
+
+/// Makes the API server. Nothing runs until the task is polled.
+///
+/// # Errors
+/// When a CRD cannot be served: no storage version, a schema that is not structural, a broken column path.
+pub fn build(config: Config, inputs: Inputs) -> Result<(Handle, Task), BuildError> {
+    let server = Arc::new(Server::new(config, inputs)?);
+    let handle = Handle { server: Arc::clone(&server) };
+    Ok((handle, Box::pin(run(server))))
+}
+
+async fn run(server: Arc<Server>) {
+    server.bootstrap().await;
+    let shutdown = server.shutdown.clone();
+    tokio::join!(
+        garbage_collector::run(Arc::clone(&server), shutdown.clone()),
+        namespace_lifecycle::run(Arc::clone(&server), shutdown.clone()),
+        events::sweep(Arc::clone(&server), shutdown),
+    );
+}

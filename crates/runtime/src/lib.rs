@@ -1,1 +1,31 @@
 //! From an artifact to an answered call: fetch, verify, compile, cache, instantiate, host capabilities.
+//!
+//! The way of one image: [`artifact`] finds and verifies its WebAssembly, [`cache`] keeps it and its compiled form on
+//! disk by digest, [`component`] loads and links it, [`function`] holds what one revision needs to answer, and
+//! [`invoke`] answers one call with one fresh instance.
+//!
+//! Architecture invariant: wasmtime stops here. Nothing of it is visible outside this crate, and the only `unsafe` of
+//! the project is in `precompiled`.
+
+#![deny(missing_docs)]
+
+mod artifact;
+mod cache;
+mod component;
+mod config;
+mod digest;
+mod engine;
+mod error;
+mod function;
+mod gate;
+mod host;
+mod invoke;
+mod metrics;
+mod precompiled;
+mod prepare;
+mod runtime;
+mod single_flight;
+
+pub use config::Config;
+pub use error::BuildError;
+pub use runtime::{Inputs, Runtime, Task, build};

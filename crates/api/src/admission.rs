@@ -1,0 +1,144 @@
+//! Admission: what a user may write, and what is filled in for them.
+//!
+//! [`admit`] works on the JSON of one object, as Knative's webhooks do on theirs: first defaults, then rules. Each kind
+//! has both in its own file; what kinds share is below this module. Call it after the schema has checked types: a
+//! value of the wrong type is refused here too, but without its path.
+
+mod container;
+mod diff;
+pub mod field_error;
+mod image;
+pub(crate) mod json;
+pub(crate) mod metadata;
+mod pod_spec;
+mod probe;
+pub(crate) mod reference;
+pub(crate) mod syntax;
+pub(crate) mod template;
+mod volume;
+
+pub use field_error::{FieldError, FieldErrors};
+
+use crate::{autoscaling, serving};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// What is being done to the object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// It is new.
+    Create,
+    /// It replaces what is there.
+    Update,
+}
+
+/// One request to create or update an object.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// Group and version, such as `serving.knative.dev/v1`.
+    pub api_version: &'a str,
+    /// Kind, such as `Service`.
+    pub kind: &'a str,
+    /// What is being done.
+    pub operation: Operation,
+    /// `status` when only that part is written. Subresources are neither defaulted nor validated.
+    pub subresource: Option<&'a str>,
+    /// The object as it is stored. `None` at create.
+    pub old: Option<&'a Value>,
+    /// Who asks.
+    pub user: &'a str,
+    /// Whether nothing will be stored.
+    pub dry_run: bool,
+}
+
+impl<'a> Request<'a> {
+    /// The stored object, when this replaces one.
+    pub(crate) fn replaced(&self) -> Option<&'a Value> {
+        self.old.filter(|_| self.operation == Operation::Update)
+    }
+}
+
+/// How one kind is admitted.
+struct Rules {
+    api_version: &'static str,
+    kind: &'static str,
+    default: fn(&Request<'_>, &mut Value),
+    validate: fn(&Request<'_>, &Value) -> FieldErrors,
+    decode: fn(&Value) -> Result<(), serde_json::Error>,
+}
+
+const SERVING: &str = "serving.knative.dev/v1";
+
+const RULES: [Rules; 6] = [
+    Rules {
+        api_version: SERVING,
+        kind: "Service",
+        default: serving::service::default,
+        validate: serving::service::validate,
+        decode: decode::<serving::Service>,
+    },
+    Rules {
+        api_version: SERVING,
+        kind: "Configuration",
+        default: serving::configuration::default,
+        validate: serving::configuration::validate,
+        decode: decode::<serving::Configuration>,
+    },
+    Rules {
+        api_version: SERVING,
+        kind: "Revision",
+        default: serving::revision::default,
+        validate: serving::revision::validate,
+        decode: decode::<serving::Revision>,
+    },
+    Rules {
+        api_version: SERVING,
+        kind: "Route",
+        default: serving::route::default,
+        validate: serving::route::validate,
+        decode: decode::<serving::Route>,
+    },
+    Rules {
+        api_version: "autoscaling.internal.knative.dev/v1alpha1",
+        kind: "PodAutoscaler",
+        default: autoscaling::pod_autoscaler::default,
+        validate: autoscaling::pod_autoscaler::validate,
+        decode: decode::<autoscaling::pod_autoscaler::PodAutoscaler>,
+    },
+    Rules {
+        api_version: "autoscaling.knative.dev/v1alpha1",
+        kind: "PodAutoscaler",
+        default: autoscaling::user_pod_autoscaler::default,
+        validate: autoscaling::user_pod_autoscaler::validate,
+        decode: decode::<autoscaling::user_pod_autoscaler::PodAutoscaler>,
+    },
+];
+
+fn decode<T: for<'de> Deserialize<'de>>(object: &Value) -> Result<(), serde_json::Error> {
+    T::deserialize(object).map(drop)
+}
+
+/// Fills in defaults, then validates. Gives warnings for the client. Objects of unknown kinds, subresources and
+/// objects that are being deleted pass unchanged.
+///
+/// # Errors
+/// Every rule that the object breaks, with the path of the field, in Knative's words.
+pub fn admit(request: &Request<'_>, object: &mut Value) -> Result<Vec<String>, FieldErrors> {
+    let rules = RULES
+        .iter()
+        .find(|r| r.api_version == request.api_version && r.kind == request.kind);
+    let deleting = object
+        .pointer("/metadata/deletionTimestamp")
+        .is_some_and(Value::is_string);
+    let Some(rules) = rules.filter(|_| request.subresource.is_none() && !deleting) else {
+        return Ok(Vec::new());
+    };
+    (rules.default)(request, object);
+    let errors = (rules.validate)(request, object);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    (rules.decode)(object)
+        .map_err(|error| FieldErrors::generic("cannot decode incoming new object", &[&error.to_string()]))?;
+    Ok(metadata::warnings(object))
+}

@@ -1,0 +1,60 @@
+//! Keys of labels and annotations (serving `pkg/apis/serving/register.go`, networking `pkg/apis/networking/register.go`).
+//!
+//! Autoscaling annotations are in [`crate::autoscaling::annotations`].
+
+/// Label: the Service that something belongs to.
+pub const SERVICE_LABEL: &str = "serving.knative.dev/service";
+/// Label: the uid of that Service.
+pub const SERVICE_UID_LABEL: &str = "serving.knative.dev/serviceUID";
+/// Label: the Configuration that something belongs to.
+pub const CONFIGURATION_LABEL: &str = "serving.knative.dev/configuration";
+/// Label: the uid of that Configuration.
+pub const CONFIGURATION_UID_LABEL: &str = "serving.knative.dev/configurationUID";
+/// Label: the `metadata.generation` of the Configuration that a Revision was made for.
+pub const CONFIGURATION_GENERATION_LABEL: &str = "serving.knative.dev/configurationGeneration";
+/// Label: the Revision that something belongs to.
+pub const REVISION_LABEL: &str = "serving.knative.dev/revision";
+/// Label: the uid of that Revision.
+pub const REVISION_UID_LABEL: &str = "serving.knative.dev/revisionUID";
+/// Label: the Route that something belongs to.
+pub const ROUTE_LABEL: &str = "serving.knative.dev/route";
+/// Label: the namespace of that Route.
+pub const ROUTE_NAMESPACE_LABEL: &str = "serving.knative.dev/routeNamespace";
+/// Label: whether a Route leads to a Revision: one of the `ROUTING_STATE_` values.
+pub const ROUTING_STATE_LABEL: &str = "serving.knative.dev/routingState";
+/// [`ROUTING_STATE_LABEL`]: just made, not yet known.
+pub const ROUTING_STATE_PENDING: &str = "pending";
+/// [`ROUTING_STATE_LABEL`]: a Route leads to it.
+pub const ROUTING_STATE_ACTIVE: &str = "active";
+/// [`ROUTING_STATE_LABEL`]: no Route leads to it; it may be collected.
+pub const ROUTING_STATE_RESERVE: &str = "reserve";
+/// Label: the Revision's name, for those who select by `app`.
+pub const APP_LABEL: &str = "app";
+
+/// Annotation: the Routes that lead to a Revision, comma separated.
+pub const ROUTES_ANNOTATION: &str = "serving.knative.dev/routes";
+/// Annotation: when the routing state last changed, RFC 3339.
+pub const ROUTING_STATE_MODIFIED_ANNOTATION: &str = "serving.knative.dev/routingStateModified";
+/// Annotation: `"true"` keeps a Revision from being collected.
+pub const NO_GC_ANNOTATION: &str = "serving.knative.dev/no-gc";
+/// Annotation: who made the object. Set by admission, never changes.
+pub const CREATOR_ANNOTATION: &str = "serving.knative.dev/creator";
+/// Annotation: who last changed its spec. Set by admission.
+pub const LAST_MODIFIER_ANNOTATION: &str = "serving.knative.dev/lastModifier";
+/// Annotation: how long a change of the latest revision takes to get all traffic, such as `"60s"`.
+pub const ROLLOUT_DURATION_ANNOTATION: &str = "serving.knative.dev/rollout-duration";
+/// An older spelling of [`ROLLOUT_DURATION_ANNOTATION`].
+pub const ROLLOUT_DURATION_ANNOTATION_CAMEL: &str = "serving.knative.dev/rolloutDuration";
+/// Annotation: how long a Revision may take to become ready, such as `"600s"`.
+pub const PROGRESS_DEADLINE_ANNOTATION: &str = "serving.knative.dev/progress-deadline";
+/// Label: `cluster-local` keeps a Service or Route away from the outside.
+pub const VISIBILITY_LABEL: &str = "networking.knative.dev/visibility";
+/// The only value of [`VISIBILITY_LABEL`].
+pub const VISIBILITY_CLUSTER_LOCAL: &str = "cluster-local";
+/// What `kubectl apply` writes: the manifest as applied. Not copied to children.
+pub const LAST_APPLIED_ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Annotation on a template: how calls share instances: `request` (a fresh instance for each call, the default),
+/// `serial` (one call at a time, instances kept) or `concurrent` (many calls at a time, instances kept). Kittiwake's own.
+pub const ISOLATION_ANNOTATION: &str = "kittiwake.dev/isolation";
+/// The values of [`ISOLATION_ANNOTATION`].
+pub const ISOLATION_VALUES: [&str; 3] = ["request", "serial", "concurrent"];

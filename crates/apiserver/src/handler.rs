@@ -1,0 +1,160 @@
+//! From an HTTP request to a response: finds the kind, checks the verb, calls the verb's handler, writes the answer.
+
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod get;
+pub(crate) mod list;
+pub(crate) mod patch;
+pub(crate) mod body;
+pub(crate) mod reply;
+pub(crate) mod root;
+pub(crate) mod update;
+pub(crate) mod watch;
+pub(crate) mod write;
+
+use crate::negotiation::{self, Format};
+use crate::query::Query;
+use crate::registry::Served;
+use crate::request_info::{self, ResourcePath, Target};
+use crate::server::Server;
+use crate::status::ApiError;
+use crate::{logs, reviews};
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, Request};
+use axum::response::Response;
+use std::sync::Arc;
+
+/// Longest `User-Agent` part that becomes a field manager, in bytes.
+const AGENT_BYTES_MAX: usize = crate::metadata::MANAGER_BYTES_MAX;
+
+/// One request for a kind, with everything that was read from its head.
+pub(crate) struct Call {
+    pub server: Arc<Server>,
+    pub served: Served,
+    pub path: ResourcePath,
+    pub query: Query,
+    pub headers: HeaderMap,
+    pub format: Format,
+}
+
+impl Call {
+    /// The object's name; handlers of single objects run only when there is one.
+    pub(crate) fn name(&self) -> &str {
+        self.path.name.as_deref().unwrap_or_default()
+    }
+
+    /// The field manager: the query's, else the program in `User-Agent`, else "unknown" (kube-rs sends neither).
+    pub(crate) fn manager(&self) -> Result<String, ApiError> {
+        if let Some(manager) = self.query.get("fieldManager") {
+            if manager.len() > crate::metadata::MANAGER_BYTES_MAX {
+                let message = format!("Too long: may not be more than {} bytes", crate::metadata::MANAGER_BYTES_MAX);
+                let cause = crate::status::Cause::new("fieldManager", "FieldValueTooLong", message);
+                return Err(ApiError::invalid_options("WriteOptions", &[cause]));
+            }
+            return Ok(manager.to_owned());
+        }
+        let agent = self.headers.get(http::header::USER_AGENT).and_then(|value| value.to_str().ok());
+        let program = agent.unwrap_or_default().split('/').next().unwrap_or_default();
+        let program = program.get(..program.floor_char_boundary(AGENT_BYTES_MAX)).unwrap_or_default();
+        Ok(if program.is_empty() { "unknown".to_owned() } else { program.to_owned() })
+    }
+}
+
+/// The router: every path goes through one handler, because kinds are data.
+pub(crate) fn router(server: Arc<Server>) -> axum::Router {
+    axum::Router::new().fallback(handle).with_state(server)
+}
+
+async fn handle(State(server): State<Arc<Server>>, request: Request<Body>) -> Response {
+    match route(server, request).await {
+        Ok(response) => response,
+        Err(error) => reply::error(&error),
+    }
+}
+
+async fn route(server: Arc<Server>, request: Request<Body>) -> Result<Response, ApiError> {
+    let (parts, body) = request.into_parts();
+    let path = match request_info::parse(parts.uri.path())? {
+        Target::Resource(path) => path,
+        other => return root::handle(&server, &other, &parts),
+    };
+    if let Some(review) = reviews::find(&path) {
+        let body = body::read(&server, &parts.headers, body).await?;
+        return reviews::handle(review, &parts, &body);
+    }
+    let served = server.registry.find(&path.group, &path.version, &path.resource);
+    let served = served.ok_or_else(crate::registry::unknown_resource)?.clone();
+    if !path.namespace.is_empty() && !served.kind.namespaced {
+        return Err(ApiError::page_not_found());
+    }
+    let query = Query::parse(&parts.uri)?;
+    let log = logs::is_log(&served, &path);
+    let format = if log { Format::JSON } else { negotiation::format(&parts.headers)? };
+    let call = Call { server, served, path, query, headers: parts.headers, format };
+    if log {
+        return logs::handle(&call);
+    }
+    dispatch(&call, &parts.method, body).await
+}
+
+/// Chooses the verb by method and form of the path, as Kubernetes does.
+async fn dispatch(call: &Call, method: &Method, body: Body) -> Result<Response, ApiError> {
+    let method = if method == Method::HEAD { &Method::GET } else { method };
+    match (call.path.name.is_some(), call.path.subresource.as_deref()) {
+        (false, _) => collection(call, method, body).await,
+        (true, None) => object(call, method, body).await,
+        (true, Some("status")) if call.served.kind.status => match *method {
+            Method::GET => get::handle(call),
+            Method::PUT => update::handle(call, body).await,
+            Method::PATCH => patch::handle(call, body).await,
+            _ => Err(ApiError::method_not_allowed()),
+        },
+        (true, Some(_)) => Err(ApiError::page_not_found()),
+    }
+}
+
+async fn collection(call: &Call, method: &Method, body: Body) -> Result<Response, ApiError> {
+    match *method {
+        Method::GET if call.query.flag("watch") => watch::handle(call),
+        Method::GET => list::handle(call),
+        Method::POST => {
+            allowed(call, "create")?;
+            create::handle(call, body).await
+        }
+        Method::DELETE => {
+            allowed(call, "deletecollection")?;
+            delete::collection(call, body).await
+        }
+        _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+async fn object(call: &Call, method: &Method, body: Body) -> Result<Response, ApiError> {
+    match *method {
+        Method::GET if call.query.flag("watch") => watch::handle(call),
+        Method::GET => get::handle(call),
+        Method::PUT => {
+            allowed(call, "update")?;
+            update::handle(call, body).await
+        }
+        Method::PATCH => {
+            allowed(call, "patch")?;
+            patch::handle(call, body).await
+        }
+        Method::DELETE => {
+            allowed(call, "delete")?;
+            delete::handle(call, body).await
+        }
+        _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+/// Refuses a verb that the kind does not have. Writing needs a namespace where there are namespaces.
+fn allowed(call: &Call, verb: &str) -> Result<(), ApiError> {
+    let needs_namespace = call.served.kind.namespaced && verb != "deletecollection";
+    if !call.served.kind.verbs.contains(&verb) || (needs_namespace && call.path.namespace.is_empty()) {
+        return Err(ApiError::method_not_allowed());
+    }
+    Ok(())
+}

@@ -1,0 +1,305 @@
+//! Strategic merge patch, for the core kinds that kubectl patches in this way.
+//!
+//! Maps merge; a list merges when its field is in [`MERGED_LISTS`] and replaces otherwise. The directives `$patch`,
+//! `$retainKeys`, `$deleteFromPrimitiveList/…` and `$setElementOrder/…` are Kubernetes' (apimachinery
+//! `pkg/util/strategicpatch/patch.go`).
+
+use super::PatchError;
+use serde_json::{Map, Value};
+
+/// How a list merges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ListMerge {
+    /// Scalars, each at most once.
+    Set,
+    /// Objects, told apart by this field.
+    By(&'static str),
+}
+
+/// The lists that merge, by the name of their field (the `patchStrategy` tags of `k8s.io/api/core/v1`).
+const MERGED_LISTS: &[(&str, ListMerge)] = &[
+    ("finalizers", ListMerge::Set),
+    ("ownerReferences", ListMerge::By("uid")),
+    ("conditions", ListMerge::By("type")),
+    ("containers", ListMerge::By("name")),
+    ("initContainers", ListMerge::By("name")),
+    ("env", ListMerge::By("name")),
+    ("volumes", ListMerge::By("name")),
+    ("volumeMounts", ListMerge::By("mountPath")),
+    ("imagePullSecrets", ListMerge::By("name")),
+    ("secrets", ListMerge::By("name")),
+    ("ports", ListMerge::By("containerPort")),
+];
+
+const PATCH: &str = "$patch";
+const RETAIN_KEYS: &str = "$retainKeys";
+const DELETE_FROM: &str = "$deleteFromPrimitiveList/";
+const ELEMENT_ORDER: &str = "$setElementOrder/";
+
+/// The document with the patch merged into it.
+pub fn apply(document: &Value, patch: &Value) -> Result<Value, PatchError> {
+    let Value::Object(patch) = patch else {
+        return Err(PatchError::Malformed(
+            "a strategic merge patch is an object".to_owned(),
+        ));
+    };
+    let empty = Map::new();
+    let document = document.as_object().unwrap_or(&empty);
+    Ok(merge_maps(document, patch)?.map_or_else(|| Value::Object(Map::new()), Value::Object))
+}
+
+fn malformed<T>(text: String) -> Result<T, PatchError> {
+    Err(PatchError::Malformed(text))
+}
+
+/// The merged map, `None` when the patch deletes it.
+fn merge_maps(
+    document: &Map<String, Value>,
+    patch: &Map<String, Value>,
+) -> Result<Option<Map<String, Value>>, PatchError> {
+    let mut merged = match patch
+        .get(PATCH)
+        .map(|directive| directive.as_str().unwrap_or_default())
+    {
+        None | Some("merge") => document.clone(),
+        Some("replace") => Map::new(),
+        Some("delete") => return Ok(None),
+        Some(other) => return malformed(format!("unknown $patch directive {other:?}")),
+    };
+    if let Some(keys) = patch.get(RETAIN_KEYS) {
+        let Value::Array(keys) = keys else {
+            return malformed("$retainKeys must be a list".to_owned());
+        };
+        merged.retain(|name, _| keys.iter().any(|key| key == name));
+    }
+    for (name, change) in patch.iter().filter(|(name, _)| !name.starts_with('$')) {
+        match change {
+            Value::Null => {
+                merged.shift_remove(name);
+            }
+            Value::Object(change) => {
+                let empty = Map::new();
+                let before = merged.get(name).and_then(Value::as_object).unwrap_or(&empty);
+                match merge_maps(before, change)? {
+                    Some(map) => merged.insert(name.clone(), Value::Object(map)),
+                    None => merged.shift_remove(name),
+                };
+            }
+            Value::Array(change) => {
+                let before = merged
+                    .get(name)
+                    .and_then(Value::as_array)
+                    .map_or(&[][..], Vec::as_slice);
+                let list = merge_lists(name, before, change)?;
+                merged.insert(name.clone(), Value::Array(list));
+            }
+            scalar => {
+                merged.insert(name.clone(), scalar.clone());
+            }
+        }
+    }
+    delete_from_lists(&mut merged, patch)?;
+    set_orders(&mut merged, patch)?;
+    Ok(Some(merged))
+}
+
+fn list_merge(name: &str) -> Option<ListMerge> {
+    MERGED_LISTS
+        .iter()
+        .find(|(list, _)| *list == name)
+        .map(|(_, merge)| *merge)
+}
+
+fn merge_lists(name: &str, before: &[Value], change: &[Value]) -> Result<Vec<Value>, PatchError> {
+    match list_merge(name) {
+        None => Ok(change
+            .iter()
+            .filter(|item| item.get(PATCH).is_none())
+            .cloned()
+            .collect()),
+        Some(ListMerge::Set) => {
+            let mut merged = before.to_vec();
+            for item in change {
+                if !merged.contains(item) {
+                    merged.push(item.clone());
+                }
+            }
+            Ok(merged)
+        }
+        Some(ListMerge::By(key)) => merge_by_key(name, key, before, change),
+    }
+}
+
+fn merge_by_key(name: &str, key: &str, before: &[Value], change: &[Value]) -> Result<Vec<Value>, PatchError> {
+    let replaces = |item: &&Value| item.get(PATCH).is_some_and(|directive| directive == "replace");
+    if change
+        .iter()
+        .any(|item| replaces(&item) && item.get(key).is_none())
+    {
+        return Ok(change.iter().filter(|item| !replaces(item)).cloned().collect());
+    }
+    let mut merged = before.to_vec();
+    for item in change {
+        let (Value::Object(item), Some(id)) = (item, item.get(key)) else {
+            return malformed(format!(
+                "an item of {name} does not contain the merge key {key:?}"
+            ));
+        };
+        let position = merged.iter().position(|one| one.get(key) == Some(id));
+        let empty = Map::new();
+        let old = position
+            .and_then(|index| merged.get(index)?.as_object())
+            .unwrap_or(&empty);
+        match (merge_maps(old, item)?, position) {
+            (Some(map), None) => merged.push(Value::Object(map)),
+            (Some(map), Some(index)) => {
+                if let Some(slot) = merged.get_mut(index) {
+                    *slot = Value::Object(map);
+                }
+            }
+            (None, Some(index)) => {
+                merged.remove(index);
+            }
+            (None, None) => {}
+        }
+    }
+    Ok(merged)
+}
+
+fn delete_from_lists(merged: &mut Map<String, Value>, patch: &Map<String, Value>) -> Result<(), PatchError> {
+    for (directive, gone) in patch {
+        let Some(name) = directive.strip_prefix(DELETE_FROM) else {
+            continue;
+        };
+        let Value::Array(gone) = gone else {
+            return malformed(format!("{directive} must be a list"));
+        };
+        if let Some(Value::Array(items)) = merged.get_mut(name) {
+            items.retain(|item| !gone.contains(item));
+        }
+    }
+    Ok(())
+}
+
+fn set_orders(merged: &mut Map<String, Value>, patch: &Map<String, Value>) -> Result<(), PatchError> {
+    for (directive, order) in patch {
+        let Some(name) = directive.strip_prefix(ELEMENT_ORDER) else {
+            continue;
+        };
+        let Value::Array(order) = order else {
+            return malformed(format!("{directive} must be a list"));
+        };
+        let Some(Value::Array(items)) = merged.get_mut(name) else {
+            continue;
+        };
+        let id = |item: &Value| match list_merge(name) {
+            Some(ListMerge::By(key)) => item.get(key).cloned(),
+            _ => Some(item.clone()),
+        };
+        let order: Vec<_> = order.iter().map(id).collect();
+        // Items that the order does not name stay behind those it names, as they were.
+        items.sort_by_key(|item| {
+            let id = id(item);
+            order.iter().position(|one| *one == id).unwrap_or(order.len())
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    #[test]
+    fn directives_do_what_kubernetes_says() {
+        for (document, patch, wanted) in [
+            (
+                json!({"data": {"a": "1", "b": "2"}}),
+                json!({"data": {"a": null, "c": "3"}}),
+                json!({"data": {"b": "2", "c": "3"}}),
+            ),
+            (
+                json!({"data": {"a": "1"}}),
+                json!({"data": {"$patch": "replace", "b": "2"}}),
+                json!({"data": {"b": "2"}}),
+            ),
+            (
+                json!({"data": {"a": "1"}}),
+                json!({"data": {"$patch": "delete"}}),
+                json!({}),
+            ),
+            (
+                json!({"a": 1, "b": 2}),
+                json!({"$retainKeys": ["b", "c"], "c": 3}),
+                json!({"b": 2, "c": 3}),
+            ),
+            (
+                json!({"metadata": {"finalizers": ["a", "b"]}}),
+                json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"], "$setElementOrder/finalizers": ["c", "b"], "finalizers": ["c"]}}),
+                json!({"metadata": {"finalizers": ["c", "b"]}}),
+            ),
+            (
+                json!({"metadata": {"ownerReferences": [{"uid": "1", "name": "x"}, {"uid": "2"}]}}),
+                json!({"metadata": {"ownerReferences": [{"uid": "1", "name": "y"}, {"uid": "2", "$patch": "delete"}, {"uid": "3"}]}}),
+                json!({"metadata": {"ownerReferences": [{"uid": "1", "name": "y"}, {"uid": "3"}]}}),
+            ),
+            (
+                json!({"metadata": {"ownerReferences": [{"uid": "1"}]}}),
+                json!({"metadata": {"ownerReferences": [{"$patch": "replace"}, {"uid": "9"}]}}),
+                json!({"metadata": {"ownerReferences": [{"uid": "9"}]}}),
+            ),
+            (
+                json!({"list": [1, 2]}),
+                json!({"list": [3]}),
+                json!({"list": [3]}),
+            ),
+            (
+                json!({"a": 1}),
+                json!({"a": {"b": {"c": null, "d": 1}}}),
+                json!({"a": {"b": {"d": 1}}}),
+            ),
+        ] {
+            assert_eq!(apply(&document, &patch).unwrap(), wanted, "{document} {patch}");
+        }
+    }
+
+    #[test]
+    fn bad_patches_are_refused() {
+        for patch in [
+            json!([]),
+            json!({"$patch": "jump"}),
+            json!({"$retainKeys": 1}),
+            json!({"ownerReferences": [{"name": "x"}]}),
+            json!({"$deleteFromPrimitiveList/finalizers": "a"}),
+            json!({"$setElementOrder/finalizers": "a"}),
+        ] {
+            assert!(
+                matches!(apply(&json!({}), &patch), Err(PatchError::Malformed(_))),
+                "{patch}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn without_directives_and_merged_lists_it_is_a_merge_patch(document in any_map(), patch in any_map()) {
+            prop_assert_eq!(apply(&document, &patch).unwrap(), crate::patch::merge::apply(&document, &patch));
+        }
+    }
+
+    fn any_map() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<u8>().prop_map(Value::from),
+            Just(json!([1]))
+        ];
+        let value = leaf.prop_recursive(3, 12, 3, |inner| {
+            prop::collection::btree_map("[a-c]", inner, 0..3)
+                .prop_map(|map| Value::Object(map.into_iter().collect()))
+        });
+        prop::collection::btree_map("[a-c]", value, 0..3)
+            .prop_map(|map| Value::Object(map.into_iter().collect()))
+    }
+}

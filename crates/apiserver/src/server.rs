@@ -1,0 +1,136 @@
+//! The state that all requests share.
+
+use crate::admission::{Admit, Knative};
+use crate::config::Config;
+use crate::handler::write::{Actor, Write};
+use crate::handler::list::Snapshots;
+use crate::openapi::OpenApi;
+use crate::query::FieldValidation;
+use crate::registry::{Registry, RegistryError, Served};
+use crate::status::ApiError;
+use crate::{Inputs, Readiness, builtin};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kittiwake_core::clock::Clock;
+use kittiwake_core::log::LogHub;
+use kittiwake_store::{Key, ObjectStore};
+use serde_json::{Value, json};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use tokio_util::sync::CancellationToken;
+
+/// Field manager of what the server itself writes.
+const MANAGER: &str = "kittiwake-apiserver";
+
+/// The state that all requests share.
+pub(crate) struct Server {
+    pub config: Config,
+    pub store: ObjectStore,
+    pub registry: Registry,
+    pub open_api: OpenApi,
+    pub clock: Arc<dyn Clock>,
+    pub logs: Arc<LogHub>,
+    pub admission: Vec<Box<dyn Admit>>,
+    pub snapshots: Snapshots,
+    pub shutdown: CancellationToken,
+    crds: Vec<CustomResourceDefinition>,
+    readiness: RwLock<Option<Readiness>>,
+    bootstrapped: AtomicBool,
+}
+
+impl Server {
+    pub(crate) fn new(config: Config, inputs: Inputs) -> Result<Self, RegistryError> {
+        let registry = Registry::new(builtin::kinds()?, &inputs.crds)?;
+        let open_api = OpenApi::new(&registry);
+        Ok(Self {
+            config,
+            store: inputs.store,
+            registry,
+            open_api,
+            clock: inputs.clock,
+            logs: inputs.logs,
+            admission: vec![Box::new(Knative)],
+            snapshots: Snapshots::default(),
+            shutdown: CancellationToken::new(),
+            crds: inputs.crds,
+            readiness: RwLock::default(),
+            bootstrapped: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn set_readiness(&self, readiness: Readiness) {
+        *self.readiness.write().unwrap_or_else(PoisonError::into_inner) = Some(readiness);
+    }
+
+    /// Whether the platform is ready, or what is missing.
+    pub(crate) fn ready(&self) -> Result<(), String> {
+        if !self.bootstrapped.load(Ordering::Acquire) {
+            return Err("the default namespaces are not there yet".to_owned());
+        }
+        match &*self.readiness.read().unwrap_or_else(PoisonError::into_inner) {
+            Some(readiness) => readiness(),
+            None => Ok(()),
+        }
+    }
+
+    /// The store's key of an object.
+    pub(crate) fn key(served: &Served, namespace: &str, name: &str) -> Key {
+        Key { resource: Arc::clone(&served.kind.storage_resource), namespace: namespace.into(), name: name.into() }
+    }
+
+    /// Makes what must always be there: namespaces, and the objects of the CRDs that are served.
+    pub(crate) async fn bootstrap(&self) {
+        for name in builtin::NAMESPACES {
+            let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+            self.ensure("", "v1", "namespaces", namespace).await;
+        }
+        for crd in &self.crds {
+            match serde_json::to_value(crd) {
+                Ok(mut object) => {
+                    accept_crd(&mut object);
+                    self.ensure("apiextensions.k8s.io", "v1", "customresourcedefinitions", object).await;
+                }
+                Err(error) => tracing::error!(%error, "a CRD cannot be written as JSON"),
+            }
+        }
+        self.bootstrapped.store(true, Ordering::Release);
+    }
+
+    /// Creates or updates one object of the server's own.
+    async fn ensure(&self, group: &str, version: &str, plural: &str, object: Value) {
+        let Some(served) = self.registry.find(group, version, plural) else { return };
+        let actor = Actor { manager: MANAGER.to_owned(), user: MANAGER.to_owned() };
+        let write = Write {
+            server: self,
+            served,
+            namespace: String::new(),
+            subresource: None,
+            actor,
+            dry_run: false,
+            validation: FieldValidation::Ignore,
+        };
+        if let Err(error) = write.put_own(object).await {
+            tracing::error!(%error, plural, "an object that must always be there cannot be written");
+        }
+    }
+}
+
+/// Gives a CRD object the status of one that is established.
+fn accept_crd(crd: &mut Value) {
+    let names = crd.pointer("/spec/names").cloned().unwrap_or_default();
+    let storage = crd.pointer("/spec/versions").and_then(Value::as_array).into_iter().flatten();
+    let storage: Vec<Value> =
+        storage.filter(|v| v["storage"] == true).filter_map(|v| v.get("name").cloned()).collect();
+    let condition = |kind: &str, reason: &str| json!({"type": kind, "status": "True", "reason": reason, "message": "", "lastTransitionTime": "1970-01-01T00:00:00Z"});
+    let status = json!({
+        "acceptedNames": names,
+        "conditions": [condition("NamesAccepted", "NoConflicts"), condition("Established", "InitialNamesAccepted")],
+        "storedVersions": storage,
+    });
+    crate::object::map_mut(crd).insert("status".into(), status);
+}
+
+/// A failure of the store as a client sees it.
+pub(crate) fn store_failure(error: impl std::fmt::Display) -> ApiError {
+    tracing::error!(%error, "the store refused a write");
+    ApiError::internal(error)
+}

@@ -1,0 +1,161 @@
+//! What all reconcilers share.
+
+use crate::events::EventSink;
+use crate::health::HealthReports;
+use crate::index::Index;
+use crate::object::ObjectKey;
+use crate::reflectors::Stores;
+use crate::revision::preparation::Preparations;
+use crate::runner::Queue;
+use crate::{Config, Inputs};
+use jiff::Timestamp;
+use kittiwake_core::clock::Clock;
+use kittiwake_core::log::LogHub;
+use kittiwake_core::revision::RevisionSpec;
+use kittiwake_core::routing_table::RoutingTable;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Notify, watch};
+
+/// One queue per reconciler.
+#[derive(Debug, Default)]
+pub struct Queues {
+    /// Keys of Services.
+    pub service: Queue,
+    /// Keys of Configurations.
+    pub configuration: Queue,
+    /// Keys of Revisions.
+    pub revision: Queue,
+    /// Keys of Routes.
+    pub route: Queue,
+    /// Keys of Revisions whose labels are looked at.
+    pub labeler: Queue,
+    /// Keys of Revisions, whose names their PodAutoscalers have.
+    pub pod_autoscaler: Queue,
+    /// Keys of users' PodAutoscalers.
+    pub user_pod_autoscaler: Queue,
+}
+
+/// What all reconcilers share.
+pub struct Context {
+    /// The settings.
+    pub config: Config,
+    /// The API.
+    pub client: kube::Client,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Functions' logs.
+    pub logs: Arc<LogHub>,
+    /// What the API holds, as far as it was seen.
+    pub stores: Stores,
+    /// Who waits for a reconcile.
+    pub queues: Arc<Queues>,
+    /// Where Kubernetes Events go.
+    pub events: EventSink,
+    /// Artifacts that are being made ready, are ready, or failed to become so, in this process.
+    pub preparations: Preparations,
+    /// What the data plane saw.
+    pub health: HealthReports,
+    /// The routing table as published.
+    pub routing_table: watch::Receiver<Arc<RoutingTable>>,
+    /// Rung when the routing table may have to change.
+    pub routing_changed: Notify,
+    index: Mutex<Index>,
+    servable: Mutex<HashMap<ObjectKey, Option<Arc<RevisionSpec>>>>,
+}
+
+impl Context {
+    /// A context in which nothing was seen yet.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        inputs: &Inputs,
+        stores: Stores,
+        events: EventSink,
+        routing_table: watch::Receiver<Arc<RoutingTable>>,
+    ) -> Self {
+        let queues = Arc::new(Queues::default());
+        let preparations = Preparations::new(
+            Arc::clone(&inputs.prepare),
+            Arc::clone(&inputs.clock),
+            Arc::clone(&queues),
+            config.preparations_max,
+        );
+        Self {
+            config,
+            client: inputs.client.clone(),
+            clock: Arc::clone(&inputs.clock),
+            logs: Arc::clone(&inputs.logs),
+            stores,
+            queues,
+            events,
+            preparations,
+            health: HealthReports::default(),
+            routing_table,
+            routing_changed: Notify::new(),
+            index: Mutex::default(),
+            servable: Mutex::default(),
+        }
+    }
+
+    /// The wall clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Who speaks of whom. Hold it for a moment only.
+    pub fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The revision as the data plane sees it, when it can be called in this process.
+    #[must_use]
+    pub fn servable(&self, key: &ObjectKey) -> Option<Arc<RevisionSpec>> {
+        self.servables().get(key).cloned().flatten()
+    }
+
+    /// Whether it is known if a revision can be called in this process.
+    #[must_use]
+    pub fn is_decided(&self, key: &ObjectKey) -> bool {
+        self.servables().contains_key(key)
+    }
+
+    /// Says whether and how a revision can be called in this process.
+    pub fn set_servable(&self, key: &ObjectKey, now: Servable) {
+        let mut servable = self.servables();
+        let old = servable.get(key).cloned();
+        let new = match now {
+            Servable::Undecided => None,
+            Servable::No => Some(None),
+            Servable::Yes(spec) => Some(Some(match &old {
+                Some(Some(old)) if **old == *spec => Arc::clone(old),
+                _ => Arc::new(*spec),
+            })),
+        };
+        if new == old {
+            return;
+        }
+        match new {
+            Some(new) => servable.insert(key.clone(), new),
+            None => servable.remove(key),
+        };
+        drop(servable);
+        self.routing_changed.notify_one();
+    }
+
+    fn servables(&self) -> MutexGuard<'_, HashMap<ObjectKey, Option<Arc<RevisionSpec>>>> {
+        self.servable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a revision can be called in this process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Servable {
+    /// Not known yet.
+    Undecided,
+    /// It cannot, for the time being.
+    No,
+    /// It can.
+    Yes(Box<RevisionSpec>),
+}

@@ -1,0 +1,49 @@
+//! What the data plane reports about revisions: they fail at every call, or have recovered.
+
+use crate::context::Context;
+use crate::object::ObjectKey;
+use kittiwake_core::report::{Health, Report};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::mpsc;
+
+/// Revisions that fail, with the message of the trap. Bounded by the number of revisions: only known ones are kept.
+#[derive(Debug, Default)]
+pub struct HealthReports {
+    failing: Mutex<HashMap<ObjectKey, (Arc<str>, String)>>,
+}
+
+impl HealthReports {
+    /// The trap of a revision object that fails.
+    #[must_use]
+    pub fn failure(&self, key: &ObjectKey, uid: &str) -> Option<String> {
+        self.lock().get(key).filter(|(of, _)| &**of == uid).map(|(_, message)| message.clone())
+    }
+
+    /// Forgets a revision.
+    pub fn forget(&self, key: &ObjectKey) {
+        self.lock().remove(key);
+    }
+
+    fn take_note(&self, key: &ObjectKey, report: Report) {
+        match report.health {
+            Health::Failing { message } => self.lock().insert(key.clone(), (report.uid, message)),
+            Health::Recovered => self.lock().remove(key),
+        };
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectKey, (Arc<str>, String)>> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes note of reports until the data plane ends.
+pub async fn listen(context: Arc<Context>, mut reports: mpsc::Receiver<Report>) {
+    while let Some(report) = reports.recv().await {
+        let key = ObjectKey::new(Arc::clone(&report.revision.namespace), Arc::clone(&report.revision.name));
+        if context.stores.revisions.by_key(&key).is_some() {
+            context.health.take_note(&key, report);
+            context.queues.revision.add(key);
+        }
+    }
+}

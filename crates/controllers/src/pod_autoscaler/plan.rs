@@ -1,0 +1,159 @@
+//! What the PodAutoscaler of a Revision holds (serving `pkg/reconciler/revision/resources/pa.go`,
+//! `pkg/reconciler/autoscaling/kpa/kpa.go`).
+
+use crate::object::{Map, Meta, Write, child_meta, is_controlled_by, keep_times};
+use jiff::Timestamp;
+use kittiwake_api::autoscaling::pod_autoscaler::condition::{ACTIVE, SCALE_TARGET_INITIALIZED, SKS_READY};
+use kittiwake_api::autoscaling::pod_autoscaler::{
+    CONDITIONS, PROTOCOL_H2C, PROTOCOL_HTTP1, PodAutoscaler, PodAutoscalerSpec, PodAutoscalerStatus,
+    REACHABILITY_REACHABLE, REACHABILITY_UNREACHABLE, ScaleTargetRef, reason,
+};
+use kittiwake_api::autoscaling::user_pod_autoscaler::PodAutoscaler as UserPodAutoscaler;
+use kittiwake_api::condition::{self, READY};
+use kittiwake_api::meta;
+use kittiwake_api::serving::Revision;
+use kittiwake_api::serving::revision;
+
+/// Spellings of the annotations that a user's PodAutoscaler stands for; the first is the one that is written.
+const MIN_SCALE: [&str; 2] = ["autoscaling.knative.dev/min-scale", "autoscaling.knative.dev/minScale"];
+const MAX_SCALE: [&str; 2] = ["autoscaling.knative.dev/max-scale", "autoscaling.knative.dev/maxScale"];
+const TARGET: [&str; 1] = ["autoscaling.knative.dev/target"];
+
+/// What to do. The status is written only to an object that was there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// What becomes of the object.
+    pub write: Write<PodAutoscaler>,
+    /// The new status, when it differs and the object itself does not.
+    pub status: Option<PodAutoscalerStatus>,
+}
+
+/// Decides what a Revision's PodAutoscaler holds; `user` is the PodAutoscaler that users wrote for its Service.
+#[must_use]
+pub fn plan(
+    revision: &Revision,
+    observed: Option<&PodAutoscaler>,
+    user: Option<&UserPodAutoscaler>,
+    now: Timestamp,
+) -> Plan {
+    let desired = desired(revision, user);
+    let Some(observed) = observed else { return Plan { write: Write::Create(desired), status: None } };
+    if !is_controlled_by(observed, revision) {
+        return Plan { write: Write::Keep, status: None };
+    }
+    if observed.spec != desired.spec
+        || observed.metadata.annotations.clone().unwrap_or_default() != desired.metadata.annotations.clone().unwrap_or_default()
+        || observed.metadata.labels.clone().unwrap_or_default() != desired.metadata.labels.clone().unwrap_or_default()
+    {
+        let mut metadata = observed.metadata.clone();
+        metadata.annotations = desired.metadata.annotations;
+        metadata.labels = desired.metadata.labels;
+        let object = PodAutoscaler { metadata, spec: desired.spec, status: None };
+        return Plan { write: Write::Replace(object), status: None };
+    }
+    let old = observed.status.clone().unwrap_or_default();
+    let new = status(revision, observed, old.clone(), now);
+    Plan { write: Write::Keep, status: (new != old).then_some(new) }
+}
+
+fn desired(revision: &Revision, user: Option<&UserPodAutoscaler>) -> PodAutoscaler {
+    let mut labels = revision.metadata.labels.clone().unwrap_or_default();
+    labels.insert(meta::APP_LABEL.to_owned(), revision.name_str().to_owned());
+    labels.insert(meta::REVISION_LABEL.to_owned(), revision.name_str().to_owned());
+    labels.insert(meta::REVISION_UID_LABEL.to_owned(), revision.uid_str().to_owned());
+    let mut annotations = revision.metadata.annotations.clone().unwrap_or_default();
+    let excluded = [
+        meta::LAST_APPLIED_ANNOTATION,
+        meta::LAST_MODIFIER_ANNOTATION,
+        meta::ROUTING_STATE_MODIFIED_ANNOTATION,
+        meta::ROUTES_ANNOTATION,
+    ];
+    annotations.retain(|key, _| !excluded.contains(&key.as_str()));
+    if let Some(user) = user {
+        let spec = &user.spec;
+        fill(&mut annotations, &MIN_SCALE, spec.min_scale.map(|scale| scale.to_string()));
+        fill(&mut annotations, &MAX_SCALE, spec.max_scale.map(|scale| scale.to_string()));
+        fill(&mut annotations, &TARGET, spec.target.as_ref().map(ToString::to_string));
+    }
+    let port = super::super::revision::environment::serving_container(revision).and_then(|c| c.ports.as_ref()?.first());
+    let protocol = match port.and_then(|port| port.name.as_deref()) {
+        Some("h2c") => PROTOCOL_H2C,
+        _ => PROTOCOL_HTTP1,
+    };
+    PodAutoscaler {
+        metadata: child_meta(revision, revision.name_str().to_owned(), labels, annotations),
+        spec: PodAutoscalerSpec {
+            container_concurrency: revision.spec.container_concurrency,
+            scale_target_ref: ScaleTargetRef {
+                api_version: Some("serving.knative.dev/v1".to_owned()),
+                kind: Some("Revision".to_owned()),
+                name: Some(revision.name_str().to_owned()),
+                ..ScaleTargetRef::default()
+            },
+            reachability: reachability(revision),
+            protocol_type: protocol.to_owned(),
+        },
+        status: None,
+    }
+}
+
+/// Sets an annotation that the revision has in none of its spellings.
+fn fill(annotations: &mut Map, spellings: &[&str], value: Option<String>) {
+    if let (Some(value), Some(first)) = (value, spellings.first())
+        && !spellings.iter().any(|key| annotations.contains_key(*key))
+    {
+        annotations.insert((*first).to_owned(), value);
+    }
+}
+
+/// Knative's rule: a failed Revision is not reachable, otherwise its routing state decides.
+fn reachability(revision: &Revision) -> Option<String> {
+    let conditions = revision.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
+    let failed = |type_| condition::find(conditions, type_).is_some_and(condition::Condition::is_false);
+    if failed(revision::condition::CONTAINER_HEALTHY) || failed(revision::condition::RESOURCES_AVAILABLE) {
+        return Some(REACHABILITY_UNREACHABLE.to_owned());
+    }
+    match revision.label(meta::ROUTING_STATE_LABEL) {
+        Some(meta::ROUTING_STATE_ACTIVE) => Some(REACHABILITY_REACHABLE.to_owned()),
+        Some(meta::ROUTING_STATE_RESERVE) => Some(REACHABILITY_UNREACHABLE.to_owned()),
+        _ => None,
+    }
+}
+
+fn status(
+    revision: &Revision,
+    observed: &PodAutoscaler,
+    mut status: PodAutoscalerStatus,
+    now: Timestamp,
+) -> PodAutoscalerStatus {
+    let old = std::mem::take(&mut status.conditions);
+    let mut conditions = old.clone();
+    let mut manager = CONDITIONS.manage(&mut conditions, now);
+    manager.initialize();
+    let ready = revision.status.as_ref().and_then(|s| condition::find(&s.conditions, READY));
+    if ready.is_some_and(condition::Condition::is_true) {
+        manager.mark_true(SCALE_TARGET_INITIALIZED);
+        manager.mark_true(SKS_READY);
+        if observed.spec.reachability.as_deref() == Some(REACHABILITY_UNREACHABLE) {
+            manager.mark_false(ACTIVE, reason::NO_TRAFFIC, reason::NO_TRAFFIC_MESSAGE);
+        } else {
+            manager.mark_true(ACTIVE);
+        }
+    } else if ready.is_some_and(condition::Condition::is_false) {
+        manager.mark_false(ACTIVE, reason::TIMED_OUT, reason::TIMED_OUT_MESSAGE);
+    } else {
+        manager.mark_unknown(ACTIVE, reason::QUEUED, reason::QUEUED_MESSAGE);
+    }
+    drop(manager);
+    keep_times(&old, &mut conditions);
+    status.conditions = conditions;
+    status.observed_generation = observed.metadata.generation;
+    status.service_name = Some(revision.name_str().to_owned());
+    status.desired_scale = Some(0);
+    status.actual_scale = Some(0);
+    status
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,210 @@
+//! One watch per kind, its newest state in a local store, and for each change the keys that have to be looked at.
+//!
+//! Watched: Services, Configurations, Revisions, Routes, both PodAutoscalers, Secrets and ConfigMaps. After a watch had
+//! to be started anew, everything that was or is in its store is looked at again, so nothing that happened in between
+//! is missed.
+
+pub mod triggers;
+
+use crate::context::Context;
+use crate::object::ObjectKey;
+use futures::StreamExt;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kittiwake_api::autoscaling::pod_autoscaler::PodAutoscaler;
+use kittiwake_api::autoscaling::user_pod_autoscaler::PodAutoscaler as UserPodAutoscaler;
+use kittiwake_api::serving::{Configuration, Revision, Route, Service};
+use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
+use kube::runtime::{WatchStreamExt, reflector, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use std::fmt::Debug;
+use std::sync::Arc;
+use tokio::task::JoinSet;
+use triggers::Trigger;
+
+/// What a kind must be so that it can be watched.
+pub trait Watched:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+    + Clone
+    + Debug
+    + DeserializeOwned
+    + Trigger
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<K> Watched for K where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Trigger
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// The newest state of one kind, as far as it was seen.
+pub struct Cache<K: Watched>(Store<K>);
+
+impl<K: Watched> Cache<K> {
+    /// An object, if it is there.
+    #[must_use]
+    pub fn by_key(&self, key: &ObjectKey) -> Option<Arc<K>> {
+        self.0.get(&ObjectRef::new(&key.name).within(&key.namespace))
+    }
+
+    /// Every object, in no order.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<K>> {
+        self.0.state()
+    }
+
+    async fn wait_until_seen(&self) {
+        // An error means that the watch ended, as it does at shutdown.
+        let _ = self.0.wait_until_ready().await;
+    }
+}
+
+/// The newest state of every kind.
+#[expect(missing_docs, reason = "each field is named after its kind")]
+pub struct Stores {
+    pub services: Cache<Service>,
+    pub configurations: Cache<Configuration>,
+    pub revisions: Cache<Revision>,
+    pub routes: Cache<Route>,
+    pub pod_autoscalers: Cache<PodAutoscaler>,
+    pub user_pod_autoscalers: Cache<UserPodAutoscaler>,
+    pub secrets: Cache<Secret>,
+    pub config_maps: Cache<ConfigMap>,
+}
+
+impl Stores {
+    /// Resolves once every kind was listed.
+    pub async fn wait_until_seen(&self) {
+        self.services.wait_until_seen().await;
+        self.configurations.wait_until_seen().await;
+        self.revisions.wait_until_seen().await;
+        self.routes.wait_until_seen().await;
+        self.pod_autoscalers.wait_until_seen().await;
+        self.user_pod_autoscalers.wait_until_seen().await;
+        self.secrets.wait_until_seen().await;
+        self.config_maps.wait_until_seen().await;
+    }
+}
+
+/// The watches that fill [`Stores`]; they run once spawned.
+pub struct Reflectors {
+    services: Reflector<Service>,
+    configurations: Reflector<Configuration>,
+    revisions: Reflector<Revision>,
+    routes: Reflector<Route>,
+    pod_autoscalers: Reflector<PodAutoscaler>,
+    user_pod_autoscalers: Reflector<UserPodAutoscaler>,
+    secrets: Reflector<Secret>,
+    config_maps: Reflector<ConfigMap>,
+}
+
+/// Empty stores, and the watches that fill them.
+#[must_use]
+pub fn new(client: &Client) -> (Stores, Reflectors) {
+    let (services, fill_services) = reflect(client);
+    let (configurations, fill_configurations) = reflect(client);
+    let (revisions, fill_revisions) = reflect(client);
+    let (routes, fill_routes) = reflect(client);
+    let (pod_autoscalers, fill_pod_autoscalers) = reflect(client);
+    let (user_pod_autoscalers, fill_user_pod_autoscalers) = reflect(client);
+    let (secrets, fill_secrets) = reflect(client);
+    let (config_maps, fill_config_maps) = reflect(client);
+    let stores = Stores {
+        services,
+        configurations,
+        revisions,
+        routes,
+        pod_autoscalers,
+        user_pod_autoscalers,
+        secrets,
+        config_maps,
+    };
+    let reflectors = Reflectors {
+        services: fill_services,
+        configurations: fill_configurations,
+        revisions: fill_revisions,
+        routes: fill_routes,
+        pod_autoscalers: fill_pod_autoscalers,
+        user_pod_autoscalers: fill_user_pod_autoscalers,
+        secrets: fill_secrets,
+        config_maps: fill_config_maps,
+    };
+    (stores, reflectors)
+}
+
+impl Reflectors {
+    /// Starts all watches.
+    pub fn spawn(self, tasks: &mut JoinSet<()>, context: &Arc<Context>) {
+        tasks.spawn(self.services.run(Arc::clone(context)));
+        tasks.spawn(self.configurations.run(Arc::clone(context)));
+        tasks.spawn(self.revisions.run(Arc::clone(context)));
+        tasks.spawn(self.routes.run(Arc::clone(context)));
+        tasks.spawn(self.pod_autoscalers.run(Arc::clone(context)));
+        tasks.spawn(self.user_pod_autoscalers.run(Arc::clone(context)));
+        tasks.spawn(self.secrets.run(Arc::clone(context)));
+        tasks.spawn(self.config_maps.run(Arc::clone(context)));
+    }
+}
+
+struct Reflector<K: Watched> {
+    api: Api<K>,
+    store: Store<K>,
+    writer: Writer<K>,
+}
+
+fn reflect<K: Watched>(client: &Client) -> (Cache<K>, Reflector<K>) {
+    let (store, writer) = reflector::store();
+    (Cache(store.clone()), Reflector { api: Api::all(client.clone()), store, writer })
+}
+
+impl<K: Watched> Reflector<K> {
+    async fn run(mut self, context: Arc<Context>) {
+        let events = watcher(self.api.clone(), watcher::Config::default()).default_backoff();
+        let mut events = std::pin::pin!(events);
+        let mut before = Vec::new();
+        while let Some(event) = events.next().await {
+            let mut event = match event {
+                Ok(event) => event,
+                Err(error) => {
+                    tracing::warn!(kind = %K::kind(&()), %error, "a watch broke, starting it anew");
+                    continue;
+                }
+            };
+            if let watcher::Event::Apply(object) | watcher::Event::InitApply(object) = &mut event {
+                object.managed_fields_mut().clear();
+            }
+            if matches!(event, watcher::Event::Init) {
+                before = self.store.state();
+            }
+            self.writer.apply_watcher_event(&event);
+            match event {
+                watcher::Event::Apply(object) | watcher::Event::Delete(object) => self.touch(&context, &object),
+                watcher::Event::InitDone => {
+                    for object in before.drain(..).chain(self.store.state()) {
+                        self.touch(&context, &object);
+                    }
+                }
+                watcher::Event::Init | watcher::Event::InitApply(_) => {}
+            }
+        }
+    }
+
+    /// Has everything looked at that may depend on an object that changed. What is handed on is the object as it is
+    /// in the store now, or its key alone when it is gone.
+    fn touch(&self, context: &Context, object: &K) {
+        let key = ObjectKey::of(object);
+        let now = self.store.get(&ObjectRef::new(&key.name).within(&key.namespace));
+        K::trigger(context, &key, now.as_deref());
+    }
+}

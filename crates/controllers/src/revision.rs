@@ -1,0 +1,42 @@
+//! Revision: has its artifact made ready, says in its conditions how far that is, and offers it to the routing table.
+
+pub mod apply;
+pub mod credentials;
+pub mod environment;
+pub mod plan;
+pub mod preparation;
+pub mod references;
+pub mod spec;
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::object::{Meta, ObjectKey};
+use crate::runner::Next;
+use std::sync::Arc;
+
+/// Brings one Revision a step forward; forgets one that is gone.
+///
+/// # Errors
+/// When the API refuses; the key is then tried again.
+pub async fn reconcile(context: Arc<Context>, key: ObjectKey) -> Result<Next, Error> {
+    let revision = context.stores.revisions.by_key(&key);
+    let Some(revision) = revision.filter(|revision| !revision.is_being_deleted()) else {
+        apply::forget(&context, &key);
+        return Ok(Next::OnChange);
+    };
+    let pod_autoscaler = context.stores.pod_autoscalers.by_key(&key);
+    let references = references::of(&revision);
+    let secret = |name: &str| context.stores.secrets.by_key(&key.sibling(name));
+    let config_map = |name: &str| context.stores.config_maps.by_key(&key.sibling(name));
+    let credentials = credentials::of(&references.pull_secrets, secret);
+    let observed = plan::Observed {
+        pod_autoscaler: pod_autoscaler.as_deref(),
+        environment: environment::of(&revision, secret, config_map),
+        credentials,
+        preparation: context.preparations.get(&key, revision.uid_str()),
+        trap: context.health.failure(&key, revision.uid_str()),
+        progress_deadline: context.config.progress_deadline,
+    };
+    let plan = plan::plan(&revision, observed, context.now());
+    apply::apply(&context, &key, &revision, plan).await
+}

@@ -1,0 +1,136 @@
+//! The environment variables of a Revision's container, with ConfigMaps and Secrets looked up.
+
+use crate::object::Meta;
+use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvFromSource, EnvVar, Secret};
+use kittiwake_api::meta;
+use kittiwake_api::serving::Revision;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// `PORT` where the container names no port (Knative's default).
+const PORT_DEFAULT: i32 = 8080;
+
+/// The container that takes the calls: the one with a port, else the first.
+#[must_use]
+pub fn serving_container(revision: &Revision) -> Option<&Container> {
+    let containers = &revision.spec.pod_spec.containers;
+    containers.iter().find(|c| c.ports.as_ref().is_some_and(|p| !p.is_empty())).or_else(|| containers.first())
+}
+
+/// Environment of the serving container in order, Knative's own variables last.
+///
+/// # Errors
+/// A Secret, a ConfigMap or a key in one that is missing, or a source that is not supported, in kubelet's words.
+pub fn of(
+    revision: &Revision,
+    secret: impl Fn(&str) -> Option<Arc<Secret>>,
+    config_map: impl Fn(&str) -> Option<Arc<ConfigMap>>,
+) -> Result<Vec<(String, String)>, String> {
+    let mut environment = Vec::new();
+    let container = serving_container(revision);
+    for source in container.iter().flat_map(|c| c.env_from.iter().flatten()) {
+        for (name, value) in all_of(source, &secret, &config_map)? {
+            set(&mut environment, name, value);
+        }
+    }
+    for variable in container.iter().flat_map(|c| c.env.iter().flatten()) {
+        if let Some(value) = value_of(variable, revision, &secret, &config_map)? {
+            set(&mut environment, variable.name.clone(), value);
+        }
+    }
+    let port = container
+        .and_then(|c| c.ports.as_ref()?.first())
+        .map_or(PORT_DEFAULT, |port| port.container_port);
+    set(&mut environment, "PORT".to_owned(), port.to_string());
+    set(&mut environment, "K_REVISION".to_owned(), revision.name_str().to_owned());
+    for (name, label) in [("K_CONFIGURATION", meta::CONFIGURATION_LABEL), ("K_SERVICE", meta::SERVICE_LABEL)] {
+        set(&mut environment, name.to_owned(), revision.label(label).unwrap_or_default().to_owned());
+    }
+    Ok(environment)
+}
+
+/// A later variable replaces an earlier one of its name, as in a pod.
+fn set(environment: &mut Vec<(String, String)>, name: String, value: String) {
+    environment.retain(|(other, _)| *other != name);
+    environment.push((name, value));
+}
+
+fn all_of(
+    source: &EnvFromSource,
+    secret: &impl Fn(&str) -> Option<Arc<Secret>>,
+    config_map: &impl Fn(&str) -> Option<Arc<ConfigMap>>,
+) -> Result<Vec<(String, String)>, String> {
+    let prefix = source.prefix.as_deref().unwrap_or_default();
+    let mut found = Vec::new();
+    if let Some(reference) = &source.config_map_ref {
+        match config_map(&reference.name) {
+            Some(object) => found.extend(object.data.iter().flatten().map(|(k, v)| (format!("{prefix}{k}"), v.clone()))),
+            None if reference.optional == Some(true) => {}
+            None => return Err(format!("configmap {:?} not found", reference.name)),
+        }
+    }
+    if let Some(reference) = &source.secret_ref {
+        match secret(&reference.name) {
+            Some(object) => found.extend(texts(&object).into_iter().map(|(k, v)| (format!("{prefix}{k}"), v))),
+            None if reference.optional == Some(true) => {}
+            None => return Err(format!("secret {:?} not found", reference.name)),
+        }
+    }
+    Ok(found)
+}
+
+/// The values of a Secret that are text; others cannot be environment variables.
+fn texts(secret: &Secret) -> BTreeMap<String, String> {
+    let text = |(key, value): (&String, &k8s_openapi::ByteString)| {
+        String::from_utf8(value.0.clone()).ok().map(|value| (key.clone(), value))
+    };
+    secret.data.iter().flatten().filter_map(text).collect()
+}
+
+/// The value of one variable; `None` when its optional source is not there.
+fn value_of(
+    variable: &EnvVar,
+    revision: &Revision,
+    secret: &impl Fn(&str) -> Option<Arc<Secret>>,
+    config_map: &impl Fn(&str) -> Option<Arc<ConfigMap>>,
+) -> Result<Option<String>, String> {
+    let Some(source) = &variable.value_from else {
+        return Ok(Some(variable.value.clone().unwrap_or_default()));
+    };
+    let namespace = revision.metadata.namespace.as_deref().unwrap_or_default();
+    if let Some(reference) = &source.config_map_key_ref {
+        let object = config_map(&reference.name);
+        let found = object.as_ref().map(|o| o.data.as_ref().and_then(|data| data.get(&reference.key)).cloned());
+        return one("configmap", "ConfigMap", namespace, &reference.name, &reference.key, reference.optional, found);
+    }
+    if let Some(reference) = &source.secret_key_ref {
+        let object = secret(&reference.name);
+        let found = object.as_ref().map(|o| texts(o).remove(&reference.key));
+        return one("secret", "Secret", namespace, &reference.name, &reference.key, reference.optional, found);
+    }
+    Err(format!(
+        "env {}: valueFrom takes configMapKeyRef or secretKeyRef here; fieldRef and resourceFieldRef have no meaning for a function that is no pod",
+        variable.name
+    ))
+}
+
+fn one(
+    word: &str,
+    kind: &str,
+    namespace: &str,
+    name: &str,
+    key: &str,
+    optional: Option<bool>,
+    found: Option<Option<String>>,
+) -> Result<Option<String>, String> {
+    match found {
+        Some(Some(value)) => Ok(Some(value)),
+        _ if optional == Some(true) => Ok(None),
+        Some(None) => Err(format!("couldn't find key {key} in {kind} {namespace}/{name}")),
+        None => Err(format!("{word} {name:?} not found")),
+    }
+}
+
+#[cfg(test)]
+#[path = "environment_tests.rs"]
+mod tests;

@@ -1,0 +1,72 @@
+//! Tables for the environment of a Revision.
+
+use super::*;
+use serde_json::{Value, json};
+
+fn revision(container: Value) -> Revision {
+    serde_json::from_value(json!({
+        "apiVersion": "serving.knative.dev/v1", "kind": "Revision",
+        "metadata": { "name": "r-1", "namespace": "ns", "labels": {
+            "serving.knative.dev/service": "s", "serving.knative.dev/configuration": "c" } },
+        "spec": { "containers": [container] },
+    }))
+    .unwrap()
+}
+
+fn environment(container: Value) -> Result<Vec<(String, String)>, String> {
+    let secret: Secret = serde_json::from_value(json!({ "data": { "key": "dmFsdWU=", "binary": "/w==" } })).unwrap();
+    let config_map: ConfigMap = serde_json::from_value(json!({ "data": { "a": "1", "b": "2" } })).unwrap();
+    of(
+        &revision(container),
+        |name| (name == "secret").then(|| Arc::new(secret.clone())),
+        |name| (name == "map").then(|| Arc::new(config_map.clone())),
+    )
+}
+
+fn text(container: Value) -> String {
+    let environment = environment(container).unwrap();
+    environment.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+}
+
+const OWN: &str = "PORT=8080 K_REVISION=r-1 K_CONFIGURATION=c K_SERVICE=s";
+
+#[test]
+fn plain_values_keep_their_order() {
+    let env = json!([{ "name": "B", "value": "2" }, { "name": "A", "value": "1" }, { "name": "B", "value": "3" }, { "name": "E" }]);
+    assert_eq!(text(json!({ "name": "c", "env": env })), format!("A=1 B=3 E= {OWN}"));
+    let ports = json!([{ "containerPort": 9000 }]);
+    assert!(text(json!({ "name": "c", "ports": ports })).starts_with("PORT=9000"));
+}
+
+#[test]
+fn sources_are_looked_up() {
+    let container = json!({
+        "name": "c",
+        "envFrom": [{ "prefix": "M_", "configMapRef": { "name": "map" } }, { "secretRef": { "name": "secret" } }],
+        "env": [
+            { "name": "X", "valueFrom": { "secretKeyRef": { "name": "secret", "key": "key" } } },
+            { "name": "Y", "valueFrom": { "configMapKeyRef": { "name": "map", "key": "b" } } },
+            { "name": "Z", "valueFrom": { "configMapKeyRef": { "name": "gone", "key": "b", "optional": true } } },
+        ],
+    });
+    assert_eq!(text(container), format!("M_a=1 M_b=2 key=value X=value Y=2 {OWN}"));
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    for (container, wanted) in [
+        (json!({ "name": "c", "envFrom": [{ "configMapRef": { "name": "gone" } }] }), "configmap \"gone\" not found"),
+        (json!({ "name": "c", "envFrom": [{ "secretRef": { "name": "gone" } }] }), "secret \"gone\" not found"),
+        (
+            json!({ "name": "c", "env": [{ "name": "X", "valueFrom": { "secretKeyRef": { "name": "secret", "key": "k" } } }] }),
+            "couldn't find key k in Secret ns/secret",
+        ),
+        (
+            json!({ "name": "c", "env": [{ "name": "X", "valueFrom": { "fieldRef": { "fieldPath": "status.podIP" } } }] }),
+            "env X: valueFrom takes configMapKeyRef or secretKeyRef here",
+        ),
+    ] {
+        let error = environment(container).unwrap_err();
+        assert!(error.starts_with(wanted), "{error}");
+    }
+}

@@ -1,0 +1,255 @@
+//! What a Revision's conditions say, and whether its artifact has to be made ready (again)
+//! (serving `pkg/apis/serving/v1/revision_lifecycle.go`, `pkg/reconciler/revision/reconcile_resources.go`).
+
+use super::credentials::Credentials;
+use super::environment::serving_container;
+use super::preparation::{Failure, Preparation};
+use super::spec;
+use crate::context::Servable;
+use crate::events::Notice;
+use crate::object::{Meta, is_controlled_by, keep_times};
+use crate::runner::Next;
+use jiff::Timestamp;
+use kittiwake_api::autoscaling::pod_autoscaler::{self, PodAutoscaler};
+use kittiwake_api::condition::{self, Condition, ConditionStatus, Conditions};
+use kittiwake_api::meta;
+use kittiwake_api::serving::revision::condition::{ACTIVE, CONTAINER_HEALTHY, READY, RESOURCES_AVAILABLE};
+use kittiwake_api::serving::revision::{CONDITIONS, reason};
+use kittiwake_api::serving::{ContainerStatus, Revision, RevisionStatus};
+use kittiwake_core::artifact::{PreparePhase, PrepareRequest, Prepared};
+use kittiwake_core::code::ErrorCode;
+use std::time::Duration;
+
+/// Reason when the environment cannot be put together (kubelet's word).
+const CONFIG_ERROR: &str = "CreateContainerConfigError";
+/// Reason when calls trap: a trap counts as SIGABRT, as a container's would.
+const TRAP_REASON: &str = "ExitCode134";
+
+/// What is there already.
+#[derive(Debug, Clone)]
+pub struct Observed<'a> {
+    /// The PodAutoscaler of the Revision's name.
+    pub pod_autoscaler: Option<&'a PodAutoscaler>,
+    /// Its environment, or what is missing from it.
+    pub environment: Result<Vec<(String, String)>, String>,
+    /// Its pull secrets.
+    pub credentials: Credentials,
+    /// How far its artifact is in this process.
+    pub preparation: Option<Preparation>,
+    /// The trap with which every call ends, when the data plane reported one.
+    pub trap: Option<String>,
+    /// Time to become ready, where no annotation says otherwise.
+    pub progress_deadline: Duration,
+}
+
+/// What to do.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// What to have made ready now.
+    pub prepare: Option<Box<PrepareRequest>>,
+    /// Whether it can be called in this process.
+    pub serve: Servable,
+    /// The new status, when it differs.
+    pub status: Option<RevisionStatus>,
+    /// What to tell once the status is written.
+    pub notices: Vec<Notice>,
+    /// When to look again.
+    pub next: Next,
+}
+
+/// Decides what a Revision needs.
+#[must_use]
+pub fn plan(revision: &Revision, observed: Observed<'_>, now: Timestamp) -> Plan {
+    let old = revision.status.clone().unwrap_or_default();
+    let mut status = old.clone();
+    let mut conditions = std::mem::take(&mut status.conditions);
+    let mut manager = CONDITIONS.manage(&mut conditions, now);
+    manager.initialize();
+    let mut plan = Plan { prepare: None, serve: Servable::Undecided, status: None, notices: Vec::new(), next: Next::OnChange };
+    match &observed.environment {
+        Err(missing) => {
+            plan.serve = Servable::No;
+            manager.mark_false(CONTAINER_HEALTHY, CONFIG_ERROR, missing);
+        }
+        Ok(environment) => {
+            let request = request(revision, environment.clone(), &observed.credentials);
+            follow_preparation(&mut plan, &mut status, &mut manager, revision, &observed, request, now);
+        }
+    }
+    follow_pod_autoscaler(&mut status, &mut manager, revision, observed.pod_autoscaler);
+    drop(manager);
+    status.observed_generation = revision.metadata.generation;
+    keep_times(&old.conditions, &mut conditions);
+    status.conditions = conditions;
+    if status != old {
+        plan.notices = notices(&old.conditions, &status.conditions);
+        plan.status = Some(status);
+    }
+    plan
+}
+
+fn request(revision: &Revision, env: Vec<(String, String)>, credentials: &Credentials) -> PrepareRequest {
+    PrepareRequest {
+        revision: spec::revision_key(revision),
+        image: spec::image(revision),
+        credentials: credentials.known.clone(),
+        args: spec::args(revision),
+        env,
+        limits: spec::limits(revision),
+    }
+}
+
+fn follow_preparation(
+    plan: &mut Plan,
+    status: &mut RevisionStatus,
+    conditions: &mut Conditions<'_>,
+    revision: &Revision,
+    observed: &Observed<'_>,
+    request: PrepareRequest,
+    now: Timestamp,
+) {
+    match &observed.preparation {
+        None => {
+            mark_progress(conditions, None);
+            plan.prepare = Some(Box::new(request));
+        }
+        Some(Preparation::Running { phase, last: None }) => mark_progress(conditions, *phase),
+        Some(Preparation::Running { last: Some(failure), .. }) => {
+            plan.serve = Servable::No;
+            mark_failure(conditions, revision, observed, failure, now);
+        }
+        Some(Preparation::Failed { failure, retry_at }) => {
+            plan.serve = Servable::No;
+            mark_failure(conditions, revision, observed, failure, now);
+            if *retry_at <= now || failure.tried_other_than(&request) {
+                plan.prepare = Some(Box::new(request));
+            } else {
+                plan.next = Next::After(Duration::try_from(retry_at.duration_since(now)).unwrap_or_default());
+            }
+        }
+        Some(Preparation::Ready(prepared)) => {
+            status.container_statuses = container_statuses(revision, prepared);
+            plan.serve = Servable::Yes(Box::new(spec::revision_spec(revision, &prepared.image, request.env)));
+            conditions.mark_true(RESOURCES_AVAILABLE);
+            match &observed.trap {
+                None => conditions.mark_true(CONTAINER_HEALTHY),
+                Some(trap) => conditions.mark_false(CONTAINER_HEALTHY, TRAP_REASON, trap),
+            }
+        }
+    }
+}
+
+/// Says what is being done. A Revision that was ready before stays so: after a restart its artifact is on disk, and
+/// making it ready again is quick.
+fn mark_progress(conditions: &mut Conditions<'_>, phase: Option<PreparePhase>) {
+    if conditions.is_happy() {
+        return;
+    }
+    let (reason, message) = match phase {
+        None => (reason::RESOLVING_DIGESTS, "Waiting for other artifacts to be made ready first."),
+        Some(PreparePhase::Pulling) => (reason::RESOLVING_DIGESTS, "Pulling the image."),
+        Some(PreparePhase::Compiling) => (reason::DEPLOYING, "Compiling the WebAssembly."),
+        Some(PreparePhase::Starting) => (reason::DEPLOYING, "Starting an instance."),
+    };
+    conditions.mark_unknown(RESOURCES_AVAILABLE, reason, message);
+    conditions.mark_unknown(CONTAINER_HEALTHY, reason, message);
+}
+
+/// Says what went wrong. What may pass by itself is not called a failure before the progress deadline.
+fn mark_failure(
+    conditions: &mut Conditions<'_>,
+    revision: &Revision,
+    observed: &Observed<'_>,
+    failure: &Failure,
+    now: Timestamp,
+) {
+    let mut message = failure.error.to_string();
+    if matches!(failure.error.code, ErrorCode::RegistryUnauthorized | ErrorCode::ArtifactNotFound) {
+        for problem in &observed.credentials.problems {
+            message = format!("{message} ({problem})");
+        }
+    }
+    if !failure.error.is_transient() {
+        conditions.mark_unknown(RESOURCES_AVAILABLE, reason::DEPLOYING, "");
+        conditions.mark_false(CONTAINER_HEALTHY, &failure.error.reason(), &message);
+        return;
+    }
+    let deadline = progress_deadline(revision).unwrap_or(observed.progress_deadline);
+    let waited = Duration::try_from(now.duration_since(failure.since)).unwrap_or_default();
+    conditions.mark_unknown(CONTAINER_HEALTHY, reason::DEPLOYING, &message);
+    if waited >= deadline {
+        let message = format!("{message} (tried for {} s, still trying)", deadline.as_secs());
+        conditions.mark_false(RESOURCES_AVAILABLE, reason::PROGRESS_DEADLINE_EXCEEDED, &message);
+    } else {
+        conditions.mark_unknown(RESOURCES_AVAILABLE, reason::DEPLOYING, &message);
+    }
+}
+
+/// The annotation in Go's notation; whole seconds, as admission demands.
+fn progress_deadline(revision: &Revision) -> Option<Duration> {
+    let text = revision.annotation(meta::PROGRESS_DEADLINE_ANNOTATION)?;
+    let mut seconds: u64 = 0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let (number, unit) = rest.split_at_checked(digits)?;
+        let factor = match unit.chars().next()? {
+            'h' => 3600,
+            'm' => 60,
+            's' => 1,
+            _ => return None,
+        };
+        seconds = seconds.checked_add(number.parse::<u64>().ok()?.checked_mul(factor)?)?;
+        rest = unit.get(1..)?;
+    }
+    Some(Duration::from_secs(seconds)).filter(|d| !d.is_zero())
+}
+
+fn container_statuses(revision: &Revision, prepared: &Prepared) -> Vec<ContainerStatus> {
+    let name = serving_container(revision).map(|container| container.name.clone());
+    vec![ContainerStatus { name, image_digest: Some(prepared.image.clone()) }]
+}
+
+/// Copies what concerns the Revision from its PodAutoscaler (`PropagateAutoscalerStatus`).
+fn follow_pod_autoscaler(
+    status: &mut RevisionStatus,
+    conditions: &mut Conditions<'_>,
+    revision: &Revision,
+    pod_autoscaler: Option<&PodAutoscaler>,
+) {
+    let Some(pod_autoscaler) = pod_autoscaler else { return };
+    if !is_controlled_by(pod_autoscaler, revision) {
+        let message = format!("There is an existing PodAutoscaler {:?} that we do not own.", revision.name_str());
+        conditions.mark_false(RESOURCES_AVAILABLE, reason::NOT_OWNED, &message);
+        return;
+    }
+    let Some(child) = &pod_autoscaler.status else { return };
+    status.actual_replicas = child.actual_scale;
+    status.desired_replicas = child.desired_scale.filter(|scale| *scale >= 0);
+    let active = condition::find(&child.conditions, pod_autoscaler::condition::ACTIVE);
+    match active.map(|active| (active.status, active)) {
+        Some((ConditionStatus::True, _)) => conditions.mark_true(ACTIVE),
+        Some((ConditionStatus::False, active)) => conditions.mark_false(ACTIVE, &active.reason, &active.message),
+        Some((ConditionStatus::Unknown, active)) => conditions.mark_unknown(ACTIVE, &active.reason, &active.message),
+        None => {}
+    }
+}
+
+fn notices(old: &[Condition], new: &[Condition]) -> Vec<Notice> {
+    let (before, now) = (condition::find(old, READY), condition::find(new, READY));
+    match now.map(|now| (now.status, now)) {
+        Some((ConditionStatus::True, _)) if !before.is_some_and(Condition::is_true) => {
+            vec![Notice::normal("RevisionReady", "Revision becomes ready upon all resources being ready")]
+        }
+        Some((ConditionStatus::False, now))
+            if !before.is_some_and(|b| b.is_false() && b.reason == now.reason && b.message == now.message) =>
+        {
+            vec![Notice::warning("RevisionFailed", format!("{}: {}", now.reason, now.message))]
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,119 @@
+//! A Revision object → what the data plane needs of it.
+
+use super::environment::serving_container;
+use crate::object::Meta;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kittiwake_api::meta;
+use kittiwake_api::serving::Revision;
+use kittiwake_core::revision::{Limits, RevisionKey, RevisionSpec};
+use kittiwake_core::unit::ByteCount;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// The image as the user wrote it, or pinned where the digest is known already.
+#[must_use]
+pub fn image(revision: &Revision) -> String {
+    let status = revision.status.as_ref();
+    let container = serving_container(revision);
+    let pinned = status.and_then(|s| {
+        let of_container = |name: Option<&String>| name == container.map(|c| &c.name);
+        s.container_statuses.iter().find(|c| of_container(c.name.as_ref()))?.image_digest.clone()
+    });
+    pinned.or_else(|| container?.image.clone()).unwrap_or_default()
+}
+
+/// The `args` of the serving container.
+#[must_use]
+pub fn args(revision: &Revision) -> Vec<String> {
+    serving_container(revision).and_then(|c| c.args.clone()).unwrap_or_default()
+}
+
+/// What a Revision and its calls may use.
+#[must_use]
+pub fn limits(revision: &Revision) -> Limits {
+    let spec = &revision.spec;
+    let defaults = Limits::default();
+    let seconds = |value: Option<i64>| {
+        value.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0).map(Duration::from_secs)
+    };
+    let memory = serving_container(revision)
+        .and_then(|c| c.resources.as_ref()?.limits.as_ref()?.get("memory").and_then(bytes));
+    Limits {
+        memory: memory.unwrap_or(defaults.memory),
+        timeout: seconds(spec.timeout_seconds).unwrap_or(defaults.timeout),
+        response_start_timeout: seconds(spec.response_start_timeout_seconds),
+        idle_timeout: seconds(spec.idle_timeout_seconds),
+        request_body: defaults.request_body,
+        concurrency: spec.container_concurrency.and_then(|c| u32::try_from(c).ok()).and_then(NonZeroU32::new),
+    }
+}
+
+/// A quantity in whole bytes. `None` for zero and for what cannot be read, which admission refuses.
+fn bytes(quantity: &Quantity) -> Option<ByteCount> {
+    let text = quantity.0.trim();
+    if let Ok(count) = text.parse::<ByteCount>() {
+        return Some(count).filter(|count| count.0 > 0);
+    }
+    let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (digits, suffix) = text.split_at_checked(split)?;
+    let exponent = matches!(suffix.as_bytes(), [b'e' | b'E', rest @ ..] if !rest.is_empty());
+    let (number, unit) = if exponent { (text, "") } else { (digits, suffix) };
+    let factor = match unit {
+        "m" => 0.001,
+        "P" => 1e15,
+        "E" => 1e18,
+        "Pi" => 1_125_899_906_842_624.0,
+        "Ei" => 1_152_921_504_606_846_976.0,
+        other => {
+            #[expect(clippy::cast_precision_loss, reason = "the factors are powers, exact in an f64")]
+            let factor = format!("1{other}").parse::<ByteCount>().ok()?.0 as f64;
+            factor
+        }
+    };
+    let value = number.parse::<f64>().ok()? * factor;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be at least one")]
+    (value >= 1.0).then_some(ByteCount(value as u64))
+}
+
+/// The Revision as the data plane sees it, running `image` with `env`.
+#[must_use]
+pub fn revision_spec(revision: &Revision, image: &str, env: Vec<(String, String)>) -> RevisionSpec {
+    RevisionSpec {
+        key: revision_key(revision),
+        uid: revision.uid_str().into(),
+        service: revision.label(meta::SERVICE_LABEL).unwrap_or_default().into(),
+        configuration: revision.label(meta::CONFIGURATION_LABEL).unwrap_or_default().into(),
+        image: image.into(),
+        args: args(revision),
+        env,
+        limits: limits(revision),
+    }
+}
+
+/// The name of a Revision for the data plane.
+#[must_use]
+pub fn revision_key(revision: &Revision) -> RevisionKey {
+    RevisionKey::new(revision.metadata.namespace.as_deref().unwrap_or_default(), revision.name_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_become_bytes() {
+        for (text, wanted) in [
+            ("128Mi", Some(128 << 20)),
+            ("1.5Gi", Some(3 << 29)),
+            ("1e6", Some(1_000_000)),
+            ("500m", None),
+            ("2000m", Some(2)),
+            ("0", None),
+            ("lots", None),
+            ("", None),
+            ("é", None),
+        ] {
+            assert_eq!(bytes(&Quantity(text.to_owned())), wanted.map(ByteCount), "{text:?}");
+        }
+    }
+}

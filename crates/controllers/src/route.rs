@@ -1,0 +1,26 @@
+//! Route: turns its traffic into Revisions and says where it is called (serving `pkg/reconciler/route`).
+
+pub mod apply;
+pub mod plan;
+pub mod url;
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::object::{Meta, ObjectKey};
+use crate::runner::Next;
+use std::sync::Arc;
+
+/// Brings one Route a step forward.
+///
+/// # Errors
+/// When the API refuses; the key is then tried again.
+pub async fn reconcile(context: Arc<Context>, key: ObjectKey) -> Result<Next, Error> {
+    let Some(route) = context.stores.routes.by_key(&key).filter(|r| !r.is_being_deleted()) else {
+        return Ok(Next::OnChange);
+    };
+    let configuration = |name: &str| context.stores.configurations.by_key(&key.sibling(name));
+    let revision = |name: &str| context.stores.revisions.by_key(&key.sibling(name));
+    let table = Arc::clone(&context.routing_table.borrow());
+    let plan = plan::plan(&route, &configuration, &revision, &table, &context.config, context.now());
+    apply::apply(&context, &route, plan).await
+}

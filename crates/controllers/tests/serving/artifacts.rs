@@ -1,0 +1,75 @@
+//! Artifacts that are made up: every image is fine but those that were told to fail.
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use kittiwake_core::artifact::{FunctionKind, Prepare, PrepareError, PreparePhase, PrepareRequest, Prepared};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// How long making an artifact ready takes.
+const WORK: Duration = Duration::from_millis(100);
+
+#[derive(Default)]
+pub struct Artifacts {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    failures: HashMap<String, PrepareError>,
+    requests: Vec<PrepareRequest>,
+    running: usize,
+    running_most: usize,
+}
+
+impl Artifacts {
+    pub fn fail(&self, image: &str, error: PrepareError) {
+        self.state.lock().unwrap().failures.insert(image.to_owned(), error);
+    }
+
+    pub fn repair(&self, image: &str) {
+        self.state.lock().unwrap().failures.remove(image);
+    }
+
+    pub fn last_request(&self) -> PrepareRequest {
+        self.state.lock().unwrap().requests.last().unwrap().clone()
+    }
+
+    pub fn running_most(&self) -> usize {
+        self.state.lock().unwrap().running_most
+    }
+}
+
+impl Prepare for Artifacts {
+    fn prepare(
+        &self,
+        request: PrepareRequest,
+        progress: Arc<dyn Fn(PreparePhase) + Send + Sync>,
+    ) -> BoxFuture<'static, Result<Prepared, PrepareError>> {
+        let state = Arc::clone(&self.state);
+        async move {
+            {
+                let mut state = state.lock().unwrap();
+                state.requests.push(request.clone());
+                state.running += 1;
+                state.running_most = state.running_most.max(state.running);
+            }
+            for phase in [PreparePhase::Pulling, PreparePhase::Compiling, PreparePhase::Starting] {
+                progress(phase);
+                tokio::time::sleep(WORK / 3).await;
+            }
+            let mut state = state.lock().unwrap();
+            state.running -= 1;
+            if let Some(error) = state.failures.get(&request.image) {
+                return Err(error.clone());
+            }
+            let image = match request.image.split_once('@') {
+                Some(_) => request.image,
+                None => request.image.replace(':', "@sha256:"),
+            };
+            Ok(Prepared { image, kind: FunctionKind::Component })
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,47 @@
+//! What an operator can set.
+
+use kittiwake_core::unit::ByteCount;
+use std::time::Duration;
+
+/// How the gateway behaves. Every limit says what happens at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Open connections. At the limit new ones wait in the socket's backlog. Default 131,072.
+    pub connections_max: usize,
+    /// Size of a request's head. A larger one gets 431. At least 8 KiB. Default 64 KiB.
+    pub header_bytes_max: ByteCount,
+    /// Header fields of an HTTP/1.1 request. More get 431. Default 100.
+    pub headers_max: usize,
+    /// Time for a client to send a complete request head, counted from the connection or from the end of the answer
+    /// before, so it also ends idle HTTP/1.1 connections. Then the connection is closed. Default 60 s.
+    pub header_read_timeout: Duration,
+    /// Concurrent calls of one HTTP/2 connection; the client waits before it opens more. Default 250.
+    pub http2_streams_max: u32,
+    /// Silence after which an HTTP/2 client is asked whether it is still there. Default 30 s.
+    pub http2_ping_interval: Duration,
+    /// Time to answer that, after which the connection is closed. Default 20 s.
+    pub http2_ping_timeout: Duration,
+    /// The `Retry-After` of a 503 where no revision is ready; whole seconds, at least 1. Default 1 s.
+    pub unready_retry_after: Duration,
+    /// Writes one log record per call (target `access`). Default off.
+    pub access_log: bool,
+}
+
+/// Smallest head that the HTTP library can be limited to, in bytes.
+pub(crate) const HEADER_BYTES_MIN: usize = 8 * 1024;
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            connections_max: 131_072,
+            header_bytes_max: ByteCount::kib(64),
+            headers_max: 100,
+            header_read_timeout: Duration::from_secs(60),
+            http2_streams_max: 250,
+            http2_ping_interval: Duration::from_secs(30),
+            http2_ping_timeout: Duration::from_secs(20),
+            unready_retry_after: Duration::from_secs(1),
+            access_log: false,
+        }
+    }
+}

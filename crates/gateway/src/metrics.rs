@@ -1,0 +1,396 @@
+//! What the gateway counts, in Knative's names (knative/serving `pkg/queue/request_metric.go`) and ours.
+//!
+//! Series of a revision appear with its first call and are removed when it leaves the routing table. A call records
+//! through handles it already holds; labels are looked up once per revision and status code.
+
+use arc_swap::ArcSwap;
+use kittiwake_core::invoke::CallReport;
+use kittiwake_core::revision::RevisionSpec;
+use prometheus::core::Collector;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+/// Status codes of one revision that get series of their own; further ones are counted as `other`.
+pub(crate) const CODES_PER_REVISION_MAX: usize = 32;
+/// Label of codes beyond [`CODES_PER_REVISION_MAX`].
+const CODE_OTHER: &str = "other";
+/// Name of the container in Knative's metrics where the user gave none.
+const CONTAINER_NAME: &str = "user-container";
+
+/// Knative's buckets of latencies, in milliseconds (`pkg/metrics`, defaultLatencyDistribution).
+const LATENCY_BUCKETS_MS: [f64; 26] = [
+    5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 100.0, 150.0, 200.0, 250.0, 300.0, 350.0, 400.0, 450.0, 500.0, 600.0, 700.0,
+    800.0, 900.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0, 20_000.0, 50_000.0, 100_000.0,
+];
+/// Buckets of our own times, in seconds: from tens of microseconds up.
+const START_BUCKETS_SECONDS: [f64; 17] = [
+    0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
+];
+
+const REVISION_LABELS: [&str; 5] =
+    ["namespace_name", "service_name", "configuration_name", "revision_name", "container_name"];
+const CODE_LABELS: [&str; 7] = [
+    "namespace_name",
+    "service_name",
+    "configuration_name",
+    "revision_name",
+    "container_name",
+    "response_code",
+    "response_code_class",
+];
+
+/// Why a request reached no revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unrouted {
+    BadRequest,
+    NoRoute,
+    NotReady,
+}
+
+/// All metrics of the gateway. Clones share them.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics {
+    pub(crate) in_flight: IntGauge,
+    connections: IntGauge,
+    bad_request: IntCounter,
+    no_route: IntCounter,
+    not_ready: IntCounter,
+    vectors: Arc<Vectors>,
+}
+
+#[derive(Debug)]
+struct Vectors {
+    request_count: IntCounterVec,
+    request_latencies: HistogramVec,
+    app_request_count: IntCounterVec,
+    app_request_latencies: HistogramVec,
+    queue_depth: IntGaugeVec,
+    cold_start: HistogramVec,
+    instantiate: HistogramVec,
+    queued: HistogramVec,
+}
+
+impl Metrics {
+    /// Makes the metrics and registers them.
+    pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let unrouted = add(registry, IntCounterVec::new(
+            Opts::new("kittiwake_gateway_unrouted_requests_total", "Requests that reached no revision, by reason."),
+            &["reason"],
+        )?)?;
+        let counter = |name, help| add(registry, IntCounterVec::new(Opts::new(name, help), &CODE_LABELS)?);
+        let latencies = |name, help| {
+            let options = HistogramOpts::new(name, help).buckets(LATENCY_BUCKETS_MS.to_vec());
+            add(registry, HistogramVec::new(options, &CODE_LABELS)?)
+        };
+        let times = |name, help| {
+            let options = HistogramOpts::new(name, help).buckets(START_BUCKETS_SECONDS.to_vec());
+            add(registry, HistogramVec::new(options, &REVISION_LABELS)?)
+        };
+        let vectors = Vectors {
+            request_count: counter("revision_request_count", "Requests routed to the revision.")?,
+            request_latencies: latencies(
+                "revision_request_latencies",
+                "Time from the request's head to the end of the answer's body, in milliseconds.",
+            )?,
+            app_request_count: counter("revision_app_request_count", "Requests that the function itself answered.")?,
+            app_request_latencies: latencies(
+                "revision_app_request_latencies",
+                "As revision_request_latencies, without the time spent waiting for a free slot.",
+            )?,
+            queue_depth: add(registry, IntGaugeVec::new(
+                Opts::new("revision_queue_depth", "Requests of the revision that wait or run."),
+                &REVISION_LABELS,
+            )?)?,
+            cold_start: times(
+                "kittiwake_cold_start_seconds",
+                "Time to bring up a revision that was at zero, for the call that found it so.",
+            )?,
+            instantiate: times("kittiwake_instantiate_seconds", "Time to make the instance for a call.")?,
+            queued: times("kittiwake_queue_seconds", "Time that a call waited for a free slot.")?,
+        };
+        Ok(Self {
+            in_flight: add(registry, IntGauge::new("kittiwake_gateway_in_flight", "Calls being answered.")?)?,
+            connections: add(registry, IntGauge::new("kittiwake_gateway_connections", "Open connections.")?)?,
+            bad_request: unrouted.get_metric_with_label_values(&["bad_request"])?,
+            no_route: unrouted.get_metric_with_label_values(&["no_route"])?,
+            not_ready: unrouted.get_metric_with_label_values(&["not_ready"])?,
+            vectors: Arc::new(vectors),
+        })
+    }
+
+    /// Counts a connection until the guard is dropped.
+    pub(crate) fn connection(&self) -> Counted {
+        Counted::new(self.connections.clone())
+    }
+
+    /// Counts a call in flight until the guard is dropped.
+    pub(crate) fn call(&self) -> Counted {
+        Counted::new(self.in_flight.clone())
+    }
+
+    pub(crate) fn unrouted(&self, why: Unrouted) {
+        match why {
+            Unrouted::BadRequest => self.bad_request.inc(),
+            Unrouted::NoRoute => self.no_route.inc(),
+            Unrouted::NotReady => self.not_ready.inc(),
+        }
+    }
+
+    /// The handles of one revision. No series appears before its first call.
+    pub(crate) fn revision(&self, revision: &RevisionSpec) -> RevisionMetrics {
+        let owned = |text: &str| text.to_owned();
+        let labels = [
+            owned(&revision.key.namespace),
+            owned(&revision.service),
+            owned(&revision.configuration),
+            owned(&revision.key.name),
+            owned(CONTAINER_NAME),
+        ];
+        RevisionMetrics {
+            labels,
+            vectors: Arc::clone(&self.vectors),
+            codes: ArcSwap::default(),
+            times: OnceLock::new(),
+            retired: Mutex::new(false),
+        }
+    }
+}
+
+fn add<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+/// One in a gauge, for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Counted(IntGauge);
+
+impl Counted {
+    fn new(gauge: IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// The series of one revision, each resolved once.
+#[derive(Debug)]
+pub(crate) struct RevisionMetrics {
+    labels: [String; REVISION_LABELS.len()],
+    vectors: Arc<Vectors>,
+    /// By status code; few, so a scan is quickest. Read without a lock, extended under `retired`.
+    codes: ArcSwap<Vec<(u16, Arc<CodeMetrics>)>>,
+    times: OnceLock<Option<TimeMetrics>>,
+    /// Whether the revision left the routing table: then no series is made again.
+    retired: Mutex<bool>,
+}
+
+#[derive(Debug)]
+struct CodeMetrics {
+    code: String,
+    class: String,
+    request_count: IntCounter,
+    request_latencies: Histogram,
+    app_request_count: IntCounter,
+    app_request_latencies: Histogram,
+}
+
+#[derive(Debug)]
+struct TimeMetrics {
+    queue_depth: IntGauge,
+    cold_start: Histogram,
+    instantiate: Histogram,
+    queued: Histogram,
+}
+
+/// One finished call, for its revision's metrics.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Finished {
+    /// The status that the caller got.
+    pub(crate) status: u16,
+    /// From the request's head to the end of the answer.
+    pub(crate) latency: Duration,
+    /// What the runtime reported, when the function answered.
+    pub(crate) report: Option<CallReport>,
+}
+
+impl RevisionMetrics {
+    /// Counts a call that waits or runs until the guard is dropped.
+    pub(crate) fn call(&self) -> Option<Counted> {
+        self.times().map(|times| Counted::new(times.queue_depth.clone()))
+    }
+
+    /// Records a call whose answer ended.
+    pub(crate) fn record(&self, finished: &Finished) {
+        if let Some(code) = self.code(finished.status) {
+            code.request_count.inc();
+            code.request_latencies.observe(milliseconds(finished.latency));
+            if let Some(report) = finished.report {
+                code.app_request_count.inc();
+                code.app_request_latencies.observe(milliseconds(finished.latency.saturating_sub(report.queued)));
+            }
+        }
+        if let (Some(report), Some(times)) = (finished.report, self.times()) {
+            times.queued.observe(report.queued.as_secs_f64());
+            times.instantiate.observe(report.instantiated.as_secs_f64());
+            if let Some(cold_start) = report.cold_start {
+                times.cold_start.observe(cold_start.as_secs_f64());
+            }
+        }
+    }
+
+    /// Removes every series. Calls in flight record into handles that nobody collects any more.
+    pub(crate) fn retire(&self) {
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        *retired = true;
+        for (_, metrics) in self.codes.load().iter() {
+            let labels = self.code_labels(&metrics.code, &metrics.class);
+            // A series that is not there needs no removal.
+            let _ = self.vectors.request_count.remove_label_values(&labels);
+            let _ = self.vectors.request_latencies.remove_label_values(&labels);
+            let _ = self.vectors.app_request_count.remove_label_values(&labels);
+            let _ = self.vectors.app_request_latencies.remove_label_values(&labels);
+        }
+        if self.times.get().is_some() {
+            let _ = self.vectors.queue_depth.remove_label_values(&self.labels);
+            let _ = self.vectors.cold_start.remove_label_values(&self.labels);
+            let _ = self.vectors.instantiate.remove_label_values(&self.labels);
+            let _ = self.vectors.queued.remove_label_values(&self.labels);
+        }
+    }
+
+    fn code(&self, status: u16) -> Option<Arc<CodeMetrics>> {
+        let find = |codes: &[(u16, Arc<CodeMetrics>)], status| {
+            codes.iter().find(|(code, _)| *code == status).map(|(_, metrics)| Arc::clone(metrics))
+        };
+        if let Some(known) = find(&self.codes.load(), status) {
+            return Some(known);
+        }
+        let retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        if *retired {
+            return None;
+        }
+        let mut codes = (**self.codes.load()).clone();
+        // Beyond the limit, one entry per class stands for the rest.
+        let (entry, label) = match codes.len() < CODES_PER_REVISION_MAX {
+            true => (status, status.to_string()),
+            false => (status / 100, CODE_OTHER.to_owned()),
+        };
+        if let Some(known) = find(&codes, entry) {
+            return Some(known);
+        }
+        let made = Arc::new(self.code_metrics(label, format!("{}xx", status / 100)).ok()?);
+        codes.push((entry, Arc::clone(&made)));
+        self.codes.store(Arc::new(codes));
+        Some(made)
+    }
+
+    fn code_metrics(&self, code: String, class: String) -> prometheus::Result<CodeMetrics> {
+        let labels = self.code_labels(&code, &class);
+        Ok(CodeMetrics {
+            request_count: self.vectors.request_count.get_metric_with_label_values(&labels)?,
+            request_latencies: self.vectors.request_latencies.get_metric_with_label_values(&labels)?,
+            app_request_count: self.vectors.app_request_count.get_metric_with_label_values(&labels)?,
+            app_request_latencies: self.vectors.app_request_latencies.get_metric_with_label_values(&labels)?,
+            code,
+            class,
+        })
+    }
+
+    fn code_labels<'a>(&'a self, code: &'a str, class: &'a str) -> [&'a str; CODE_LABELS.len()] {
+        let [namespace, service, configuration, revision, container] = &self.labels;
+        [namespace, service, configuration, revision, container, code, class]
+    }
+
+    fn times(&self) -> Option<&TimeMetrics> {
+        let make = || {
+            let retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+            (!*retired).then(|| self.time_metrics().ok()).flatten()
+        };
+        self.times.get_or_init(make).as_ref()
+    }
+
+    fn time_metrics(&self) -> prometheus::Result<TimeMetrics> {
+        Ok(TimeMetrics {
+            queue_depth: self.vectors.queue_depth.get_metric_with_label_values(&self.labels)?,
+            cold_start: self.vectors.cold_start.get_metric_with_label_values(&self.labels)?,
+            instantiate: self.vectors.instantiate.get_metric_with_label_values(&self.labels)?,
+            queued: self.vectors.queued.get_metric_with_label_values(&self.labels)?,
+        })
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::router::tests::entry;
+
+    fn text(registry: &Registry) -> String {
+        prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap()
+    }
+
+    fn finished(status: u16) -> Finished {
+        let report = CallReport { cold_start: Some(Duration::from_micros(300)), ..CallReport::default() };
+        Finished { status, latency: Duration::from_millis(7), report: Some(report) }
+    }
+
+    #[test]
+    fn series_come_with_the_first_call_and_go_with_the_revision() {
+        let registry = Registry::new();
+        let metrics = Metrics::register(&registry).unwrap();
+        let revision = entry(&[("a", 100)]).targets[0].revision.clone();
+        let handles = metrics.revision(&revision);
+        assert!(!text(&registry).contains("revision_name=\"a\""));
+        let running = handles.call();
+        handles.record(&finished(200));
+        handles.record(&finished(500));
+        let shown = text(&registry);
+        for line in [
+            "revision_request_count{configuration_name=\"s\",container_name=\"user-container\",namespace_name=\"default\",\
+             response_code=\"200\",response_code_class=\"2xx\",revision_name=\"a\",service_name=\"s\"} 1",
+            "revision_queue_depth{configuration_name=\"s\",container_name=\"user-container\",namespace_name=\"default\",\
+             revision_name=\"a\",service_name=\"s\"} 1",
+            "response_code=\"500\",response_code_class=\"5xx\",revision_name=\"a\",service_name=\"s\",le=\"10\"} 1",
+            "kittiwake_cold_start_seconds_count{",
+        ] {
+            assert!(shown.contains(line), "{line}\nis not in\n{shown}");
+        }
+        handles.retire();
+        handles.record(&finished(404));
+        drop(running);
+        assert!(!text(&registry).contains("revision_name=\"a\""), "{}", text(&registry));
+    }
+
+    #[test]
+    fn a_function_cannot_make_series_without_end() {
+        let registry = Registry::new();
+        let metrics = Metrics::register(&registry).unwrap();
+        let handles = metrics.revision(&entry(&[("a", 100)]).targets[0].revision);
+        for status in 100..1000 {
+            handles.record(&finished(status));
+        }
+        let shown = text(&registry);
+        let series = shown.lines().filter(|line| line.starts_with("revision_request_count{")).count();
+        assert!(series <= CODES_PER_REVISION_MAX + 9, "{series}");
+        assert!(shown.contains("response_code=\"other\",response_code_class=\"9xx\""));
+    }
+
+    #[test]
+    fn one_registry_takes_one_gateway() {
+        let registry = Registry::new();
+        let _first = Metrics::register(&registry).unwrap();
+        assert!(Metrics::register(&registry).is_err());
+    }
+}

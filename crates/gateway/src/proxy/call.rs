@@ -1,0 +1,149 @@
+//! One call from its head to the end of its answer, and the record it leaves.
+
+use super::Gateway;
+use crate::metrics::{Counted, Finished};
+use crate::probe;
+use crate::router::Target;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
+use kittiwake_core::body::{Body, BodyError};
+use kittiwake_core::clock::Clock;
+use kittiwake_core::invoke::CallReport;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// The status that is recorded when the client went away before there was one (as nginx does).
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// A call under way. It is recorded when it is dropped, however it ends.
+pub(crate) struct Call {
+    pub(crate) target: Target,
+    pub(crate) peer: SocketAddr,
+    /// Whether the function took part, although it did not answer.
+    pub(crate) function_ran: bool,
+    clock: Arc<dyn Clock>,
+    started: Duration,
+    status: Option<StatusCode>,
+    report: Option<CallReport>,
+    /// Off for probers, whose calls must not count as traffic.
+    counted: bool,
+    access: Option<Access>,
+    _in_flight: Counted,
+    _queue_depth: Option<Counted>,
+}
+
+/// What the access log tells of a request.
+struct Access {
+    method: http::Method,
+    path: String,
+    host: String,
+}
+
+impl Call {
+    pub(crate) fn new<B>(
+        gateway: &Gateway,
+        in_flight: Counted,
+        target: &Target,
+        peer: SocketAddr,
+        authority: &str,
+        request: &Request<B>,
+    ) -> Self {
+        let access = gateway.config.access_log.then(|| Access {
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            host: authority.to_owned(),
+        });
+        let counted = !probe::is_prober(request.headers());
+        Self {
+            peer,
+            function_ran: false,
+            clock: Arc::clone(&gateway.clock),
+            started: gateway.clock.elapsed(),
+            status: None,
+            report: None,
+            counted,
+            access,
+            _in_flight: in_flight,
+            _queue_depth: if counted { target.metrics.call() } else { None },
+            target: target.clone(),
+        }
+    }
+
+    /// The head of the function's answer is known.
+    pub(crate) fn head(&mut self, status: StatusCode, report: Option<CallReport>) {
+        self.status = Some(status);
+        self.report = Some(report.unwrap_or_default());
+    }
+
+    /// The gateway answers in the function's place; the call lasts until that answer is sent.
+    pub(crate) fn answered_by_us(mut self, answer: Response<Body>) -> Response<Body> {
+        self.status = Some(answer.status());
+        self.report = self.function_ran.then(CallReport::default);
+        answer.map(|body| MeteredBody::new(body, self).boxed_unsync())
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let latency = self.clock.elapsed().saturating_sub(self.started);
+        let status = self.status.map_or(CLIENT_CLOSED_REQUEST, |status| status.as_u16());
+        if self.counted {
+            self.target.metrics.record(&Finished { status, latency, report: self.report });
+        }
+        if let Some(access) = &self.access {
+            tracing::info!(
+                target: "access",
+                peer = %self.peer,
+                method = %access.method,
+                path = access.path,
+                host = access.host,
+                revision = %self.target.revision.key,
+                status,
+                latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX),
+                "call"
+            );
+        }
+    }
+}
+
+/// An answer's body that keeps its [`Call`] until it ends or is dropped.
+pub(crate) struct MeteredBody {
+    body: Body,
+    /// `None` once the body ended.
+    call: Option<Call>,
+}
+
+impl MeteredBody {
+    pub(crate) fn new(body: Body, call: Call) -> Self {
+        Self { body, call: Some(call) }
+    }
+}
+
+impl http_body::Body for MeteredBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
+            self.call = None;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,229 @@
+//! What happens to headers between caller and function (knative/specs `runtime-contract.md`, knative/serving
+//! `pkg/http/handler`): hop-by-hop and internal ones go, forwarding ones come, all others pass unchanged.
+
+use http::header::{CONNECTION, FORWARDED, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use std::net::IpAddr;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Headers about one connection (RFC 9110 §7.6.1). `Trailer` stays: trailers pass.
+const HOP_BY_HOP: [HeaderName; 6] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("proxy-authorization"),
+];
+/// Headers that Knative's components send one another. From outside they would be lies.
+const INTERNAL_PREFIXES: [&str; 2] = ["k-", "knative-serving-"];
+
+/// Makes a request's headers those that the function sees.
+pub(crate) fn prepare(headers: &mut HeaderMap, peer: IpAddr, authority: &str) {
+    let takes_trailers = headers.get_all(TE).iter().any(takes_trailers);
+    strip_hop_by_hop(headers);
+    headers.remove(TE);
+    if takes_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    strip_internal(headers);
+    let Ok(host) = HeaderValue::from_str(authority) else { return };
+    headers.insert(HOST, host.clone());
+    append_peer(headers, peer);
+    let known_proto = |proto: &HeaderValue| matches!(proto.as_bytes(), b"http" | b"https");
+    if !headers.get(X_FORWARDED_PROTO).is_some_and(known_proto) {
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    }
+    headers.entry(X_FORWARDED_HOST).or_insert(host);
+    if !headers.contains_key(FORWARDED)
+        && let Some(forwarded) = forwarded(headers)
+    {
+        headers.insert(FORWARDED, forwarded);
+    }
+    if !headers.contains_key(X_REQUEST_ID)
+        && let Ok(id) = HeaderValue::try_from(request_id())
+    {
+        headers.insert(X_REQUEST_ID, id);
+    }
+}
+
+/// Removes the headers about one connection, and those that `Connection` names.
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        // A client must not be able to take away what the function relies on.
+        .filter(|name| *name != HOST)
+        .collect();
+    for name in HOP_BY_HOP.iter().chain(&named) {
+        headers.remove(name);
+    }
+}
+
+fn strip_internal(headers: &mut HeaderMap) {
+    let is_internal = |name: &&HeaderName| INTERNAL_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix));
+    let internal: Vec<HeaderName> = headers.keys().filter(is_internal).cloned().collect();
+    for name in internal {
+        headers.remove(name);
+    }
+}
+
+/// Whether a `TE` header says that trailers are welcome.
+fn takes_trailers(value: &HeaderValue) -> bool {
+    value.to_str().is_ok_and(|value| value.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")))
+}
+
+/// Adds the caller's address to the end of `X-Forwarded-For`, as one line.
+fn append_peer(headers: &mut HeaderMap, peer: IpAddr) {
+    let mut hops: Vec<String> =
+        headers.get_all(X_FORWARDED_FOR).iter().filter_map(|v| v.to_str().ok()).map(str::to_owned).collect();
+    hops.retain(|hop| !hop.trim().is_empty());
+    hops.push(peer.to_canonical().to_string());
+    if let Ok(value) = HeaderValue::try_from(hops.join(", ")) {
+        headers.insert(X_FORWARDED_FOR, value);
+    }
+}
+
+/// `Forwarded` (RFC 7239) from the `X-Forwarded-*` headers: one element per hop, host and protocol with the first
+/// (knative/serving `pkg/http/handler`, the Forwarded shim).
+fn forwarded(headers: &HeaderMap) -> Option<HeaderValue> {
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let hops = text(X_FORWARDED_FOR).unwrap_or_default();
+    let mut elements: Vec<String> = hops.split(',').map(|hop| format!("for={}", node(hop.trim()))).collect();
+    if let Some(first) = elements.first_mut() {
+        if let Some(host) = text(X_FORWARDED_HOST) {
+            first.push_str(&format!(";host={}", quoted(host)));
+        }
+        if let Some(proto) = text(X_FORWARDED_PROTO) {
+            first.push_str(&format!(";proto={proto}"));
+        }
+    }
+    HeaderValue::try_from(elements.join(", ")).ok()
+}
+
+/// A node identifier: addresses of version 6 stand in brackets and quotes (RFC 7239 §6).
+fn node(address: &str) -> String {
+    if address.contains(':') && !address.starts_with('[') {
+        return format!("\"[{}]\"", address.replace(['"', '\\'], ""));
+    }
+    quoted(address)
+}
+
+/// The text as a token where it is one, otherwise as a quoted string (RFC 7230 §3.2.6).
+fn quoted(text: &str) -> String {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if !text.is_empty() && text.bytes().all(is_token) {
+        return text.to_owned();
+    }
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// A random UUID, from the thread's random numbers: asking the system each time would cost a system call.
+fn request_id() -> String {
+    uuid::Builder::from_random_bytes(rand::random()).into_uuid().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prepared(given: &[(&'static str, &'static str)], peer: &str) -> Vec<(String, String)> {
+        let pairs = given.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v)));
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(name, value);
+        }
+        prepare(&mut headers, peer.parse().unwrap(), "hello.default.localhost:8080");
+        let mut pairs: Vec<_> =
+            headers.iter().map(|(n, v)| (n.as_str().to_owned(), v.to_str().unwrap().to_owned())).collect();
+        pairs.sort();
+        pairs
+    }
+
+    fn pairs(wanted: &[(&str, &str)]) -> Vec<(String, String)> {
+        wanted.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect()
+    }
+
+    #[test]
+    fn forwarding_headers_are_added() {
+        let mut found = prepared(&[("traceparent", "00-1-2-01")], "192.0.2.9");
+        let id = found.iter().position(|(name, _)| name == "x-request-id").map(|at| found.remove(at).1).unwrap();
+        assert_eq!(id.len(), 36);
+        assert_eq!(
+            found,
+            pairs(&[
+                ("forwarded", "for=192.0.2.9;host=\"hello.default.localhost:8080\";proto=http"),
+                ("host", "hello.default.localhost:8080"),
+                ("traceparent", "00-1-2-01"),
+                ("x-forwarded-for", "192.0.2.9"),
+                ("x-forwarded-host", "hello.default.localhost:8080"),
+                ("x-forwarded-proto", "http"),
+            ])
+        );
+    }
+
+    #[test]
+    fn what_a_proxy_before_us_said_stays() {
+        let found = prepared(
+            &[
+                ("x-forwarded-for", "198.51.100.7"),
+                ("x-forwarded-for", "2001:db8::1"),
+                ("x-forwarded-proto", "https"),
+                ("x-forwarded-host", "shop.example"),
+                ("x-request-id", "mine"),
+            ],
+            "::ffff:192.0.2.9",
+        );
+        assert_eq!(
+            found,
+            pairs(&[
+                (
+                    "forwarded",
+                    "for=198.51.100.7;host=shop.example;proto=https, for=\"[2001:db8::1]\", for=192.0.2.9"
+                ),
+                ("host", "hello.default.localhost:8080"),
+                ("x-forwarded-for", "198.51.100.7, 2001:db8::1, 192.0.2.9"),
+                ("x-forwarded-host", "shop.example"),
+                ("x-forwarded-proto", "https"),
+                ("x-request-id", "mine"),
+            ])
+        );
+    }
+
+    #[test]
+    fn hop_by_hop_and_internal_headers_go() {
+        let found = prepared(
+            &[
+                ("connection", "close, X-Secret, host"),
+                ("keep-alive", "timeout=5"),
+                ("transfer-encoding", "chunked"),
+                ("upgrade", "websocket"),
+                ("te", "gzip, Trailers"),
+                ("trailer", "x-sum"),
+                ("x-secret", "1"),
+                ("k-original-host", "evil"),
+                ("k-proxy-request", "activator"),
+                ("knative-serving-revision", "other"),
+                ("forwarded", "for=_hidden"),
+                ("x-request-id", "mine"),
+                ("kind", "kept"),
+            ],
+            "192.0.2.9",
+        );
+        let names: Vec<_> = found.iter().map(|(name, _)| name.as_str()).collect();
+        let wanted = [
+            "forwarded", "host", "kind", "te", "trailer", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto",
+            "x-request-id",
+        ];
+        assert_eq!(names, wanted);
+        assert!(found.contains(&("te".into(), "trailers".into())));
+        assert!(found.contains(&("forwarded".into(), "for=_hidden".into())));
+    }
+}

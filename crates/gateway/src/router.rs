@@ -1,0 +1,152 @@
+//! Host → targets, with everything a call needs resolved beforehand. Requests read a snapshot; one task replaces it.
+
+use crate::metrics::{Metrics, RevisionMetrics};
+use crate::proxy::Gateway;
+use arc_swap::ArcSwap;
+use kittiwake_core::revision::{RevisionKey, RevisionSpec};
+use kittiwake_core::routing_table::{RouteEntry, RoutingTable};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// One revision behind a host.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) revision: Arc<RevisionSpec>,
+    pub(crate) metrics: Arc<RevisionMetrics>,
+}
+
+/// One host. `targets` are those of `entry`, in its order.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) entry: Arc<RouteEntry>,
+    pub(crate) targets: Vec<Target>,
+}
+
+type Hosts = HashMap<Box<str>, Arc<Host>>;
+type Revisions = HashMap<(RevisionKey, Arc<str>), Arc<RevisionMetrics>>;
+
+/// The newest snapshot, and what it takes to make the next one.
+pub(crate) struct Router {
+    hosts: ArcSwap<Hosts>,
+    /// Metrics of every revision in the snapshot, by key and uid. Touched by updates only.
+    revisions: Mutex<Revisions>,
+    metrics: Metrics,
+}
+
+impl Router {
+    pub(crate) fn new(metrics: Metrics) -> Self {
+        Self { hosts: ArcSwap::default(), revisions: Mutex::default(), metrics }
+    }
+
+    /// The host in the form of [`kittiwake_core::host::normalize_host`].
+    pub(crate) fn lookup(&self, host: &str) -> Option<Arc<Host>> {
+        self.hosts.load().get(host).cloned()
+    }
+
+    /// Replaces the snapshot. What did not change is taken over; series of revisions that left are removed.
+    pub(crate) fn update(&self, table: &RoutingTable) {
+        let mut revisions = self.revisions.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.hosts.load_full();
+        let mut seen = Revisions::with_capacity(revisions.len());
+        let mut hosts = Hosts::with_capacity(table.len());
+        for (name, entry) in table.iter() {
+            let targets = entry.targets.iter().map(|target| {
+                let revision = Arc::clone(&target.revision);
+                let key = (revision.key.clone(), Arc::clone(&revision.uid));
+                let metrics = seen.entry(key).or_insert_with_key(|key| {
+                    let known = revisions.get(key).cloned();
+                    known.unwrap_or_else(|| Arc::new(self.metrics.revision(&revision)))
+                });
+                Target { metrics: Arc::clone(metrics), revision }
+            });
+            let targets = targets.collect();
+            let host = match old.get(name) {
+                Some(host) if Arc::ptr_eq(&host.entry, entry) => Arc::clone(host),
+                _ => Arc::new(Host { entry: Arc::clone(entry), targets }),
+            };
+            hosts.insert(name.into(), host);
+        }
+        for (key, metrics) in revisions.iter() {
+            if !seen.contains_key(key) {
+                metrics.retire();
+            }
+        }
+        *revisions = seen;
+        self.hosts.store(Arc::new(hosts));
+    }
+}
+
+/// Keeps the router at the newest routing table. Tables that come faster than they are taken are skipped.
+pub(crate) async fn follow(
+    gateway: Arc<Gateway>,
+    mut routes: watch::Receiver<Arc<RoutingTable>>,
+    stop: CancellationToken,
+) {
+    loop {
+        let table = Arc::clone(&routes.borrow_and_update());
+        gateway.router.update(&table);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = routes.changed() => {
+                if changed.is_err() {
+                    // The controllers are gone; the last table stays good.
+                    return;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use kittiwake_core::revision::Limits;
+    use kittiwake_core::routing_table::RouteTarget;
+
+    pub(crate) fn entry(targets: &[(&str, u32)]) -> RouteEntry {
+        let targets = targets.iter().map(|(name, percent)| {
+            let revision = RevisionSpec {
+                key: RevisionKey::new("default", *name),
+                uid: "u".into(),
+                service: "s".into(),
+                configuration: "s".into(),
+                image: "file:///x@sha256:0".into(),
+                args: vec![],
+                env: vec![],
+                limits: Limits::default(),
+            };
+            RouteTarget { revision: Arc::new(revision), percent: *percent }
+        });
+        let targets = targets.collect();
+        RouteEntry { namespace: "default".into(), name: "s".into(), tag: None, targets, unready: None }
+    }
+
+    fn table(entries: &[(&str, Arc<RouteEntry>)]) -> RoutingTable {
+        let mut table = RoutingTable::default();
+        for (host, entry) in entries {
+            assert!(table.insert(*host, Arc::clone(entry)));
+        }
+        table
+    }
+
+    pub(crate) fn router(entries: &[(&str, RouteEntry)]) -> Router {
+        let router = Router::new(Metrics::register(&prometheus::Registry::new()).unwrap());
+        let entries: Vec<_> = entries.iter().map(|(host, entry)| (*host, Arc::new(entry.clone()))).collect();
+        router.update(&table(&entries));
+        router
+    }
+
+    #[test]
+    fn what_did_not_change_is_taken_over() {
+        let router = router(&[]);
+        let (a, b) = (Arc::new(entry(&[("a", 100)])), Arc::new(entry(&[("a", 50), ("b", 50)])));
+        router.update(&table(&[("a", Arc::clone(&a)), ("b", b)]));
+        let (host_a, host_b) = (router.lookup("a").unwrap(), router.lookup("b").unwrap());
+        assert!(Arc::ptr_eq(&host_a.targets[0].metrics, &host_b.targets[0].metrics), "one revision, one set of metrics");
+        router.update(&table(&[("a", a), ("c", Arc::new(entry(&[])))]));
+        assert!(Arc::ptr_eq(&host_a, &router.lookup("a").unwrap()));
+        assert!(router.lookup("b").is_none() && router.lookup("c").unwrap().targets.is_empty());
+    }
+}

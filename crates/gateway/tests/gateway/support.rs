@@ -1,0 +1,264 @@
+//! A gateway on port 0, a scripted function behind it, and clients that speak raw HTTP.
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use kittiwake_core::artifact::PrepareError;
+use kittiwake_core::body::{self, Body};
+use kittiwake_core::clock::SystemClock;
+use kittiwake_core::code::ErrorCode;
+use kittiwake_core::invoke::{CallReport, Invoke, InvokeError};
+use kittiwake_core::revision::{Limits, RevisionKey, RevisionSpec};
+use kittiwake_core::routing_table::{RouteEntry, RouteTarget, RoutingTable};
+use kittiwake_core::unit::ByteCount;
+use kittiwake_gateway::{Config, Handle, Inputs, build};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Host of a route with one ready revision, `hello-00001`.
+pub const HELLO: &str = "hello.default.localhost";
+/// Largest body that revisions of the tests take.
+pub const BODY_BYTES_MAX: u64 = 1000;
+
+/// What happens to calls of `/hang`.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Seen {
+    Started,
+    Dropped,
+}
+
+/// Answers by the request's path.
+pub struct Function {
+    pub calls: AtomicUsize,
+    seen: mpsc::Sender<Seen>,
+}
+
+struct Dropped(mpsc::Sender<Seen>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        let _ = self.0.try_send(Seen::Dropped);
+    }
+}
+
+impl Invoke for Function {
+    fn invoke(
+        &self,
+        revision: Arc<RevisionSpec>,
+        request: Request<Body>,
+    ) -> BoxFuture<'static, Result<Response<Body>, InvokeError>> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let seen = self.seen.clone();
+        Box::pin(async move {
+            let mut answer = answer(&revision, request, seen).await?;
+            let report = CallReport {
+                cold_start: Some(Duration::from_micros(250)),
+                queued: Duration::ZERO,
+                instantiated: Duration::from_micros(20),
+            };
+            answer.extensions_mut().insert(report);
+            Ok(answer)
+        })
+    }
+}
+
+async fn answer(
+    revision: &RevisionSpec,
+    request: Request<Body>,
+    seen: mpsc::Sender<Seen>,
+) -> Result<Response<Body>, InvokeError> {
+    let text = |status: u16, text: String| {
+        Ok(Response::builder().status(status).header("x-by", &*revision.key.name).body(body::full(text)).unwrap())
+    };
+    match request.uri().path() {
+        "/echo" => {
+            let mut answer = Response::new(request.into_body());
+            answer.headers_mut().insert("trailer", "x-sum".parse().unwrap());
+            Ok(answer)
+        }
+        "/head" => {
+            let lines = request.headers().iter().map(|(n, v)| format!("{n}: {}\n", v.to_str().unwrap_or("?")));
+            text(200, format!("{} {}\n{}", request.method(), request.uri(), lines.collect::<String>()))
+        }
+        "/hop" => Ok(Response::builder()
+            .header("connection", "close, x-private")
+            .header("x-private", "1")
+            .header("keep-alive", "timeout=1")
+            .header("x-public", "1")
+            .body(body::full("hop"))
+            .unwrap()),
+        "/teapot" => text(418, "short and stout".into()),
+        "/204" => Ok(Response::builder().status(204).header("content-length", "5").body(body::full("extra")).unwrap()),
+        "/304" => Ok(Response::builder().status(304).header("etag", "\"a\"").body(body::full("extra")).unwrap()),
+        "/trap" => Err(InvokeError::Trapped("secret backtrace".into())),
+        "/timeout" => Err(InvokeError::TimedOut),
+        "/none" => Err(InvokeError::NoResponse),
+        "/large" => Err(InvokeError::BodyTooLarge),
+        "/busy" => Err(InvokeError::Overloaded { retry_after: Duration::from_secs(7) }),
+        "/missing" => Err(PrepareError::new(ErrorCode::ArtifactNotFound, "there is no such image").into()),
+        "/internal" => Err(InvokeError::Internal("secret".into())),
+        "/hang" => {
+            let _guard = Dropped(seen.clone());
+            seen.send(Seen::Started).await.unwrap();
+            std::future::pending().await
+        }
+        "/hang-body" => {
+            let guard = Dropped(seen.clone());
+            seen.send(Seen::Started).await.unwrap();
+            let frames = futures::stream::unfold((0u8, guard), |(n, guard)| async move {
+                if n > 0 {
+                    std::future::pending::<()>().await;
+                }
+                let frame = http_body::Frame::data(Bytes::from_static(b"first"));
+                Some((Ok::<_, body::BodyError>(frame), (n + 1, guard)))
+            });
+            Ok(Response::new(http_body_util::StreamBody::new(frames).boxed_unsync()))
+        }
+        _ => text(200, revision.key.name.to_string()),
+    }
+}
+
+/// One running gateway.
+pub struct Server {
+    pub handle: Handle,
+    pub task: JoinHandle<()>,
+    pub routes: watch::Sender<Arc<RoutingTable>>,
+    pub registry: prometheus::Registry,
+    pub function: Arc<Function>,
+    pub seen: mpsc::Receiver<Seen>,
+    pub shutdown: CancellationToken,
+}
+
+pub fn revision(name: &str) -> Arc<RevisionSpec> {
+    Arc::new(RevisionSpec {
+        key: RevisionKey::new("default", name),
+        uid: format!("uid-{name}").into(),
+        service: "hello".into(),
+        configuration: "hello".into(),
+        image: "file:///hello.wasm@sha256:0".into(),
+        args: vec![],
+        env: vec![],
+        limits: Limits { request_body: ByteCount(BODY_BYTES_MAX), ..Limits::default() },
+    })
+}
+
+pub fn entry(targets: &[(&str, u32)], unready: Option<&str>) -> Arc<RouteEntry> {
+    let target = |(name, percent): &(&str, u32)| RouteTarget { revision: revision(name), percent: *percent };
+    Arc::new(RouteEntry {
+        namespace: "default".into(),
+        name: "hello".into(),
+        tag: None,
+        targets: targets.iter().map(target).collect(),
+        unready: unready.map(Into::into),
+    })
+}
+
+pub fn table(entries: Vec<(&str, Arc<RouteEntry>)>) -> Arc<RoutingTable> {
+    let mut table = RoutingTable::default();
+    for (host, entry) in entries {
+        assert!(table.insert(host, entry));
+    }
+    Arc::new(table)
+}
+
+/// A gateway with [`HELLO`], a split host and one that is not ready.
+pub fn start() -> Server {
+    start_with(Config::default())
+}
+
+pub fn start_with(config: Config) -> Server {
+    let routes = table(vec![
+        (HELLO, entry(&[("hello-00001", 100)], None)),
+        ("split.default.localhost", entry(&[("hello-00001", 10), ("hello-00002", 90)], None)),
+        ("unready.default.localhost", entry(&[], Some("Revision \"hello-00001\" failed: no such image"))),
+    ]);
+    let (seen_sender, seen) = mpsc::channel(64);
+    let function = Arc::new(Function { calls: AtomicUsize::new(0), seen: seen_sender });
+    let (routes, receiver) = watch::channel(routes);
+    let (registry, shutdown) = (prometheus::Registry::new(), CancellationToken::new());
+    let inputs = Inputs {
+        listener: std::net::TcpListener::bind("127.0.0.1:0").unwrap(),
+        routes: receiver,
+        invoke: Arc::clone(&function) as Arc<dyn Invoke>,
+        registry: registry.clone(),
+        clock: Arc::new(SystemClock::new()),
+        shutdown: shutdown.clone(),
+    };
+    let (handle, task) = build(config, inputs).unwrap();
+    Server { handle, task: tokio::spawn(task), routes, registry, function, seen, shutdown }
+}
+
+impl Server {
+    pub async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.handle.local_addr()).await.unwrap()
+    }
+
+    /// Sends bytes on a connection of their own and reads until the server closes it.
+    pub async fn raw(&self, request: &str) -> String {
+        let mut stream = self.connect().await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        // A reset after the answer is as good as an end.
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// `GET path` at `host`, over HTTP/1.1.
+    pub async fn get(&self, host: &str, path: &str) -> String {
+        self.raw(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await
+    }
+
+    /// An HTTP/2 connection with prior knowledge.
+    pub async fn http2(&self) -> hyper::client::conn::http2::SendRequest<Body> {
+        let io = TokioIo::new(self.connect().await);
+        let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+        tokio::spawn(connection);
+        sender
+    }
+
+    /// An HTTP/1.1 connection.
+    pub async fn http1(&self) -> hyper::client::conn::http1::SendRequest<Body> {
+        let io = TokioIo::new(self.connect().await);
+        let (sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+        tokio::spawn(connection);
+        sender
+    }
+
+    pub fn metrics(&self) -> String {
+        prometheus::TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap()
+    }
+}
+
+/// Reads from the connection until what was read ends with `end`.
+pub async fn read_until(stream: &mut TcpStream, end: &str) -> String {
+    let mut read = Vec::new();
+    while !read.ends_with(end.as_bytes()) {
+        let byte = stream.read_u8().await.unwrap_or_else(|e| panic!("{e} after {:?}", String::from_utf8_lossy(&read)));
+        read.push(byte);
+    }
+    String::from_utf8(read).unwrap()
+}
+
+pub fn request(uri: &str, body: Body) -> Request<Body> {
+    let method = if uri.contains("/echo") { "POST" } else { "GET" };
+    let host = uri.parse::<http::Uri>().unwrap().authority().map(ToString::to_string);
+    let mut request = Request::builder().method(method).uri(uri);
+    if let Some(host) = host {
+        request = request.header("host", host);
+    }
+    request.body(body).unwrap()
+}
+
+pub async fn text(answer: Response<hyper::body::Incoming>) -> (StatusCode, String) {
+    let status = answer.status();
+    let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(bytes.to_vec()).unwrap())
+}

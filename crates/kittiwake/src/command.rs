@@ -1,0 +1,45 @@
+//! The commands, one file each.
+
+pub mod apply;
+pub mod delete;
+pub mod describe;
+pub mod get;
+pub mod invoke;
+pub mod logs;
+pub mod up;
+pub mod version;
+
+use crate::cli::{Cli, Command};
+use anyhow::Context;
+use clap::CommandFactory;
+use std::process::ExitCode;
+
+/// Runs the command that the command line names.
+///
+/// # Errors
+/// Whatever made it fail.
+pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Up(args) => on_all_cores()?.block_on(up::run(*args)),
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "kittiwake", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Apply(args) => on_one_core()?.block_on(apply::run(args)),
+        Command::Get(args) => on_one_core()?.block_on(get::run(args)),
+        Command::Describe(args) => on_one_core()?.block_on(describe::run(args)),
+        Command::Delete(args) => on_one_core()?.block_on(delete::run(args)),
+        Command::Invoke(args) => on_one_core()?.block_on(invoke::run(args)),
+        Command::Logs(args) => on_one_core()?.block_on(logs::run(args)),
+        Command::Version(args) => on_one_core()?.block_on(version::run(args)),
+    }
+}
+
+fn on_all_cores() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start worker threads")
+}
+
+/// Clients only wait: one thread starts faster than many.
+fn on_one_core() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")
+}

@@ -1,0 +1,204 @@
+//! Settings of `kittiwake up`: raw flags, environment and file in, one resolved [`Config`] out.
+
+use crate::cli::{LogFormat, UpArgs};
+use anyhow::{Context, bail};
+use kittiwake_core::unit::ByteCount;
+use serde::Deserialize;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Resolved settings: every value is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Folder for all state.
+    pub data_dir: PathBuf,
+    /// What relative `file://` and `oci-layout://` images are relative to: where `kittiwake up` was started.
+    pub working_dir: PathBuf,
+    /// Where the Kubernetes API listens.
+    pub api_listen: SocketAddr,
+    /// Where functions are called.
+    pub http_listen: SocketAddr,
+    /// What to apply once ready.
+    pub apply: Vec<PathBuf>,
+    /// Domain of function URLs.
+    pub domain: String,
+    /// Whether `file://` and `oci-layout://` images are accepted.
+    pub allow_file_images: bool,
+    /// Registries spoken to over plain HTTP, besides loopback ones.
+    pub insecure_registries: Vec<String>,
+    /// Docker configuration with registry credentials; `None`: the usual place.
+    pub docker_config: Option<PathBuf>,
+    /// Bound of the artifact cache.
+    pub cache_size: ByteCount,
+    /// Calls in flight over all functions.
+    pub max_calls: u32,
+    /// Time for calls in flight to finish on shutdown.
+    pub drain: Duration,
+    /// Whether each request is logged.
+    pub access_log: bool,
+    /// Filter of logs, in the syntax of `tracing_subscriber::EnvFilter`.
+    pub log: String,
+    /// Form of log lines.
+    pub log_format: LogFormat,
+}
+
+/// The settings file. Unknown keys are refused: a misspelt setting must not be silently without effect.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct File {
+    data_dir: Option<PathBuf>,
+    api_listen: Option<SocketAddr>,
+    http_listen: Option<SocketAddr>,
+    apply: Vec<PathBuf>,
+    domain: Option<String>,
+    api_insecure: Option<bool>,
+    allow_file_images: Option<bool>,
+    insecure_registries: Vec<String>,
+    docker_config: Option<PathBuf>,
+    cache_size: Option<String>,
+    max_calls: Option<u32>,
+    drain_seconds: Option<u64>,
+    access_log: Option<bool>,
+    log: Option<String>,
+    log_format: Option<LogFormat>,
+}
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// Where the API listens by default: Kubernetes' own port.
+pub const API_LISTEN: SocketAddr = SocketAddr::new(LOOPBACK, 6443);
+/// Where the gateway listens by default.
+pub const HTTP_LISTEN: SocketAddr = SocketAddr::new(LOOPBACK, 8080);
+/// Folder for state by default, below the working directory.
+pub const DATA_DIR: &str = ".kittiwake";
+/// Longest time that calls get to finish on shutdown: the longest `timeoutSeconds` Knative allows.
+const DRAIN_SECONDS_MAX: u64 = 600;
+
+impl Config {
+    /// Merges flags and environment (already merged by clap), the file they name, and the defaults, in this order.
+    ///
+    /// # Errors
+    /// When the file cannot be read or a value is out of its range; the message names the setting.
+    pub fn resolve(args: UpArgs) -> anyhow::Result<Self> {
+        let file = args.config.as_deref().map(read).transpose()?.unwrap_or_default();
+        let api_listen = args.api_listen.or(file.api_listen).unwrap_or(API_LISTEN);
+        let on_loopback = api_listen.ip().is_loopback();
+        if !on_loopback && !args.api_insecure.or(file.api_insecure).unwrap_or(false) {
+            bail!(
+                "--api-listen {api_listen} is not a loopback address, and the API has no authentication yet: \
+                 anyone who reaches it could deploy code. Use 127.0.0.1, or say --api-insecure if the network is yours alone"
+            );
+        }
+        let cache_size = match (args.cache_size, file.cache_size) {
+            (Some(size), _) => size,
+            (None, Some(text)) => text.parse().context("cacheSize in the settings file")?,
+            (None, None) => ByteCount::gib(10),
+        };
+        let max_calls = args.max_calls.or(file.max_calls).unwrap_or(1000);
+        if max_calls == 0 {
+            bail!("--max-calls is 0: no function could ever be called; give at least 1");
+        }
+        let drain_seconds = args.drain_seconds.or(file.drain_seconds).unwrap_or(30);
+        if drain_seconds > DRAIN_SECONDS_MAX {
+            bail!("--drain-seconds {drain_seconds} is more than the longest call can take; give at most {DRAIN_SECONDS_MAX}");
+        }
+        let domain = args.domain.or(file.domain).unwrap_or_else(|| "localhost".to_owned());
+        check_domain(&domain)?;
+        Ok(Self {
+            data_dir: args.data_dir.or(file.data_dir).unwrap_or_else(|| PathBuf::from(DATA_DIR)),
+            working_dir: std::env::current_dir().context("cannot find the working directory")?,
+            api_listen,
+            http_listen: args.http_listen.or(file.http_listen).unwrap_or(HTTP_LISTEN),
+            apply: if args.apply.is_empty() { file.apply } else { args.apply },
+            domain,
+            allow_file_images: args.allow_file_images.or(file.allow_file_images).unwrap_or(on_loopback),
+            insecure_registries: if args.insecure_registry.is_empty() {
+                file.insecure_registries
+            } else {
+                args.insecure_registry
+            },
+            docker_config: args.docker_config.or(file.docker_config),
+            cache_size,
+            max_calls,
+            drain: Duration::from_secs(drain_seconds),
+            access_log: args.access_log.or(file.access_log).unwrap_or(false),
+            log: args.log.or(file.log).unwrap_or_else(|| "warn".to_owned()),
+            log_format: args.log_format.or(file.log_format).unwrap_or_default(),
+        })
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<File> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the settings file {}", path.display()))?;
+    if text.trim().is_empty() {
+        return Ok(File::default());
+    }
+    serde_yaml_ng::from_str(&text).with_context(|| format!("settings file {}", path.display()))
+}
+
+/// A domain is DNS-1123 labels joined by dots (RFC 1123 §2.1).
+fn check_domain(domain: &str) -> anyhow::Result<()> {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if domain.len() > 200 || !domain.split('.').all(label) {
+        bail!("--domain {domain:?} is not a domain name: lower-case letters, digits and - in labels joined by dots, such as localhost or apps.example.com");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn with_file(text: &str, args: UpArgs) -> anyhow::Result<Config> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        Config::resolve(UpArgs { config: Some(file.path().to_owned()), ..args })
+    }
+
+    #[test]
+    fn nothing_said_means_a_laptop() {
+        let config = Config::resolve(UpArgs::default()).unwrap();
+        assert_eq!(config.api_listen.to_string(), "127.0.0.1:6443");
+        assert_eq!(config.http_listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.data_dir, Path::new(".kittiwake"));
+        assert!(config.allow_file_images);
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let args = UpArgs { http_listen: Some("127.0.0.1:1".parse().unwrap()), ..UpArgs::default() };
+        let config = with_file("httpListen: 127.0.0.1:2\napiListen: 127.0.0.1:3\ncacheSize: 1Gi\n", args).unwrap();
+        assert_eq!(config.http_listen.port(), 1);
+        assert_eq!(config.api_listen.port(), 3);
+        assert_eq!(config.cache_size, ByteCount::gib(1));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let cases = [
+            (with_file("httpListn: 127.0.0.1:2", UpArgs::default()), "unknown field `httpListn`"),
+            (with_file("cacheSize: lots", UpArgs::default()), "cacheSize"),
+            (with_file("apiListen: 0.0.0.0:6443", UpArgs::default()), "--api-insecure"),
+            (with_file("maxCalls: 0", UpArgs::default()), "--max-calls"),
+            (with_file("drainSeconds: 601", UpArgs::default()), "--drain-seconds"),
+            (with_file("domain: Not_A_Domain", UpArgs::default()), "--domain"),
+            (with_file("- a list", UpArgs::default()), "settings file"),
+        ];
+        for (result, part) in cases {
+            let message = format!("{:#}", result.unwrap_err());
+            assert!(message.contains(part), "{message:?} should name {part:?}");
+        }
+    }
+
+    #[test]
+    fn file_images_are_off_once_others_can_reach_the_api() {
+        let config = with_file("apiListen: 0.0.0.0:6443\napiInsecure: true", UpArgs::default()).unwrap();
+        assert!(!config.allow_file_images);
+    }
+}

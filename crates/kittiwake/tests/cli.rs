@@ -1,0 +1,246 @@
+//! The `kittiwake` program, as a stranger runs it.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+fn kittiwake() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kittiwake"));
+    command.current_dir(root()).env_remove("KUBECONFIG").env_remove("KITTIWAKE_CONFIG");
+    command
+}
+
+/// `kittiwake up` on free ports, killed at the end of the test.
+struct Up {
+    child: Child,
+    folder: TempDir,
+    lines: mpsc::Receiver<String>,
+    first: Vec<String>,
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Up {
+    fn start(arguments: &[&str]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), arguments)
+    }
+
+    fn start_in(folder: TempDir, arguments: &[&str]) -> Self {
+        let mut command = kittiwake();
+        command.args(["up", "--api-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--data-dir"]);
+        command.arg(folder.path().join("data")).args(arguments).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let mut up = Self { child, folder, lines, first: Vec::new() };
+        up.first = up.read_until("Press Ctrl-C");
+        up
+    }
+
+    fn read_until(&self, marker: &str) -> Vec<String> {
+        let mut seen = Vec::new();
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => {
+                    seen.push(line);
+                    if seen.last().is_some_and(|line| line.contains(marker)) {
+                        return seen;
+                    }
+                }
+                Err(error) => panic!("{marker:?} was not printed ({error}); seen: {seen:#?}"),
+            }
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
+    }
+
+    /// Runs a client command against this server.
+    fn client(&self, arguments: &[&str]) -> Output {
+        let mut command = kittiwake();
+        command.args(arguments).env("KUBECONFIG", self.folder.path().join("data/kubeconfig"));
+        command.output().unwrap()
+    }
+
+    fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.client(arguments);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+        text
+    }
+
+    fn fails(&self, arguments: &[&str]) -> String {
+        let output = self.client(arguments);
+        assert!(!output.status.success(), "{arguments:?} should fail: {}", String::from_utf8_lossy(&output.stdout));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    /// The address after `marker` in the first lines.
+    fn address(&self, marker: &str) -> String {
+        let line = self.first.iter().find(|line| line.contains(marker)).unwrap();
+        line.split("http://").nth(1).unwrap().split_whitespace().next().unwrap().to_owned()
+    }
+}
+
+#[test]
+fn help_and_version_say_what_it_is() {
+    let help = kittiwake().arg("--help").output().unwrap();
+    let text = String::from_utf8_lossy(&help.stdout);
+    for verb in ["up", "apply", "get", "describe", "delete", "invoke", "logs", "version", "completion"] {
+        assert!(text.contains(&format!("\n  {verb} ")), "{verb} is missing in:\n{text}");
+    }
+    assert!(text.contains("kittiwake up --apply examples/"));
+    let version = kittiwake().args(["version", "--client"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&version.stdout), concat!("Client: kittiwake ", env!("CARGO_PKG_VERSION"), "\n"));
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(!kittiwake().args(["completion", shell]).output().unwrap().stdout.is_empty());
+    }
+}
+
+#[test]
+fn without_a_server_the_error_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = kittiwake().args(["get", "ksvc"]).current_dir(folder.path()).env("HOME", folder.path()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && text.contains("kittiwake up"), "{text}");
+
+    let kubeconfig = folder.path().join("config");
+    kittiwake::kubeconfig::write(&kubeconfig, "http://127.0.0.1:1").unwrap();
+    let output = kittiwake().args(["get", "ksvc", "--kubeconfig"]).arg(&kubeconfig).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("cannot reach the API server at http://127.0.0.1:1"), "{text}");
+}
+
+#[test]
+fn a_function_from_apply_to_delete_without_kubectl() {
+    let up = Up::start(&[]);
+    let applied = up.ok(&["apply", "-f", "examples/hello/service.yaml"]);
+    assert!(applied.contains("service.serving.knative.dev/hello created"), "{applied}");
+    assert!(applied.contains("hello is ready at http://hello.default.localhost:"), "{applied}");
+    assert!(up.ok(&["apply", "-f", "examples/hello/service.yaml"]).contains("unchanged"));
+
+    let table = up.ok(&["get", "ksvc"]);
+    assert!(table.starts_with("NAME    URL") && table.contains("hello-00001"), "{table}");
+    assert!(up.ok(&["get", "rev,rt", "-o", "name"]).contains("revision.serving.knative.dev/hello-00001"));
+    assert!(up.ok(&["get", "ksvc/hello", "-o", "yaml"]).contains("kind: Service"));
+    assert!(up.ok(&["get", "ksvc", "hello", "-o", "json"]).contains("\"kind\": \"Service\""));
+    let described = up.ok(&["describe", "hello"]);
+    assert!(described.contains("100%  @latest (hello-00001)") && described.contains("++  Ready"), "{described}");
+
+    assert_eq!(up.ok(&["invoke", "hello"]), "Hello World!\n");
+    assert!(up.ok(&["invoke", "hello", "-i"]).contains("200 OK"));
+    up.ok(&["logs", "hello"]);
+    assert!(up.ok(&["version"]).contains("Server: v"));
+
+    assert_eq!(up.ok(&["delete", "ksvc", "hello"]), "service.serving.knative.dev/hello deleted\n");
+    assert!(up.fails(&["get", "ksvc", "hello"]).contains("NotFound"));
+    assert!(up.fails(&["delete", "ksvc", "hello"]).contains("not found"));
+    up.ok(&["delete", "ksvc", "hello", "--ignore-not-found"]);
+    assert!(up.fails(&["get", "unicorns"]).contains("the server doesn't have a resource type \"unicorns\""));
+}
+
+#[test]
+fn a_function_that_cannot_run_says_why() {
+    let up = Up::start(&[]);
+    let file = up.folder.path().join("broken.yaml");
+    let wasm = up.folder.path().join("broken.wasm");
+    std::fs::write(&wasm, "#!/bin/sh\necho no wasm here\n").unwrap();
+    let yaml = kittiwake_testkit::platform::service("broken", &format!("file://{}", wasm.display()), "");
+    std::fs::write(&file, yaml).unwrap();
+    let text = up.fails(&["apply", "-f", &file.display().to_string()]);
+    assert!(text.contains("broken is not ready: RevisionFailed") && text.contains("KW0105"), "{text}");
+    let described = up.ok(&["describe", "rev/broken-00001"]);
+    assert!(described.contains("!!  ContainerHealthy") && described.contains("KW0105"), "{described}");
+    let text = up.fails(&["invoke", "broken"]);
+    assert!(text.contains("503") || text.contains("404"), "{text}");
+}
+
+#[test]
+fn malformed_files_name_the_place() {
+    let up = Up::start(&[]);
+    let file = up.folder.path().join("bad.yaml");
+    std::fs::write(&file, "apiVersion: v1\nkind: [").unwrap();
+    assert!(up.fails(&["apply", "-f", &file.display().to_string()]).contains("bad.yaml is not valid YAML"));
+    std::fs::write(&file, "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: x}\nspec: {tmplate: {}}\n").unwrap();
+    let text = up.fails(&["apply", "-f", &file.display().to_string()]);
+    assert!(text.contains("tmplate"), "{text}");
+}
+
+#[test]
+fn a_taken_port_is_an_error_that_helps() {
+    let up = Up::start(&[]);
+    let taken = up.address("Functions");
+    let folder = tempfile::tempdir().unwrap();
+    let mut second = kittiwake();
+    second.args(["up", "--api-listen", "127.0.0.1:0", "--http-listen", &taken, "--data-dir"]).arg(folder.path());
+    let output = second.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && text.contains(&taken) && text.contains("--http-listen"), "{text}");
+}
+
+#[test]
+fn a_second_server_on_the_same_state_is_refused() {
+    let up = Up::start(&[]);
+    let mut second = kittiwake();
+    second.args(["up", "--api-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--data-dir"]);
+    let output = second.arg(up.folder.path().join("data")).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && text.contains("another kittiwake"), "{text}");
+}
+
+#[test]
+fn ctrl_c_ends_it_with_success() {
+    let mut up = Up::start(&["--apply", "examples/hello/service.yaml"]);
+    assert!(up.first.iter().any(|line| line.contains("hello is ready at http://")), "{:#?}", up.first);
+    up.signal("-INT");
+    assert!(up.child.wait().unwrap().success());
+}
+
+#[test]
+fn what_was_acknowledged_survives_kill_9_and_serves_without_its_source() {
+    let mut up = Up::start(&[]);
+    // The image is a copy, so that it can be taken away: after the restart everything must come from the cache.
+    let wasm = up.folder.path().join("hello.wasm");
+    std::fs::copy(root().join("examples/hello/hello.wasm"), &wasm).unwrap();
+    let file = up.folder.path().join("hello.yaml");
+    let image = format!("file://{}", wasm.display());
+    std::fs::write(&file, kittiwake_testkit::platform::service("hello", &image, "")).unwrap();
+    up.ok(&["apply", "-f", &file.display().to_string()]);
+    up.child.kill().unwrap();
+    up.child.wait().unwrap();
+    std::fs::remove_file(&wasm).unwrap();
+
+    let folder = std::mem::replace(&mut up.folder, tempfile::tempdir().unwrap());
+    let up = Up::start_in(folder, &["--apply", &file.display().to_string()]);
+    assert!(up.first.iter().any(|line| line.contains("hello unchanged")), "{:#?}", up.first);
+    assert!(up.ok(&["invoke", "hello"]).starts_with("Hello"));
+    let metrics = http_get(&up.address("Metrics"));
+    assert!(metrics.contains("revision_request_count"), "{metrics}");
+}
+
+/// A plain GET of `address/path`.
+fn http_get(url: &str) -> String {
+    use std::io::{Read, Write};
+    let (authority, path) = url.split_once('/').unwrap_or((url, ""));
+    let mut stream = std::net::TcpStream::connect(authority).unwrap();
+    write!(stream, "GET /{path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}

@@ -1,0 +1,162 @@
+//! What a file is, told from its first bytes, so that the message can name it.
+
+use kittiwake_core::artifact::PrepareError;
+use kittiwake_core::code::ErrorCode;
+use std::path::Path;
+
+const WASM_MAGIC: &[u8] = b"\0asm";
+/// Version field of a component (layer 1) as the component model's binary format has it now.
+const COMPONENT_VERSION: [u8; 4] = [0x0d, 0x00, 0x01, 0x00];
+/// Version field of a core module.
+const MODULE_VERSION: [u8; 4] = [0x01, 0x00, 0x00, 0x00];
+/// Length of magic and version.
+const PREAMBLE_BYTES: usize = 8;
+/// Where a tar header has its magic.
+const TAR_MAGIC_AT: std::ops::Range<usize> = 257..262;
+
+/// The WebAssembly layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layer {
+    /// A component.
+    Component,
+    /// A core module.
+    Module,
+}
+
+/// Which WebAssembly it is; otherwise an error that says what it is instead.
+pub(crate) fn layer(content: &[u8]) -> Result<Layer, PrepareError> {
+    if !content.starts_with(WASM_MAGIC) {
+        let message = format!(
+            "the artifact holds no WebAssembly: it is {}; build a component that exports wasi:http/incoming-handler",
+            describe(content)
+        );
+        return Err(PrepareError::new(ErrorCode::NotWasm, message));
+    }
+    match content.get(WASM_MAGIC.len()..PREAMBLE_BYTES) {
+        Some(version) if version == COMPONENT_VERSION => Ok(Layer::Component),
+        Some(version) if version == MODULE_VERSION => Ok(Layer::Module),
+        Some(version) => Err(PrepareError::new(
+            ErrorCode::CompileFailed,
+            format!("the artifact has an unknown WebAssembly version {version:02x?}; build it with current tools"),
+        )),
+        None => Err(PrepareError::new(
+            ErrorCode::CompileFailed,
+            "the WebAssembly file is truncated: it ends within its first 8 bytes; build or push it again",
+        )),
+    }
+}
+
+/// Whether a file is WebAssembly text.
+pub(crate) fn is_text(path: &Path, content: &[u8]) -> bool {
+    let named = path.extension().is_some_and(|extension| extension == "wat");
+    named && !content.starts_with(WASM_MAGIC)
+}
+
+/// A few words for what is not WebAssembly.
+fn describe(content: &[u8]) -> &'static str {
+    let text: Vec<u8> =
+        content.iter().copied().skip_while(u8::is_ascii_whitespace).take(9).map(|b| b.to_ascii_lowercase()).collect();
+    if content.is_empty() {
+        "empty"
+    } else if content.starts_with(b"\x7fELF") {
+        "an ELF file (a native program, or WebAssembly that was already compiled)"
+    } else if text.starts_with(b"<!doctype") || text.starts_with(b"<html") {
+        "an HTML page (often the error page of a download)"
+    } else if content.get(TAR_MAGIC_AT).is_some_and(|magic| magic == b"ustar") {
+        "a tar archive"
+    } else if content.starts_with(b"\x1f\x8b") {
+        "gzip-compressed"
+    } else if content.starts_with(b"\x28\xb5\x2f\xfd") {
+        "zstd-compressed"
+    } else if content.starts_with(b"PK\x03\x04") {
+        "a zip archive"
+    } else if content.starts_with(b"#!") {
+        "a script"
+    } else if content.starts_with(b"MZ") {
+        "a Windows program"
+    } else if text.starts_with(b"{") || text.starts_with(b"[") {
+        "JSON"
+    } else if text.starts_with(b"(module") || text.starts_with(b"(componen") {
+        "WebAssembly text (name the file .wat, or turn it into a binary)"
+    } else if std::str::from_utf8(content).is_ok() {
+        "plain text"
+    } else {
+        "an unknown binary format"
+    }
+}
+
+/// Why a core module is not served, by what it imports and exports.
+pub(crate) fn module_message<'a>(
+    imports: impl Iterator<Item = (&'a str, &'a str)>,
+    exports: impl Iterator<Item = &'a str>,
+) -> String {
+    let (mut preview1, mut sockets) = (false, false);
+    for (module, name) in imports {
+        preview1 |= module == "wasi_snapshot_preview1" || module == "wasi_unstable";
+        sockets |= preview1 && matches!(name, "sock_open" | "sock_bind" | "sock_listen");
+    }
+    let command = exports.into_iter().any(|name| name == "_start");
+    let kind = if sockets {
+        "a WASI preview 1 server that listens through WasmEdge's sockets"
+    } else if preview1 && command {
+        "a WASI preview 1 command"
+    } else if preview1 {
+        "a WASI preview 1 library"
+    } else {
+        "a core module without WASI"
+    };
+    format!(
+        "the artifact is {kind}, not a component; this version serves components that export \
+         wasi:http/incoming-handler: build for wasm32-wasip2, or wrap the module with `wasm-tools component new`"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_wasm_is_named() {
+        let mut tar = vec![0_u8; 512];
+        tar[257..262].copy_from_slice(b"ustar");
+        for (content, word) in [
+            (&b""[..], "empty"),
+            (b"\x7fELF\x02", "ELF"),
+            (b"\n <!DOCTYPE html><html>", "HTML"),
+            (b"<html>", "HTML"),
+            (&tar, "tar"),
+            (b"\x1f\x8b\x08", "gzip"),
+            (b"PK\x03\x04", "zip"),
+            (b"#!/bin/sh", "script"),
+            (b"{}", "JSON"),
+            (b"(module)", ".wat"),
+            (b"hello", "plain text"),
+            (b"\xff\xfe\x00", "unknown"),
+        ] {
+            let error = layer(content).unwrap_err();
+            assert_eq!(error.code, ErrorCode::NotWasm);
+            assert!(error.message.contains(word), "{word}: {}", error.message);
+        }
+    }
+
+    #[test]
+    fn wasm_is_told_apart() {
+        assert_eq!(layer(b"\0asm\x0d\0\x01\0"), Ok(Layer::Component));
+        assert_eq!(layer(b"\0asm\x01\0\0\0"), Ok(Layer::Module));
+        for wrong in [&b"\0asm\x01\0"[..], b"\0asm\x09\0\0\0"] {
+            assert_eq!(layer(wrong).unwrap_err().code, ErrorCode::CompileFailed);
+        }
+    }
+
+    #[test]
+    fn modules_are_named_by_what_they_do() {
+        let message = |imports: &[(&'static str, &'static str)], exports: &[&'static str]| {
+            module_message(imports.iter().copied(), exports.iter().copied())
+        };
+        let p1 = "wasi_snapshot_preview1";
+        assert!(message(&[(p1, "sock_open")], &["_start"]).contains("WasmEdge"));
+        assert!(message(&[(p1, "fd_write")], &["_start"]).contains("command"));
+        assert!(message(&[(p1, "fd_write")], &["f"]).contains("library"));
+        assert!(message(&[], &["f"]).contains("without WASI"));
+    }
+}

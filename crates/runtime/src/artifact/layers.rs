@@ -1,0 +1,213 @@
+//! The `.wasm` inside the layers of a plain container image.
+
+use super::manifest::Compression;
+use kittiwake_core::artifact::PrepareError;
+use kittiwake_core::code::ErrorCode;
+use kittiwake_core::unit::ByteCount;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::io::Read;
+
+/// Files in one layer that are looked at; an image with more is refused.
+const ENTRIES_PER_LAYER_MAX: usize = 100_000;
+/// Unpacked size of one layer, in multiples of the largest artifact; stops a small layer from unpacking for ever.
+const UNPACKED_PER_ARTIFACT_MAX: u64 = 8;
+/// Prefix by which a layer deletes a file of the layers below (OCI image spec, layer.md, "Whiteouts").
+const WHITEOUT_PREFIX: &str = ".wh.";
+/// Name by which a layer deletes all of a directory of the layers below.
+const WHITEOUT_OPAQUE: &str = ".wh..wh..opq";
+
+#[derive(Debug, Default, Deserialize)]
+struct ImageFile {
+    #[serde(default)]
+    config: Option<Execution>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Execution {
+    #[serde(default)]
+    entrypoint: Option<Vec<String>>,
+    #[serde(default)]
+    cmd: Option<Vec<String>>,
+    #[serde(default)]
+    working_dir: Option<String>,
+}
+
+/// Collects the `.wasm` files of an image, layer by layer from the lowest.
+#[derive(Debug, Default)]
+pub(crate) struct Unpacked {
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+impl Unpacked {
+    /// Applies one layer on top of those before.
+    pub(crate) fn apply(
+        &mut self,
+        layer: &[u8],
+        compression: Compression,
+        bytes_max: ByteCount,
+    ) -> Result<(), PrepareError> {
+        let limit = bytes_max.0.saturating_mul(UNPACKED_PER_ARTIFACT_MAX);
+        match compression {
+            Compression::None => self.apply_tar(layer.take(limit), bytes_max),
+            Compression::Gzip => self.apply_tar(flate2::read::MultiGzDecoder::new(layer).take(limit), bytes_max),
+        }
+    }
+
+    fn apply_tar(&mut self, reader: impl Read, bytes_max: ByteCount) -> Result<(), PrepareError> {
+        let mut archive = tar::Archive::new(reader);
+        let entries = archive.entries().map_err(|error| broken(&error))?;
+        for (count, entry) in entries.enumerate() {
+            let mut entry = entry.map_err(|error| broken(&error))?;
+            if count >= ENTRIES_PER_LAYER_MAX {
+                return Err(too_large(&format!("a layer has more than {ENTRIES_PER_LAYER_MAX} files")));
+            }
+            let path = normalize(&String::from_utf8_lossy(&entry.path_bytes()));
+            if self.white_out(&path) || !path.ends_with(".wasm") || !entry.header().entry_type().is_file() {
+                continue;
+            }
+            let kept: u64 = self.files.values().map(|file| file.len() as u64).sum();
+            if kept.saturating_add(entry.size()) > bytes_max.0 {
+                return Err(too_large(&format!("its .wasm files are larger than the limit of {bytes_max}")));
+            }
+            let mut content = Vec::new();
+            entry.read_to_end(&mut content).map_err(|error| broken(&error))?;
+            self.files.insert(path, content);
+        }
+        Ok(())
+    }
+
+    /// Deletes what a whiteout entry deletes; `true` when `path` is one.
+    fn white_out(&mut self, path: &str) -> bool {
+        let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
+        if name == WHITEOUT_OPAQUE {
+            self.files.retain(|file, _| !is_below(file, directory));
+            return true;
+        }
+        let Some(hidden) = name.strip_prefix(WHITEOUT_PREFIX) else { return false };
+        let hidden = if directory.is_empty() { hidden.to_owned() } else { format!("{directory}/{hidden}") };
+        self.files.retain(|file, _| *file != hidden && !is_below(file, &hidden));
+        true
+    }
+
+    /// The program of the image: the `.wasm` that its entrypoint names, otherwise the only one.
+    pub(crate) fn program(mut self, config: &[u8]) -> Result<Vec<u8>, PrepareError> {
+        let file: ImageFile = serde_json::from_slice(config).unwrap_or_default();
+        let execution = file.config.unwrap_or_default();
+        let words = execution.entrypoint.iter().chain(&execution.cmd).flatten();
+        if let Some(named) = words.clone().find(|word| word.ends_with(".wasm")) {
+            let directory = execution.working_dir.as_deref().unwrap_or("/");
+            let path = if named.starts_with('/') { normalize(named) } else { normalize(&format!("{directory}/{named}")) };
+            return self.files.remove(&path).ok_or_else(|| {
+                not_wasm(&format!("its entrypoint {named} is not among its files"), "correct the ENTRYPOINT")
+            });
+        }
+        if self.files.len() > 1 {
+            let names: Vec<_> = self.files.keys().map(String::as_str).collect();
+            return Err(not_wasm(
+                &format!("it holds several .wasm files ({})", names.join(", ")),
+                "name one in its ENTRYPOINT",
+            ));
+        }
+        self.files.into_values().next().ok_or_else(|| {
+            let command: Vec<_> = words.map(String::as_str).collect();
+            not_wasm(
+                &format!("it is a container image without a .wasm file (its command is [{}])", command.join(" ")),
+                "this version runs WebAssembly components: build FROM scratch with the .wasm as ENTRYPOINT",
+            )
+        })
+    }
+}
+
+fn is_below(file: &str, directory: &str) -> bool {
+    directory.is_empty() || file.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// A path without leading slash, `.` and `..`; it is only ever a key.
+fn normalize(path: &str) -> String {
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            other => parts.push(other),
+        }
+    }
+    parts.join("/")
+}
+
+fn broken(error: &std::io::Error) -> PrepareError {
+    PrepareError::new(
+        ErrorCode::NotWasm,
+        format!("a layer of the image is damaged or too large to unpack: {error}; push the image again"),
+    )
+}
+
+fn too_large(why: &str) -> PrepareError {
+    PrepareError::new(ErrorCode::ArtifactTooLarge, format!("the image is too large: {why}"))
+}
+
+fn not_wasm(why: &str, advice: &str) -> PrepareError {
+    PrepareError::new(ErrorCode::NotWasm, format!("the image cannot be run: {why}; {advice}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX: ByteCount = ByteCount::mib(1);
+
+    fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (path, content) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            header.set_mode(0o644);
+            builder.append_data(&mut header, path, *content).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    fn unpack(layers: &[Vec<u8>]) -> Unpacked {
+        let mut unpacked = Unpacked::default();
+        for layer in layers {
+            unpacked.apply(layer, Compression::None, MAX).unwrap();
+        }
+        unpacked
+    }
+
+    #[test]
+    fn the_entrypoint_decides_then_the_only_file() {
+        let layers = [tar(&[("a.wasm", b"A"), ("dir/b.wasm", b"B"), ("readme", b"x")])];
+        let config = br#"{"config":{"Entrypoint":["/dir/b.wasm"]}}"#;
+        assert_eq!(unpack(&layers).program(config).unwrap(), b"B");
+        let relative = br#"{"config":{"Cmd":["b.wasm"],"WorkingDir":"/dir"}}"#;
+        assert_eq!(unpack(&layers).program(relative).unwrap(), b"B");
+        assert!(unpack(&layers).program(b"{}").unwrap_err().message.contains("a.wasm, dir/b.wasm"));
+        assert_eq!(unpack(&[tar(&[("./only.wasm", b"O")])]).program(b"{}").unwrap(), b"O");
+        let none = unpack(&[tar(&[("bin/sh", b"x")])]).program(br#"{"config":{"Cmd":["sh"]}}"#).unwrap_err();
+        assert!(none.message.contains("[sh]"), "{}", none.message);
+        let gone = unpack(&layers).program(br#"{"config":{"Entrypoint":["/c.wasm"]}}"#).unwrap_err();
+        assert!(gone.message.contains("/c.wasm"), "{}", gone.message);
+    }
+
+    #[test]
+    fn later_layers_replace_and_delete() {
+        let first = tar(&[("a.wasm", b"1"), ("d/b.wasm", b"1"), ("e/f/c.wasm", b"1")]);
+        let second = tar(&[("a.wasm", b"2"), ("d/.wh.b.wasm", b""), ("e/.wh..wh..opq", b"")]);
+        assert_eq!(unpack(&[first, second]).program(b"{}").unwrap(), b"2");
+    }
+
+    #[test]
+    fn broken_and_oversized_layers_are_refused() {
+        let mut unpacked = Unpacked::default();
+        let error = unpacked.apply(b"no tar at all, but long enough to be looked at", Compression::Gzip, MAX).unwrap_err();
+        assert_eq!(error.code, ErrorCode::NotWasm);
+        let big = tar(&[("big.wasm", &[0; 2048])]);
+        let error = unpacked.apply(&big, Compression::None, ByteCount(1024)).unwrap_err();
+        assert_eq!(error.code, ErrorCode::ArtifactTooLarge);
+    }
+}

@@ -1,0 +1,229 @@
+//! Compiled and linked components: loaded from the cache, compiled when they are not there, shared by all revisions
+//! that have the same `.wasm`.
+
+use crate::artifact::inspect::{self, Layer};
+use crate::artifact::pull::blocking;
+use crate::cache::{Cache, Hold};
+use crate::digest::Digest;
+use crate::engine::WasmEngine;
+use crate::host::Host;
+use crate::metrics::Metrics;
+use crate::precompiled;
+use crate::single_flight::SingleFlight;
+use futures::FutureExt;
+use kittiwake_core::artifact::PrepareError;
+use kittiwake_core::code::ErrorCode;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use tokio::sync::Semaphore;
+use wasmtime::component::{Component, Linker};
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
+
+/// The export that makes a component an HTTP handler.
+const HANDLER_EXPORT: &str = "wasi:http/incoming-handler@0.2.";
+/// Exports that are named in a message, at most.
+const EXPORTS_NAMED_MAX: usize = 8;
+
+/// A component that is ready to be instantiated.
+pub(crate) struct Loaded {
+    /// Compiled, type-checked and linked.
+    pub pre: ProxyPre<Host>,
+    _hold: Hold,
+}
+
+/// All components in memory.
+pub(crate) struct Components {
+    engine: Arc<WasmEngine>,
+    linker: Linker<Host>,
+    cache: Arc<Cache>,
+    metrics: Metrics,
+    loaded: Mutex<HashMap<Digest, Weak<Loaded>>>,
+    loading: SingleFlight<Digest, Result<Arc<Loaded>, LoadError>>,
+    compiles: Semaphore,
+}
+
+/// Why a component could not be loaded.
+#[derive(Debug, Clone)]
+pub(crate) enum LoadError {
+    /// The cache has lost it; fetch it again.
+    Gone,
+    /// It cannot be run.
+    Unusable(PrepareError),
+}
+
+impl Components {
+    /// None loaded yet; at most `compiles_parallel_max` are compiled at a time.
+    pub(crate) fn new(
+        engine: Arc<WasmEngine>,
+        linker: Linker<Host>,
+        cache: Arc<Cache>,
+        metrics: Metrics,
+        compiles_parallel_max: usize,
+    ) -> Self {
+        Self {
+            engine,
+            linker,
+            cache,
+            metrics,
+            loaded: Mutex::default(),
+            loading: SingleFlight::new(),
+            compiles: Semaphore::new(compiles_parallel_max.max(1)),
+        }
+    }
+
+    /// The component whose binary has the digest `wasm`.
+    pub(crate) async fn load(self: &Arc<Self>, wasm: &Digest) -> Result<Arc<Loaded>, LoadError> {
+        if let Some(loaded) = self.in_memory(wasm) {
+            return Ok(loaded);
+        }
+        let (this, key) = (Arc::clone(self), wasm.clone());
+        self.loading.run(wasm.clone(), || async move { this.bring(key).await }.boxed()).await
+    }
+
+    fn in_memory(&self, wasm: &Digest) -> Option<Arc<Loaded>> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner).get(wasm).and_then(Weak::upgrade)
+    }
+
+    async fn bring(self: Arc<Self>, wasm: Digest) -> Result<Arc<Loaded>, LoadError> {
+        let (this, key) = (Arc::clone(&self), wasm.clone());
+        let found = blocking(move || Ok(this.from_disk(&key))).await.map_err(LoadError::Unusable)?;
+        let loaded = match found {
+            Some(result) => result.map_err(LoadError::Unusable)?,
+            None => {
+                let _permit = self.compiles.acquire().await;
+                let (this, key) = (Arc::clone(&self), wasm.clone());
+                blocking(move || Ok(this.compile(&key))).await.map_err(LoadError::Unusable)??
+            }
+        };
+        let loaded = Arc::new(loaded);
+        let mut all = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, other| other.strong_count() > 0);
+        all.insert(wasm, Arc::downgrade(&loaded));
+        Ok(loaded)
+    }
+
+    /// Loads what was compiled before; `None` when there is nothing usable.
+    fn from_disk(&self, wasm: &Digest) -> Option<Result<Loaded, PrepareError>> {
+        let (path, hold) = self.cache.compiled_form(wasm)?;
+        let component = self.deserialize(wasm, &path)?;
+        self.metrics.cache_hits.inc();
+        Some(self.link(&component, hold))
+    }
+
+    fn deserialize(&self, wasm: &Digest, path: &Path) -> Option<Component> {
+        precompiled::load(self.engine.engine(), path)
+            .inspect_err(|error| {
+                tracing::warn!(path = %path.display(), error = format!("{error:#}"), "a compiled component is made again");
+                self.cache.forget_compiled(wasm);
+            })
+            .ok()
+    }
+
+    fn compile(&self, wasm: &Digest) -> Result<Loaded, LoadError> {
+        // Without the lock two processes do the same work, no worse; so its failure is no reason to stop.
+        let _lock = self.cache.lock(wasm).ok();
+        if let Some(result) = self.from_disk(wasm) {
+            return result.map_err(LoadError::Unusable);
+        }
+        self.metrics.cache_misses.inc();
+        let binary = self.cache.wasm(wasm).ok_or(LoadError::Gone)?;
+        let compiled = self.translate(&binary).map_err(LoadError::Unusable)?;
+        self.cache.store_compiled(wasm, &compiled).map_err(|error| LoadError::Unusable(disk_full(&error)))?;
+        let lost = || {
+            LoadError::Unusable(PrepareError::new(
+                ErrorCode::Internal,
+                "the compiled component cannot be read back; check the disk of the data directory",
+            ))
+        };
+        let (path, hold) = self.cache.compiled_form(wasm).ok_or_else(lost)?;
+        let component = self.deserialize(wasm, &path).ok_or_else(lost)?;
+        self.link(&component, hold).map_err(LoadError::Unusable)
+    }
+
+    fn translate(&self, binary: &[u8]) -> Result<Vec<u8>, PrepareError> {
+        if inspect::layer(binary)? == Layer::Module {
+            return Err(self.unsupported_module(binary));
+        }
+        let timer = self.metrics.compile_seconds.start_timer();
+        let compiled = self.engine.engine().precompile_component(binary).map_err(|error| not_compiled(&error))?;
+        timer.observe_duration();
+        Ok(compiled)
+    }
+
+    fn unsupported_module(&self, binary: &[u8]) -> PrepareError {
+        match wasmtime::Module::new(self.engine.engine(), binary) {
+            Ok(module) => {
+                let message = inspect::module_message(
+                    module.imports().map(|import| (import.module(), import.name())),
+                    module.exports().map(|export| export.name()),
+                );
+                PrepareError::new(ErrorCode::UnsupportedKind, message)
+            }
+            Err(error) => not_compiled(&error),
+        }
+    }
+
+    /// Checks imports and exports, and links.
+    fn link(&self, component: &Component, hold: Hold) -> Result<Loaded, PrepareError> {
+        self.check_exports(component)?;
+        let pre = self.linker.instantiate_pre(component).map_err(|error| missing_import(&error))?;
+        let pre = ProxyPre::new(pre).map_err(|error| {
+            PrepareError::new(
+                ErrorCode::NotHttpHandler,
+                format!("the component's wasi:http/incoming-handler has an unexpected shape: {error:#}; build it with current tools"),
+            )
+        })?;
+        Ok(Loaded { pre, _hold: hold })
+    }
+
+    fn check_exports(&self, component: &Component) -> Result<(), PrepareError> {
+        let kind = component.component_type();
+        let names: Vec<&str> = kind.exports(self.engine.engine()).map(|(name, _)| name).collect();
+        if names.iter().any(|name| name.starts_with(HANDLER_EXPORT)) {
+            return Ok(());
+        }
+        if let Some(service) = names.iter().find(|name| name.starts_with("wasi:http/handler@0.3")) {
+            return Err(PrepareError::new(
+                ErrorCode::UnsupportedKind,
+                format!("the component exports {service} (WASI 0.3); this version serves wasi:http/incoming-handler of WASI 0.2: build for wasm32-wasip2"),
+            ));
+        }
+        let mut listed: Vec<&str> = names.iter().copied().take(EXPORTS_NAMED_MAX).collect();
+        if names.len() > EXPORTS_NAMED_MAX {
+            listed.push("…");
+        }
+        let has = if listed.is_empty() { "nothing".to_owned() } else { listed.join(", ") };
+        let hint = if names.iter().any(|name| name.starts_with("wasi:cli/run")) {
+            "it is a command-line program: write it as an HTTP handler (in Rust: wasip2::http::proxy::export!, or wstd)"
+        } else {
+            "export it (in Rust: wasip2::http::proxy::export!, or wstd)"
+        };
+        Err(PrepareError::new(
+            ErrorCode::NotHttpHandler,
+            format!("the component does not answer HTTP: it exports {has} but not wasi:http/incoming-handler; {hint}"),
+        ))
+    }
+}
+
+fn not_compiled(error: &wasmtime::Error) -> PrepareError {
+    PrepareError::new(
+        ErrorCode::CompileFailed,
+        format!("the WebAssembly cannot be compiled: {error:#}; it is broken, truncated, or uses a feature that is switched off: build it again"),
+    )
+}
+
+/// Names the import that nothing provides: wasmtime's message has it between the first backquotes.
+fn missing_import(error: &wasmtime::Error) -> PrepareError {
+    let text = format!("{error:#}");
+    let name = text.split('`').nth(1).unwrap_or("of an unknown name");
+    PrepareError::new(
+        ErrorCode::MissingImport,
+        format!("the component imports {name}, which this platform does not provide ({text}); remove the import or use another interface"),
+    )
+}
+
+/// The data directory cannot be written.
+pub(crate) fn disk_full(error: &std::io::Error) -> PrepareError {
+    PrepareError::new(ErrorCode::Internal, format!("the cache cannot be written: {error}; check the disk of the data directory"))
+}

@@ -1,0 +1,178 @@
+//! The wasmtime engine: pooled slots, copy-on-write memories, and a tick that makes running guests yield.
+
+use crate::config::Config;
+use crate::error::BuildError;
+use crate::gate::{Gate, Refused};
+use sha2::{Digest as _, Sha256};
+use std::hash::{Hash, Hasher};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+use wasmtime::{Config as EngineConfig, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+/// Core instances of one component instance that are counted on: a Python guest links about twenty modules.
+const CORE_INSTANCES_PER_INSTANCE: u32 = 8;
+/// Memories of one component instance that are counted on.
+const MEMORIES_PER_INSTANCE: u32 = 1;
+/// Tables of one component instance that are counted on.
+const TABLES_PER_INSTANCE: u32 = 2;
+/// Entries of one table, in the pool and without it.
+pub(crate) const TABLE_ELEMENTS_MAX: usize = 20_000;
+/// Stack that guest code may use, in bytes.
+const WASM_STACK_BYTES: usize = 512 * 1024;
+/// Whole stack of a call, host functions included, in bytes.
+const CALL_STACK_BYTES: usize = 1024 * 1024;
+/// Part of a memory that is zeroed in place when its slot is given back, rather than returned to the system, in bytes.
+/// Kept small: without a scan for dirty pages, all of it is written (and `pagemap_scan` of wasmtime 48 can leave
+/// swapped-out pages to the next guest, so it stays off).
+const MEMORY_KEEP_RESIDENT_BYTES: usize = 64 * 1024;
+/// The same for tables, in bytes.
+const TABLE_KEEP_RESIDENT_BYTES: usize = 16 * 1024;
+/// The same for stacks, in bytes.
+const STACK_KEEP_RESIDENT_BYTES: usize = 32 * 1024;
+/// How long the tick goes on when no guest runs, before its thread sleeps.
+const TICK_LINGER: Duration = Duration::from_secs(1);
+/// How often the sleeping tick looks whether the engine is gone.
+const TICK_SLEEP: Duration = Duration::from_secs(5);
+
+/// The engine and its slots.
+pub(crate) struct WasmEngine {
+    engine: Engine,
+    slots: Arc<Gate>,
+    ticker: Arc<Ticker>,
+    slot_wait_max: Duration,
+}
+
+struct Ticker {
+    asleep: AtomicBool,
+    thread: std::sync::OnceLock<std::thread::Thread>,
+}
+
+impl WasmEngine {
+    /// Starts the engine and its tick.
+    pub(crate) fn new(config: &Config) -> Result<Self, BuildError> {
+        let slots = NonZeroU32::new(config.instances_max).unwrap_or(NonZeroU32::MIN);
+        let engine = match Engine::new(&pooled(config, slots)) {
+            Ok(engine) => engine,
+            Err(error) => {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "no address space for a pool of instances (see `ulimit -v`); instances are made one by one, which is slower"
+                );
+                Engine::new(&basic()).map_err(|error| BuildError::Engine(format!("{error:#}")))?
+            }
+        };
+        let slots = Arc::new(Gate::new(slots));
+        let ticker = start_ticker(&engine, &slots, config.epoch_tick)?;
+        Ok(Self { engine, slots, ticker, slot_wait_max: config.slot_wait_max })
+    }
+
+    /// wasmtime's engine.
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// How many slots are taken.
+    pub(crate) fn slots_taken(&self) -> usize {
+        self.slots.taken()
+    }
+
+    /// Takes a slot for one instance, waiting until `deadline` or the configured limit, whichever is first.
+    pub(crate) async fn slot(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Refused> {
+        let permit = self.slots.enter(deadline.min(Instant::now() + self.slot_wait_max)).await?;
+        if self.ticker.asleep.load(Ordering::SeqCst)
+            && let Some(thread) = self.ticker.thread.get()
+        {
+            thread.unpark();
+        }
+        Ok(permit)
+    }
+
+    /// A name for the compiled format: wasmtime's version, target and every setting that code depends on.
+    pub(crate) fn compiled_format(&self) -> String {
+        let mut hasher = StableHasher(Sha256::new());
+        self.engine.precompile_compatibility_hash().hash(&mut hasher);
+        format!("{:016x}", hasher.finish())
+    }
+}
+
+fn basic() -> EngineConfig {
+    let mut engine = EngineConfig::new();
+    engine
+        .epoch_interruption(true)
+        .async_stack_zeroing(true)
+        .async_stack_size(CALL_STACK_BYTES)
+        .max_wasm_stack(WASM_STACK_BYTES)
+        .memory_init_cow(true)
+        .parallel_compilation(true)
+        .wasm_component_model(true);
+    engine
+}
+
+fn pooled(config: &Config, slots: NonZeroU32) -> EngineConfig {
+    let slots = slots.get();
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(slots)
+        .total_core_instances(slots.saturating_mul(CORE_INSTANCES_PER_INSTANCE))
+        .total_memories(slots.saturating_mul(MEMORIES_PER_INSTANCE))
+        .total_tables(slots.saturating_mul(TABLES_PER_INSTANCE))
+        .total_stacks(slots)
+        .table_elements(TABLE_ELEMENTS_MAX)
+        .max_memory_size(config.instance_memory_max.as_usize())
+        .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT_BYTES)
+        .table_keep_resident(TABLE_KEEP_RESIDENT_BYTES)
+        .async_stack_keep_resident(STACK_KEEP_RESIDENT_BYTES);
+    let mut engine = basic();
+    engine.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    engine
+}
+
+/// One thread per engine advances its epoch; it sleeps while no guest runs, so that an idle platform is idle.
+fn start_ticker(engine: &Engine, slots: &Arc<Gate>, tick: Duration) -> Result<Arc<Ticker>, BuildError> {
+    let ticker = Arc::new(Ticker { asleep: AtomicBool::new(false), thread: std::sync::OnceLock::new() });
+    let (state, engine, slots) = (Arc::clone(&ticker), engine.weak(), Arc::downgrade(slots));
+    let handle = std::thread::Builder::new()
+        .name("kittiwake-epoch".to_owned())
+        .spawn(move || {
+            let mut idle = Duration::ZERO;
+            loop {
+                std::thread::sleep(tick);
+                let (Some(engine), Some(slots)) = (engine.upgrade(), slots.upgrade()) else { return };
+                engine.increment_epoch();
+                idle = if slots.is_idle() { idle.saturating_add(tick) } else { Duration::ZERO };
+                if idle < TICK_LINGER {
+                    continue;
+                }
+                // First say that we sleep, then look again: a call that comes between takes its slot first and then
+                // reads the flag, so one of the two sees the other.
+                state.asleep.store(true, Ordering::SeqCst);
+                let idle_still = slots.is_idle();
+                drop((engine, slots));
+                if idle_still {
+                    std::thread::park_timeout(TICK_SLEEP);
+                }
+                state.asleep.store(false, Ordering::SeqCst);
+                idle = TICK_LINGER;
+            }
+        })
+        .map_err(BuildError::Thread)?;
+    let _ = ticker.thread.set(handle.thread().clone());
+    Ok(ticker)
+}
+
+/// A hasher that gives the same value in every process and build.
+struct StableHasher(Sha256);
+
+impl Hasher for StableHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        let digest = self.0.clone().finalize();
+        digest.iter().take(8).fold(0, |value, byte| (value << 8) | u64::from(*byte))
+    }
+}

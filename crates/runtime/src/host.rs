@@ -1,0 +1,152 @@
+//! What a guest sees of the world: its environment, its output, the clock and randomness. Every other door is closed.
+
+use crate::engine::TABLE_ELEMENTS_MAX;
+use kittiwake_core::log::{LogStream, RevisionLog};
+use kittiwake_core::unit::ByteCount;
+use std::sync::Arc;
+use wasmtime::component::{Linker, ResourceTable};
+use wasmtime::{Engine, ResourceLimiter};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView};
+use wasmtime_wasi_http::{WasiHttpHooks, WasiHttpView};
+
+pub(crate) mod output;
+
+use output::Output;
+
+/// Memories, tables and core instances of one component instance.
+const ITEMS_PER_INSTANCE_MAX: usize = 64;
+
+/// The state of one instance.
+pub(crate) struct Host {
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    table: ResourceTable,
+    doors: Doors,
+    /// Counts what the instance allocates.
+    pub limiter: Limiter,
+}
+
+/// Answers every request of a guest to another server: outbound HTTP is closed unless the Service opens it.
+struct Doors {
+    log: Arc<RevisionLog>,
+}
+
+/// Holds an instance to its memory limit.
+pub(crate) struct Limiter {
+    memory: ByteCount,
+    used: u64,
+}
+
+/// The guest asked for more memory than its revision allows.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("memory limit exceeded: the function needs {wanted} bytes of linear memory and may have {limit}; raise resources.limits.memory")]
+pub(crate) struct MemoryLimitExceeded {
+    limit: ByteCount,
+    wanted: u64,
+}
+
+impl Host {
+    /// The state of a fresh instance.
+    pub(crate) fn new(
+        args: &[String],
+        env: &[(String, String)],
+        memory: ByteCount,
+        log: &Arc<RevisionLog>,
+    ) -> Self {
+        let mut wasi = WasiCtx::builder();
+        wasi.envs(env).args(args).stdout(Output::new(log, LogStream::Stdout)).stderr(Output::new(log, LogStream::Stderr));
+        Self {
+            wasi: wasi.build(),
+            http: WasiHttpCtx::new(),
+            table: ResourceTable::new(),
+            doors: Doors { log: Arc::clone(log) },
+            limiter: Limiter { memory, used: 0 },
+        }
+    }
+}
+
+/// Everything that components may import.
+pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    Ok(linker)
+}
+
+impl WasiView for Host {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for Host {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.doors, table: &mut self.table, ctx: &mut self.http }
+    }
+}
+
+/// What the guest gets for an outgoing request: the response, and a future for what follows it.
+type Sent = Result<
+    (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), HttpError>> + Send>),
+    HttpError,
+>;
+
+impl WasiHttpHooks for Doors {
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        _options: Option<RequestOptions>,
+        _sent: Box<dyn Future<Output = Result<(), HttpError>> + Send>,
+    ) -> Box<dyn Future<Output = Sent> + Send> {
+        let host = request.uri().authority().map_or("", |authority| authority.as_str());
+        self.log.write(
+            LogStream::Platform,
+            &format!("outbound HTTP to {host:?} was denied: functions may not reach other servers yet"),
+        );
+        Box::new(std::future::ready(Err(HttpError::HttpRequestDenied)))
+    }
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let wanted = self.used.saturating_add(desired.saturating_sub(current) as u64);
+        if wanted > self.memory.0 {
+            // A trap rather than a refused growth: few guests survive a failed allocation, and none says why.
+            return Err(MemoryLimitExceeded { limit: self.memory, wanted }.into());
+        }
+        self.used = wanted;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= TABLE_ELEMENTS_MAX)
+    }
+
+    fn instances(&self) -> usize {
+        ITEMS_PER_INSTANCE_MAX
+    }
+
+    fn tables(&self) -> usize {
+        ITEMS_PER_INSTANCE_MAX
+    }
+
+    fn memories(&self) -> usize {
+        ITEMS_PER_INSTANCE_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memories_of_an_instance_share_one_limit() {
+        let mut limiter = Limiter { memory: ByteCount(100), used: 0 };
+        assert!(limiter.memory_growing(0, 60, None).unwrap());
+        assert!(limiter.memory_growing(0, 30, None).unwrap());
+        assert!(limiter.memory_growing(30, 40, None).unwrap());
+        let error = limiter.memory_growing(60, 61, None).unwrap_err();
+        assert!(error.to_string().contains("memory limit exceeded"), "{error}");
+    }
+}

@@ -1,0 +1,359 @@
+//! One call: one fresh instance, its limits, its answer.
+//!
+//! The guest's future is first polled right here, in the task of whoever called: most calls end without any other task,
+//! timer or wake-up. Only a guest that still runs when the head of its response is known gets a task of its own, so
+//! that its time limit holds even while the client reads nothing.
+
+use crate::function::{Function, Running};
+use crate::gate::Refused;
+use crate::host::Host;
+use crate::metrics::Metrics;
+use crate::prepare::root_cause;
+use crate::runtime::Shared;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http_body_util::BodyExt;
+use kittiwake_core::artifact::PrepareError;
+use kittiwake_core::body::Body;
+use kittiwake_core::invoke::{CallReport, InvokeError};
+use kittiwake_core::log::LogStream;
+use kittiwake_core::revision::{Limits, RevisionSpec};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::{Instant, timeout_at};
+use wasmtime::Store;
+use wasmtime::error::Context as _;
+use wasmtime_wasi::I32Exit;
+use wasmtime_wasi_http::WasiHttpView as _;
+use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode as WasiErrorCode, Scheme};
+use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+
+mod request_body;
+mod response_body;
+mod state;
+
+use request_body::RequestBody;
+use response_body::ResponseBody;
+use state::{CallFailure, CallState};
+
+/// When a caller that was refused for lack of room may try again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What the guest handed to `response-outparam.set`.
+type Head = Result<http::Response<HyperOutgoingBody>, WasiErrorCode>;
+/// The guest, from instantiation to the end of its handler.
+type Guest = BoxFuture<'static, Result<(), wasmtime::Error>>;
+
+/// One call, as its parts see it.
+#[derive(Clone)]
+struct Call {
+    shared: Arc<Shared>,
+    function: Arc<Function>,
+    revision: Arc<RevisionSpec>,
+    state: Arc<CallState>,
+    deadline: Instant,
+}
+
+/// What must be held while an instance lives, given back in this order after it is gone.
+struct Held {
+    _slot: OwnedSemaphorePermit,
+    _turn: Option<OwnedSemaphorePermit>,
+    _running: Running,
+    _live: Live,
+}
+
+/// Counts an instance as alive.
+struct Live(Metrics);
+
+impl Live {
+    fn new(metrics: &Metrics) -> Self {
+        metrics.instances_live.inc();
+        Self(metrics.clone())
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.0.instances_live.dec();
+    }
+}
+
+/// What comes first of a guest: its head, with the guest if it still runs, or its end.
+enum First {
+    Head(Head, Option<Guest>, Result<(), wasmtime::Error>),
+    End(Result<(), wasmtime::Error>),
+    BodyTooLarge,
+}
+
+impl Shared {
+    /// See [`kittiwake_core::invoke::Invoke::invoke`].
+    pub(crate) async fn call(
+        self: Arc<Self>,
+        revision: Arc<RevisionSpec>,
+        request: http::Request<Body>,
+    ) -> Result<http::Response<Body>, InvokeError> {
+        if http_body::Body::size_hint(request.body()).lower() > revision.limits.request_body.0 {
+            self.metrics.failed("body_too_large");
+            return Err(InvokeError::BodyTooLarge);
+        }
+        let deadline = Instant::now() + revision.limits.timeout;
+        let (function, cold_start) = match self.functions.get(&revision.uid) {
+            Some(function) => (function, None),
+            None => self.bring_up(&revision).await?,
+        };
+        let begun = self.clock.elapsed();
+        let call = Call { function, revision, state: Arc::default(), deadline, shared: self };
+        let held = call.admit(begun).await?;
+        let queued = call.shared.clock.elapsed().saturating_sub(begun);
+        let mut response = call.answer(request, held).await?;
+        let instantiated = call.state.instantiated();
+        let cold_start = cold_start.map(|loading| loading.saturating_add(instantiated));
+        let report = CallReport { cold_start, queued, instantiated };
+        response.extensions_mut().insert(report);
+        Ok(response)
+    }
+
+    /// Loads a revision that is at zero; calls that come together share the work and are told the time it took.
+    /// `None` when someone else had just done it.
+    async fn bring_up(
+        self: &Arc<Self>,
+        revision: &Arc<RevisionSpec>,
+    ) -> Result<(Arc<Function>, Option<Duration>), PrepareError> {
+        let (this, revision) = (Arc::clone(self), Arc::clone(revision));
+        let key = Arc::clone(&revision.uid);
+        let load = move || {
+            async move {
+                if let Some(function) = this.functions.get(&revision.uid) {
+                    return Ok((function, None));
+                }
+                let begun = this.clock.elapsed();
+                let (_, loaded) = this.artifact(&revision.image, &[], &|_| ()).await?;
+                let log = this.logs.revision(&revision.key);
+                let now = this.clock.elapsed();
+                let function = Arc::new(Function::new(&revision, loaded, log, now));
+                this.functions.insert(Arc::clone(&revision.uid), Arc::clone(&function));
+                Ok((function, Some(now.saturating_sub(begun))))
+            }
+            .boxed()
+        };
+        self.bringing_up.run(key, load).await
+    }
+}
+
+impl Call {
+    fn limits(&self) -> &Limits {
+        &self.revision.limits
+    }
+
+    /// Waits for the function's turn and an instance slot.
+    async fn admit(&self, now: Duration) -> Result<Held, InvokeError> {
+        let running = self.function.run(now);
+        let refused = |refused| {
+            self.shared.metrics.failed(match refused {
+                Refused::QueueFull => "queue_full",
+                Refused::DeadlinePassed => "no_slot_in_time",
+            });
+            InvokeError::Overloaded { retry_after: RETRY_AFTER }
+        };
+        let turn = match &self.function.gate {
+            Some(gate) => Some(gate.enter(self.head_deadline()).await.map_err(refused)?),
+            None => None,
+        };
+        let slot = self.shared.engine.slot(self.head_deadline()).await.map_err(refused)?;
+        Ok(Held { _slot: slot, _turn: turn, _running: running, _live: Live::new(&self.shared.metrics) })
+    }
+
+    /// When the head of the response must be known: the earliest of the three limits.
+    fn head_deadline(&self) -> Instant {
+        let limits = self.limits();
+        let start = self.deadline - limits.timeout;
+        [limits.response_start_timeout, limits.idle_timeout]
+            .into_iter()
+            .flatten()
+            .map(|limit| start + limit)
+            .fold(self.deadline, Instant::min)
+    }
+
+    async fn answer(&self, request: http::Request<Body>, held: Held) -> Result<http::Response<Body>, InvokeError> {
+        let (sender, mut receiver) = oneshot::channel();
+        let mut guest: Guest = Box::pin(self.clone().run_guest(request, sender, held));
+        let first = std::future::poll_fn(|cx| {
+            let end = guest.as_mut().poll(cx);
+            if self.state.is_body_too_large() {
+                return Poll::Ready(First::BodyTooLarge);
+            }
+            // Only the guest sends, and it was polled just now: there is nothing to be woken for.
+            match (receiver.try_recv(), end) {
+                (Ok(head), Poll::Ready(end)) => Poll::Ready(First::Head(head, None, end)),
+                (Ok(head), Poll::Pending) => {
+                    let guest = std::mem::replace(&mut guest, Box::pin(std::future::ready(Ok(()))));
+                    Poll::Ready(First::Head(head, Some(guest), Ok(())))
+                }
+                (Err(_), Poll::Ready(end)) => Poll::Ready(First::End(end)),
+                (Err(_), Poll::Pending) => Poll::Pending,
+            }
+        });
+        let first = timeout_at(self.head_deadline(), first).await;
+        match first {
+            Ok(First::Head(head, guest, end)) => self.respond(head, guest, end),
+            Ok(First::End(end)) => Err(self.ended_without_answer(end)),
+            Ok(First::BodyTooLarge) => {
+                self.shared.metrics.failed("body_too_large");
+                Err(InvokeError::BodyTooLarge)
+            }
+            Err(_) => {
+                self.timed_out();
+                Err(InvokeError::TimedOut)
+            }
+        }
+    }
+
+    /// Makes the instance and lets it handle the request. Everything the call holds is given back after its store.
+    async fn run_guest(
+        self,
+        request: http::Request<Body>,
+        sender: oneshot::Sender<Head>,
+        held: Held,
+    ) -> Result<(), wasmtime::Error> {
+        let _held = held;
+        let spec = &self.revision;
+        let begun = self.shared.clock.elapsed();
+        let host = Host::new(&spec.args, &spec.env, spec.limits.memory, &self.function.log);
+        let mut wasm_store = Store::new(self.shared.engine.engine(), host);
+        wasm_store.limiter(|host| &mut host.limiter);
+        wasm_store.set_epoch_deadline(1);
+        wasm_store.epoch_deadline_async_yield_and_update(1);
+        let result = self.handle(&mut wasm_store, begun, request, sender).await;
+        if let Some(trap) = result.as_ref().err().and_then(trap_message) {
+            self.state.fail(CallFailure::Trapped(trap));
+        }
+        result
+    }
+
+    async fn handle(
+        &self,
+        wasm_store: &mut Store<Host>,
+        begun: Duration,
+        request: http::Request<Body>,
+        sender: oneshot::Sender<Head>,
+    ) -> Result<(), wasmtime::Error> {
+        let instance = self.function.loaded.pre.instantiate_async(&mut *wasm_store).await?;
+        self.state.set_instantiated(self.shared.clock.elapsed().saturating_sub(begun));
+        let (mut parts, body) = request.into_parts();
+        if parts.uri.authority().is_none() && !parts.headers.contains_key(http::header::HOST) {
+            // HTTP/1.0 clients may leave it out; the interface has no way to.
+            parts.headers.insert(http::header::HOST, http::HeaderValue::from_static("localhost"));
+        }
+        let scheme = match parts.uri.scheme() {
+            Some(scheme) if *scheme == http::uri::Scheme::HTTPS => Scheme::Https,
+            _ => Scheme::Http,
+        };
+        let body = RequestBody::new(body, self.limits().request_body.0, Arc::clone(&self.state));
+        let mut http = wasm_store.data_mut().http();
+        let request = http
+            .new_incoming_request(scheme, http::Request::from_parts(parts, body))
+            .context("the request cannot be handed to the function")?;
+        let response = http.new_response_outparam(sender)?;
+        instance.wasi_http_incoming_handler().call_handle(&mut *wasm_store, request, response).await
+    }
+
+    /// The guest has set its response.
+    fn respond(
+        &self,
+        head: Head,
+        guest: Option<Guest>,
+        end: Result<(), wasmtime::Error>,
+    ) -> Result<http::Response<Body>, InvokeError> {
+        if let Err(error) = end
+            && let Some(trap) = trap_message(&error)
+        {
+            // Nothing was sent yet, so the client can be told.
+            self.trapped(&error, &trap);
+            return Err(InvokeError::Trapped(trap));
+        }
+        let response = match head {
+            Ok(response) => response,
+            Err(code) => return Err(self.answered_with_error(&code)),
+        };
+        self.function.succeeded(&self.revision, &self.shared.reporter);
+        let guest = guest.map(|guest| tokio::spawn(self.clone().see_through(guest)).abort_handle());
+        let (parts, body) = response.into_parts();
+        let expected = parts.headers.get(http::header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+        let body = ResponseBody::new(body, Arc::clone(&self.state), guest, self.limits().idle_timeout, expected);
+        Ok(http::Response::from_parts(parts, body.boxed_unsync()))
+    }
+
+    /// Runs a guest that has answered but not ended, within its time limit.
+    async fn see_through(self, mut guest: Guest) {
+        match timeout_at(self.deadline, guest.as_mut()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                if let Some(trap) = trap_message(&error) {
+                    self.trapped(&error, &trap);
+                }
+            }
+            Err(_) => {
+                // Said before the guest is dropped, which ends its response.
+                self.state.fail(CallFailure::TimedOut);
+                drop(guest);
+                self.timed_out();
+            }
+        }
+    }
+
+    fn ended_without_answer(&self, end: Result<(), wasmtime::Error>) -> InvokeError {
+        let Err(error) = end else { return self.no_response("it returned") };
+        if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+            self.shared.metrics.failed("pool_exhausted");
+            return InvokeError::Overloaded { retry_after: RETRY_AFTER };
+        }
+        match trap_message(&error) {
+            Some(trap) => {
+                self.trapped(&error, &trap);
+                InvokeError::Trapped(trap)
+            }
+            None => self.no_response("it exited with code 0"),
+        }
+    }
+
+    fn no_response(&self, how: &str) -> InvokeError {
+        self.shared.metrics.failed("no_response");
+        self.function.log.write(
+            LogStream::Platform,
+            &format!("the function ended without an answer: {how} without calling response-outparam.set"),
+        );
+        InvokeError::NoResponse
+    }
+
+    fn answered_with_error(&self, code: &WasiErrorCode) -> InvokeError {
+        self.shared.metrics.failed("error_code");
+        let message = format!("it answered with the error {code:?}");
+        self.function.log.write(LogStream::Platform, &format!("the function failed: {message}"));
+        InvokeError::Trapped(message)
+    }
+
+    fn trapped(&self, error: &wasmtime::Error, message: &str) {
+        self.shared.metrics.failed("trap");
+        self.function.log.write(LogStream::Platform, &format!("the function failed: {error:?}"));
+        self.function.trapped(&self.revision, &self.shared.reporter, message);
+    }
+
+    fn timed_out(&self) {
+        self.shared.metrics.failed("timeout");
+        self.function.log.write(
+            LogStream::Platform,
+            "the function was stopped because the call took longer than its time limit (timeoutSeconds, responseStartTimeoutSeconds or idleTimeoutSeconds)",
+        );
+    }
+}
+
+/// What a guest that ended early died of; `None` when it exited with code 0, which is an ordinary end.
+fn trap_message(error: &wasmtime::Error) -> Option<String> {
+    match error.downcast_ref::<I32Exit>() {
+        Some(I32Exit(0)) => None,
+        Some(I32Exit(code)) => Some(format!("it exited with code {code}")),
+        None => Some(root_cause(error)),
+    }
+}

@@ -1,0 +1,122 @@
+//! The response body on its way from the guest.
+
+use super::state::{CallFailure, CallState};
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use kittiwake_core::body::BodyError;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, Sleep, sleep_until};
+use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+
+/// Streams what the guest writes. Ends with an error when the guest failed; dropping it before its end cancels the
+/// guest.
+pub(crate) struct ResponseBody {
+    inner: HyperOutgoingBody,
+    state: Arc<CallState>,
+    /// Set while the guest still runs.
+    guest: Option<AbortHandle>,
+    idle: Option<Idle>,
+    /// Bytes that `Content-Length` announced and that did not come yet.
+    expected: Option<u64>,
+    ended: bool,
+}
+
+/// The limit on silence, armed while the guest is waited for.
+struct Idle {
+    limit: Duration,
+    timer: Pin<Box<Sleep>>,
+    waiting: bool,
+}
+
+impl ResponseBody {
+    /// The body `inner`. `guest` is the task that still writes it; `idle` the longest silence.
+    pub(crate) fn new(
+        inner: HyperOutgoingBody,
+        state: Arc<CallState>,
+        guest: Option<AbortHandle>,
+        idle: Option<Duration>,
+        expected: Option<u64>,
+    ) -> Self {
+        let idle = idle.filter(|_| guest.is_some()).map(|limit| Idle {
+            limit,
+            timer: Box::pin(sleep_until(Instant::now() + limit)),
+            waiting: false,
+        });
+        Self { inner, state, guest, idle, expected, ended: false }
+    }
+
+    fn end(&mut self) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.ended = true;
+        Poll::Ready(self.state.failure().map(|failure| Err(failure.clone().into())))
+    }
+
+    /// Whether the guest was silent for too long.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(idle) = &mut self.idle else { return Poll::Pending };
+        if !idle.waiting {
+            idle.waiting = true;
+            idle.timer.as_mut().reset(Instant::now() + idle.limit);
+        }
+        idle.timer.as_mut().poll(cx)
+    }
+}
+
+impl HttpBody for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(idle) = &mut self.idle {
+                    idle.waiting = false;
+                }
+                if let (Some(expected), Some(data)) = (self.expected, frame.data_ref()) {
+                    self.expected = Some(expected.saturating_sub(data.len() as u64));
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(None) => self.end(),
+            Poll::Ready(Some(Err(error))) => {
+                self.ended = true;
+                let why = self.state.failure().map_or_else(|| format!("the function broke off its response: {error:?}"), ToString::to_string);
+                Poll::Ready(Some(Err(why.into())))
+            }
+            Poll::Pending => {
+                std::task::ready!(self.poll_idle(cx));
+                self.state.fail(CallFailure::Idle);
+                if let Some(guest) = self.guest.take() {
+                    guest.abort();
+                }
+                self.end()
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.expected.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl Drop for ResponseBody {
+    /// A guest that has sent all it announced may go on within its time limit; one whose client left is stopped.
+    fn drop(&mut self) {
+        let complete = self.ended || self.expected == Some(0);
+        if let Some(guest) = self.guest.take()
+            && !complete
+        {
+            guest.abort();
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! What the parts of one call tell each other.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Shared by the guest's future, the request body and the response body of one call.
+#[derive(Debug, Default)]
+pub(crate) struct CallState {
+    body_too_large: AtomicBool,
+    instantiated_nanos: AtomicU64,
+    failure: OnceLock<CallFailure>,
+}
+
+/// Why a response that had begun broke off.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CallFailure {
+    /// The guest trapped.
+    #[error("the function failed: {0}")]
+    Trapped(String),
+    /// The whole call took too long.
+    #[error("request timeout")]
+    TimedOut,
+    /// The guest was silent for too long.
+    #[error("the function wrote nothing for longer than idleTimeoutSeconds")]
+    Idle,
+}
+
+impl CallState {
+    /// The request body went over its limit.
+    pub(crate) fn set_body_too_large(&self) {
+        self.body_too_large.store(true, Ordering::Release);
+    }
+
+    /// Whether the request body went over its limit.
+    pub(crate) fn is_body_too_large(&self) -> bool {
+        self.body_too_large.load(Ordering::Acquire)
+    }
+
+    /// Records how long the instance took to make.
+    pub(crate) fn set_instantiated(&self, time: Duration) {
+        self.instantiated_nanos.store(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How long the instance took to make.
+    pub(crate) fn instantiated(&self) -> Duration {
+        Duration::from_nanos(self.instantiated_nanos.load(Ordering::Relaxed))
+    }
+
+    /// Records why the guest ended. Must come before its store is dropped: that closes the response body's channel,
+    /// and whoever sees it closed looks here. The first reason counts.
+    pub(crate) fn fail(&self, failure: CallFailure) {
+        let _ = self.failure.set(failure);
+    }
+
+    /// Why the guest ended early, if it did.
+    pub(crate) fn failure(&self) -> Option<&CallFailure> {
+        self.failure.get()
+    }
+}

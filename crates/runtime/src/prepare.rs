@@ -1,0 +1,205 @@
+//! Making an artifact ready: find it, fetch it, compile it, start it once.
+
+use crate::artifact::pull::blocking;
+use crate::artifact::reference::ImageRef;
+use crate::component::{LoadError, Loaded, disk_full};
+use crate::digest::Digest;
+use crate::host::Host;
+use crate::runtime::Shared;
+use crate::single_flight::SingleFlight;
+use futures::FutureExt;
+use futures::future::{Either, select};
+use kittiwake_core::artifact::{
+    FunctionKind, PrepareError, PreparePhase, PrepareRequest, Prepared, RegistryCredential,
+};
+use kittiwake_core::code::ErrorCode;
+use kittiwake_core::log::LogStream;
+use std::pin::pin;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use wasmtime::Store;
+use wasmtime_wasi::I32Exit;
+
+/// Exit code of a guest that traps, as a container's process would have that aborts (128 + SIGABRT).
+const EXIT_CODE_OF_TRAP: i32 = 134;
+
+type Progress = Arc<dyn Fn(PreparePhase) + Send + Sync>;
+type Artifact = Result<(String, Arc<Loaded>), PrepareError>;
+
+/// Preparations under way: revisions of the same image share one, with its phases.
+pub(crate) struct Preparations {
+    flights: SingleFlight<(String, Digest), Artifact>,
+    phases: std::sync::Mutex<std::collections::HashMap<(String, Digest), watch::Sender<PreparePhase>>>,
+}
+
+impl Preparations {
+    /// None under way.
+    pub(crate) fn new() -> Self {
+        Self { flights: SingleFlight::new(), phases: std::sync::Mutex::default() }
+    }
+
+    fn phases(&self, key: &(String, Digest)) -> watch::Receiver<PreparePhase> {
+        let mut all = self.phases.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        all.retain(|_, sender| sender.receiver_count() > 0);
+        all.entry(key.clone()).or_insert_with(|| watch::Sender::new(PreparePhase::Pulling)).subscribe()
+    }
+
+    fn enter(&self, key: &(String, Digest), phase: PreparePhase) {
+        let all = self.phases.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(sender) = all.get(key) {
+            sender.send_replace(phase);
+        }
+    }
+}
+
+/// Tells credentials apart without keeping them.
+fn fingerprint(credentials: &[RegistryCredential]) -> Digest {
+    let mut text = Vec::new();
+    for RegistryCredential { registry, username, password } in credentials {
+        for part in [registry, username, password] {
+            text.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            text.extend_from_slice(part.as_bytes());
+        }
+    }
+    Digest::of(&text)
+}
+
+impl Shared {
+    /// See [`kittiwake_core::artifact::Prepare::prepare`].
+    pub(crate) async fn prepare(
+        self: Arc<Self>,
+        request: PrepareRequest,
+        progress: Progress,
+    ) -> Result<Prepared, PrepareError> {
+        let (image, loaded) = self.artifact_shared(&request, &progress).await?;
+        progress(PreparePhase::Starting);
+        self.start_once(&request, &loaded).await?;
+        Ok(Prepared { image, kind: FunctionKind::Component })
+    }
+
+    /// Joins or starts the preparation of the request's image and passes its phases on.
+    async fn artifact_shared(self: &Arc<Self>, request: &PrepareRequest, progress: &Progress) -> Artifact {
+        let key = (request.image.clone(), fingerprint(&request.credentials));
+        let mut phases = self.preparations.phases(&key);
+        progress(*phases.borrow_and_update());
+        let (this, flight_key) = (Arc::clone(self), key.clone());
+        let (image, credentials) = (request.image.clone(), request.credentials.clone());
+        let start = move || {
+            async move {
+                let tell = |phase| this.preparations.enter(&flight_key, phase);
+                this.artifact(&image, &credentials, &tell).await
+            }
+            .boxed()
+        };
+        let mut flight = pin!(self.preparations.flights.run(key, start));
+        loop {
+            match select(flight.as_mut(), pin!(phases.changed())).await {
+                Either::Left((artifact, _)) => return artifact,
+                Either::Right((Ok(()), _)) => {}
+                Either::Right((Err(_), _)) => return flight.await,
+            }
+            progress(*phases.borrow_and_update());
+        }
+    }
+
+    /// Finds the artifact: in the cache when the name is pinned, otherwise at its source.
+    pub(crate) async fn artifact(
+        self: &Arc<Self>,
+        image: &str,
+        credentials: &[RegistryCredential],
+        tell: &(dyn Fn(PreparePhase) + Send + Sync),
+    ) -> Artifact {
+        let reference = ImageRef::parse(image, &self.config.working_dir)?;
+        if let Some(digest) = reference.digest()
+            && !(reference.is_local() && !self.config.allow_file_images)
+            && let Some(artifact) = self.from_cache(&reference.pinned(&digest)).await
+        {
+            return artifact;
+        }
+        tell(PreparePhase::Pulling);
+        self.metrics.fetches.inc();
+        let known = |pinned: &str| self.cache.image(pinned).is_some();
+        let found = self.puller.pull(&reference, credentials, &known).await?;
+        tell(PreparePhase::Compiling);
+        let Some(wasm) = found.wasm else {
+            return match self.from_cache(&found.pinned).await {
+                Some(artifact) => artifact,
+                None => Err(lost(&found.pinned)),
+            };
+        };
+        let (cache, pinned, local) = (Arc::clone(&self.cache), found.pinned.clone(), reference.is_local());
+        let digest =
+            blocking(move || cache.store_image(&pinned, &wasm, local).map_err(|error| disk_full(&error))).await?;
+        match self.components.load(&digest).await {
+            Ok(loaded) => Ok((found.pinned, loaded)),
+            Err(LoadError::Unusable(error)) => Err(error),
+            Err(LoadError::Gone) => Err(lost(&found.pinned)),
+        }
+    }
+
+    /// The artifact from the cache; `None` when it has to be fetched.
+    async fn from_cache(&self, pinned: &str) -> Option<Artifact> {
+        let (cache, name) = (Arc::clone(&self.cache), pinned.to_owned());
+        let wasm = blocking(move || Ok(cache.image(&name))).await.ok()??;
+        match self.components.load(&wasm).await {
+            Ok(loaded) => Some(Ok((pinned.to_owned(), loaded))),
+            Err(LoadError::Unusable(error)) => Some(Err(error)),
+            Err(LoadError::Gone) => None,
+        }
+    }
+
+    /// Starts one instance, to see at deploy time what would otherwise fail at the first call.
+    async fn start_once(&self, request: &PrepareRequest, loaded: &Loaded) -> Result<(), PrepareError> {
+        let deadline = Instant::now() + self.config.start_timeout;
+        let busy = |_| PrepareError::new(ErrorCode::Internal, "all instance slots are taken; the start is tried again");
+        let _slot = self.engine.slot(deadline).await.map_err(busy)?;
+        let log = self.logs.revision(&request.revision);
+        let host = Host::new(&request.args, &request.env, request.limits.memory, &log);
+        let mut wasm_store = Store::new(self.engine.engine(), host);
+        wasm_store.limiter(|host| &mut host.limiter);
+        wasm_store.set_epoch_deadline(1);
+        wasm_store.epoch_deadline_async_yield_and_update(1);
+        let failure = match tokio::time::timeout_at(deadline, loaded.pre.instantiate_async(&mut wasm_store)).await {
+            Ok(Ok(_instance)) => return Ok(()),
+            Ok(Err(error)) => {
+                log.write(LogStream::Platform, &format!("the function could not be started: {error:?}"));
+                start_failure(&error)
+            }
+            Err(_) => {
+                let message = format!(
+                    "the function did not start within {} s; look for a loop in its initialization",
+                    self.config.start_timeout.as_secs_f32()
+                );
+                log.write(LogStream::Platform, &message);
+                PrepareError::new(ErrorCode::StartFailed, message)
+            }
+        };
+        Err(failure)
+    }
+}
+
+fn start_failure(error: &wasmtime::Error) -> PrepareError {
+    let exit_code = match error.downcast_ref::<I32Exit>() {
+        Some(exit) => exit.0,
+        None => EXIT_CODE_OF_TRAP,
+    };
+    PrepareError {
+        code: ErrorCode::StartFailed,
+        message: format!("the function failed while it was started: {}; its log has the details", root_cause(error)),
+        exit_code: Some(exit_code),
+    }
+}
+
+/// The innermost cause, in one line: the trap itself rather than the frames around it.
+pub(crate) fn root_cause(error: &wasmtime::Error) -> String {
+    let text = error.root_cause().to_string();
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+fn lost(pinned: &str) -> PrepareError {
+    PrepareError::new(
+        ErrorCode::Internal,
+        format!("{pinned} left the cache while it was being loaded; it is tried again. If it persists, raise the size of the cache"),
+    )
+}

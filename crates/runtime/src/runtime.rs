@@ -1,0 +1,147 @@
+//! The runtime as the rest of the platform sees it.
+
+use crate::artifact::pull::Puller;
+use crate::cache::Cache;
+use crate::component::Components;
+use crate::config::Config;
+use crate::engine::WasmEngine;
+use crate::error::BuildError;
+use crate::function::{Function, Functions};
+use crate::host;
+use crate::metrics::Metrics;
+use crate::prepare::Preparations;
+use crate::single_flight::SingleFlight;
+use futures::future::BoxFuture;
+use kittiwake_core::artifact::{Prepare, PrepareError, PreparePhase, PrepareRequest, Prepared};
+use kittiwake_core::body::Body;
+use kittiwake_core::clock::Clock;
+use kittiwake_core::invoke::{Invoke, InvokeError};
+use kittiwake_core::log::LogHub;
+use kittiwake_core::report::Reporter;
+use kittiwake_core::revision::RevisionSpec;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// How often gauges are measured and idle functions looked for.
+const HOUSEKEEPING_PERIOD: Duration = Duration::from_secs(1);
+
+/// What the runtime is handed.
+pub struct Inputs {
+    /// Where guests' output and traps go.
+    pub logs: Arc<LogHub>,
+    /// Where the health of revisions is told.
+    pub reporter: Reporter,
+    /// Where metrics are registered.
+    pub registry: prometheus::Registry,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Unloads idle functions and measures gauges, until the [`Runtime`] is dropped. It may also just be dropped itself.
+pub type Task = BoxFuture<'static, ()>;
+
+/// Makes artifacts ready ([`Prepare`]) and answers calls ([`Invoke`]). Must be used within a tokio runtime.
+pub struct Runtime {
+    shared: Arc<Shared>,
+}
+
+/// What calls and preparations share.
+pub(crate) struct Shared {
+    pub config: Config,
+    pub engine: Arc<WasmEngine>,
+    pub cache: Arc<Cache>,
+    pub components: Arc<Components>,
+    pub puller: Puller,
+    pub preparations: Preparations,
+    pub functions: Functions,
+    pub bringing_up: SingleFlight<Arc<str>, Result<(Arc<Function>, Option<Duration>), PrepareError>>,
+    pub logs: Arc<LogHub>,
+    pub reporter: Reporter,
+    pub clock: Arc<dyn Clock>,
+    pub metrics: Metrics,
+}
+
+/// Builds the runtime: starts the engine and opens the cache. Nothing is fetched yet.
+pub fn build(config: Config, inputs: Inputs) -> Result<(Arc<Runtime>, Task), BuildError> {
+    let metrics = Metrics::register(&inputs.registry)?;
+    let engine = Arc::new(WasmEngine::new(&config)?);
+    let cache = Cache::open(&config.data_dir, engine.compiled_format(), config.cache_bytes_max, metrics.clone())?;
+    let cache = Arc::new(cache);
+    let linker = host::linker(engine.engine()).map_err(|error| BuildError::Engine(format!("{error:#}")))?;
+    let components = Arc::new(Components::new(
+        Arc::clone(&engine),
+        linker,
+        Arc::clone(&cache),
+        metrics.clone(),
+        config.compiles_parallel_max,
+    ));
+    let shared = Arc::new(Shared {
+        puller: Puller::new(&config)?,
+        config,
+        engine,
+        cache,
+        components,
+        preparations: Preparations::new(),
+        functions: Functions::new(),
+        bringing_up: SingleFlight::new(),
+        logs: inputs.logs,
+        reporter: inputs.reporter,
+        clock: inputs.clock,
+        metrics,
+    });
+    let task = Box::pin(keep_house(Arc::downgrade(&shared)));
+    Ok((Arc::new(Runtime { shared }), task))
+}
+
+async fn keep_house(shared: Weak<Shared>) {
+    loop {
+        tokio::time::sleep(HOUSEKEEPING_PERIOD).await;
+        let Some(shared) = shared.upgrade() else { return };
+        shared.functions.unload_idle(shared.clock.elapsed(), shared.config.idle_unload);
+        shared.measure();
+    }
+}
+
+impl Shared {
+    /// Brings the gauges up to date.
+    pub(crate) fn measure(&self) {
+        let set = |gauge: &prometheus::IntGauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        set(&self.metrics.functions_loaded, self.functions.len());
+        set(&self.metrics.slots_taken, self.engine.slots_taken());
+        if let Some(pool) = self.engine.engine().pooling_allocator_metrics() {
+            set(&self.metrics.pool_memories, pool.memories());
+            set(&self.metrics.pool_stacks, pool.stacks());
+        }
+    }
+}
+
+impl Runtime {
+    /// Drops the functions that have not been called for `idle` from memory. The task does so by itself; this is for
+    /// operators and tests that do not want to wait.
+    pub fn unload_idle(&self, idle: Duration) {
+        self.shared.functions.unload_idle(self.shared.clock.elapsed(), idle);
+        self.shared.measure();
+    }
+}
+
+impl Prepare for Runtime {
+    fn prepare(
+        &self,
+        request: PrepareRequest,
+        progress: Arc<dyn Fn(PreparePhase) + Send + Sync>,
+    ) -> BoxFuture<'static, Result<Prepared, PrepareError>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move { shared.prepare(request, progress).await })
+    }
+}
+
+impl Invoke for Runtime {
+    fn invoke(
+        &self,
+        revision: Arc<RevisionSpec>,
+        request: http::Request<Body>,
+    ) -> BoxFuture<'static, Result<http::Response<Body>, InvokeError>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move { shared.call(revision, request).await })
+    }
+}

@@ -1,0 +1,316 @@
+//! Calls: what passes, what each limit does, and what a failure leaves untouched.
+
+use crate::support::{Rig, pieces, report_of, text};
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use kittiwake_core::body;
+use kittiwake_core::invoke::{Invoke, InvokeError};
+use kittiwake_core::log::LogStream;
+use kittiwake_core::report::Health;
+use kittiwake_core::revision::Limits;
+use kittiwake_core::unit::ByteCount;
+use kittiwake_testkit::guest;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
+    let mut limits = Limits { timeout: Duration::from_secs(60), ..Limits::default() };
+    change(&mut limits);
+    limits
+}
+
+async fn until_idle(rig: &Rig) {
+    while rig.metric("kittiwake_instances_live") > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_passes_whole_and_back() {
+    let rig = Rig::new();
+    let revision = rig.deploy(&guest::echo(), Limits::default()).await;
+    let mut trailers = http::HeaderMap::new();
+    trailers.insert("x-sum", "42".parse().unwrap());
+    let parts = (0..64).map(|n| Bytes::from(vec![n; 10_000])).collect::<Vec<_>>();
+    let sent = parts.concat();
+    let request = http::Request::patch("http://fn.localhost/a/b?c=d&e")
+        .header("x-color", "blue")
+        .header("x-color", "green")
+        .body(pieces(parts, Some(trailers)))
+        .unwrap();
+    let response = rig.runtime.invoke(Arc::clone(&revision), request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["x-path"], "/a/b?c=d&e");
+    assert_eq!(response.headers()["x-method"], "8", "patch is the ninth case of wasi:http's method");
+    assert_eq!(response.headers().get_all("x-color").iter().collect::<Vec<_>>(), ["blue", "green"]);
+    let collected = response.into_body().collect().await.unwrap();
+    assert_eq!(collected.trailers().unwrap()["x-sum"], "42");
+    assert!(collected.to_bytes() == sent);
+}
+
+#[tokio::test]
+async fn bodies_stream_in_both_directions() {
+    let rig = Rig::new();
+    let revision = rig.deploy(&guest::echo(), Limits::default()).await;
+    let (mut sender, channel) = http_body_util::channel::Channel::<Bytes, body::BodyError>::new(1);
+    let response = rig.call(&revision, channel.boxed_unsync()).await.unwrap();
+    let mut answer = response.into_body();
+    for part in ["one", "two", "three"] {
+        // Each part comes back before the next one is sent: nothing waits for the end.
+        sender.send_data(Bytes::from(part)).await.unwrap();
+        assert_eq!(answer.frame().await.unwrap().unwrap().into_data().unwrap(), part);
+    }
+    drop(sender);
+    assert!(answer.frame().await.is_none());
+}
+
+#[tokio::test]
+async fn environment_arguments_and_output() {
+    let rig = Rig::new();
+    let revision = rig.deploy(&guest::env(), Limits::default()).await;
+    assert_eq!(rig.get(&revision).await.unwrap(), "one\ntwo\nK_REVISION=fn-00001\nGREETING=hi\n");
+    let rig = Rig::new();
+    let revision = rig.deploy(&guest::lines(), Limits::default()).await;
+    assert_eq!(rig.get(&revision).await.unwrap(), "ok\n");
+    until_idle(&rig).await;
+    assert_eq!(rig.log(LogStream::Stdout), "one\ntwo\nunfinished\n");
+    assert_eq!(rig.log(LogStream::Stderr), "oh no\n");
+}
+
+#[tokio::test]
+async fn every_call_has_an_instance_of_its_own() {
+    let rig = Rig::new();
+    let revision = rig.deploy(&guest::counter(), Limits::default()).await;
+    for _ in 0..100 {
+        assert_eq!(rig.get(&revision).await.unwrap(), "11");
+    }
+}
+
+#[tokio::test]
+async fn guests_that_fail_fail_alone() {
+    for (guest, word) in [
+        (guest::trap(), "unreachable"),
+        (guest::trap_after_set(), "unreachable"),
+        (guest::exit_failed(), "exited with code 1"),
+        (guest::error_code(), "HttpResponseIncomplete"),
+    ] {
+        let rig = Rig::new();
+        let revision = rig.deploy(&guest, Limits::default()).await;
+        match rig.get(&revision).await {
+            Err(InvokeError::Trapped(message)) => assert!(message.contains(word), "{message}"),
+            other => panic!("{word}: {other:?}"),
+        }
+        assert!(rig.log(LogStream::Platform).contains("the function failed"));
+    }
+    for guest in [guest::no_answer(), guest::exit_quietly()] {
+        let rig = Rig::new();
+        let revision = rig.deploy(&guest, Limits::default()).await;
+        assert!(matches!(rig.get(&revision).await, Err(InvokeError::NoResponse)));
+        assert!(rig.log(LogStream::Platform).contains("without an answer"));
+    }
+}
+
+#[tokio::test]
+async fn a_trap_is_logged_with_its_backtrace() {
+    let rig = Rig::new();
+    let revision = rig.deploy(&guest::trap(), Limits::default()).await;
+    rig.get(&revision).await.unwrap_err();
+    let log = rig.log(LogStream::Platform);
+    assert!(log.contains("wasm backtrace") && log.contains("unreachable"), "{log}");
+    assert_eq!(rig.metric("kittiwake_calls_failed_total"), 1);
+}
+
+#[tokio::test]
+async fn health_is_reported_when_it_changes() {
+    let mut rig = Rig::new();
+    let revision = rig.deploy(&guest::trap_once_told(), Limits::default()).await;
+    for _ in 0..2 {
+        rig.call(&revision, body::full("x")).await.unwrap_err();
+    }
+    let report = rig.reports.try_recv().unwrap();
+    assert_eq!((report.revision, report.uid), (revision.key.clone(), Arc::clone(&revision.uid)));
+    assert!(matches!(report.health, Health::Failing { message } if message.contains("unreachable")));
+    assert!(rig.reports.try_recv().is_err(), "one report is enough");
+    assert_eq!(rig.get(&revision).await.unwrap(), "fine\n");
+    assert_eq!(rig.reports.try_recv().unwrap().health, Health::Recovered);
+    rig.call(&revision, body::full("x")).await.unwrap_err();
+    assert!(rig.reports.try_recv().is_err(), "it has answered since it was loaded");
+}
+
+#[tokio::test]
+async fn a_trap_after_the_first_byte_breaks_the_body() {
+    let rig = Rig::new();
+    let revision = rig.deploy(&guest::trap_after_first_byte(), Limits::default()).await;
+    let response = rig.call(&revision, body::empty()).await.unwrap();
+    let mut body = response.into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "partial");
+    let error = body.frame().await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("unreachable"), "{error}");
+    assert!(body.frame().await.is_none());
+    assert!(rig.log(LogStream::Platform).contains("wasm backtrace"));
+}
+
+#[tokio::test]
+async fn memory_is_limited() {
+    let rig = Rig::new();
+    let revision = rig.deploy(&guest::grow(), limits(|limits| limits.memory = ByteCount::mib(8))).await;
+    match rig.get(&revision).await {
+        Err(InvokeError::Trapped(message)) => assert!(message.contains("memory limit exceeded"), "{message}"),
+        other => panic!("{other:?}"),
+    }
+    let log = rig.log(LogStream::Platform);
+    assert!(log.contains("memory limit exceeded") && log.contains("8Mi") && log.contains("resources.limits.memory"), "{log}");
+}
+
+#[tokio::test]
+async fn an_endless_loop_ends_by_its_time_limit_and_holds_up_nobody() {
+    // One thread: what computes must yield for the other call to be answered at all.
+    let rig = Rig::new();
+    let spin = rig.deploy(&guest::spin(), limits(|limits| limits.timeout = Duration::from_secs(1))).await;
+    let mut hello = (*rig.deploy(&guest::hello(), Limits::default()).await).clone();
+    hello.uid = "uid-hello".into();
+    let hello = Arc::new(hello);
+    let spinning = async { rig.get(&spin).await };
+    let calling = async {
+        let mut answered = 0;
+        for _ in 0..10 {
+            answered += usize::from(rig.get(&hello).await.is_ok());
+        }
+        (answered, rig.metric("kittiwake_calls_failed_total"))
+    };
+    let (spun, (answered, failed)) = tokio::join!(spinning, calling);
+    assert!(matches!(spun, Err(InvokeError::TimedOut)), "{spun:?}");
+    assert_eq!((answered, failed), (10, 0), "answered while the other one still computed");
+    assert!(rig.log(LogStream::Platform).contains("time limit"));
+    assert_eq!(rig.metric("kittiwake_instances_live"), 0);
+}
+
+#[tokio::test]
+async fn the_three_time_limits() {
+    let rig = Rig::new();
+    let late = rig.deploy(&guest::delayed(), Limits::default()).await;
+    assert_eq!(rig.get(&late).await.unwrap(), "late\n");
+    for change in [
+        (|limits: &mut Limits| limits.timeout = Duration::from_millis(20)) as fn(&mut Limits),
+        |limits| limits.response_start_timeout = Some(Duration::from_millis(20)),
+        |limits| limits.idle_timeout = Some(Duration::from_millis(20)),
+    ] {
+        let rig = Rig::new();
+        let asleep = rig.deploy(&guest::asleep(), limits(change)).await;
+        assert!(matches!(rig.get(&asleep).await, Err(InvokeError::TimedOut)));
+    }
+    for (change, word) in [
+        ((|limits: &mut Limits| limits.timeout = Duration::from_millis(200)) as fn(&mut Limits), "request timeout"),
+        (|limits| limits.idle_timeout = Some(Duration::from_millis(200)), "idleTimeoutSeconds"),
+    ] {
+        let rig = Rig::new();
+        let stall = rig.deploy(&guest::stall(), limits(change)).await;
+        let mut body = rig.call(&stall, body::empty()).await.unwrap().into_body();
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "begun");
+        let error = body.frame().await.unwrap().unwrap_err();
+        assert!(error.to_string().contains(word), "{error}");
+        until_idle(&rig).await;
+    }
+}
+
+#[tokio::test]
+async fn the_request_body_is_limited_announced_or_not() {
+    let rig = Rig::new();
+    let revision = rig.deploy(&guest::trap_once_told(), limits(|limits| limits.request_body = ByteCount(10))).await;
+    let announced = rig.call(&revision, body::full(vec![0; 11])).await;
+    assert!(matches!(announced, Err(InvokeError::BodyTooLarge)));
+    let streamed = rig.call(&revision, pieces(vec![Bytes::from_static(&[0; 11])], None)).await;
+    assert!(matches!(streamed, Err(InvokeError::BodyTooLarge)));
+    let mut echo = (*rig.deploy(&guest::echo(), limits(|limits| limits.request_body = ByteCount(10))).await).clone();
+    echo.uid = "uid-echo".into();
+    let fits = rig.call(&Arc::new(echo), pieces(vec![Bytes::from_static(b"0123456789")], None)).await.unwrap();
+    assert_eq!(text(fits).await, "0123456789");
+}
+
+#[tokio::test]
+async fn a_large_answer_waits_for_its_reader() {
+    let rig = Rig::new();
+    let revision = rig.deploy(&guest::big(), Limits::default()).await;
+    let mut body = rig.call(&revision, body::empty()).await.unwrap().into_body();
+    let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(rig.metric("kittiwake_instances_live"), 1, "the guest waits, it does not fill memory");
+    let rest = body.collect().await.unwrap().to_bytes();
+    assert_eq!(first.len() + rest.len(), guest::BIG_BYTES);
+    assert!(rest.iter().all(|byte| *byte == b'x'));
+}
+
+#[tokio::test]
+async fn leaving_cancels_the_guest() {
+    let rig = Rig::new();
+    let stall = rig.deploy(&guest::stall(), Limits::default()).await;
+    let mut body = rig.call(&stall, body::empty()).await.unwrap().into_body();
+    body.frame().await.unwrap().unwrap();
+    assert_eq!(rig.metric("kittiwake_instances_live"), 1);
+    drop(body);
+    until_idle(&rig).await;
+
+    let rig = Rig::new();
+    let asleep = rig.deploy(&guest::asleep(), Limits::default()).await;
+    let call = rig.call(&asleep, body::empty());
+    assert!(tokio::time::timeout(Duration::from_millis(50), call).await.is_err());
+    assert_eq!(rig.metric("kittiwake_instances_live"), 0);
+}
+
+#[tokio::test]
+async fn container_concurrency_is_a_limit_with_a_queue() {
+    let rig = Rig::new();
+    let one = limits(|limits| limits.concurrency = NonZeroU32::new(1));
+    let revision = rig.deploy(&guest::stall(), one).await;
+    let held = rig.call(&revision, body::empty()).await.unwrap();
+    let waiting: Vec<_> = (0..10)
+        .map(|_| {
+            let (runtime, revision) = (Arc::clone(&rig.runtime), Arc::clone(&revision));
+            let request = http::Request::get("http://fn.localhost/").body(body::empty()).unwrap();
+            tokio::spawn(async move { runtime.invoke(revision, request).await.map(drop) })
+        })
+        .collect();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(matches!(rig.call(&revision, body::empty()).await, Err(InvokeError::Overloaded { .. })));
+    drop(held);
+    for call in waiting {
+        call.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_full_pool_is_a_clean_refusal() {
+    let rig = Rig::with(|config| {
+        config.instances_max = 1;
+        config.slot_wait_max = Duration::from_millis(20);
+    });
+    let revision = rig.deploy(&guest::stall(), Limits::default()).await;
+    let held = rig.call(&revision, body::empty()).await.unwrap();
+    assert!(matches!(rig.call(&revision, body::empty()).await, Err(InvokeError::Overloaded { .. })));
+    drop(held);
+    until_idle(&rig).await;
+    let free = rig.call(&revision, body::empty()).await.unwrap();
+    assert!(report_of(&free).queued < Duration::from_secs(60));
+}
+
+#[tokio::test]
+async fn other_servers_cannot_be_reached() {
+    let rig = Rig::new();
+    let revision = rig.deploy(&guest::fetch(), Limits::default()).await;
+    assert_eq!(rig.get(&revision).await.unwrap(), "denied\n");
+    assert!(rig.log(LogStream::Platform).contains("example.com"));
+}
+
+#[tokio::test]
+async fn many_calls_at_once_share_one_load() {
+    let rig = Rig::new();
+    let revision = rig.deploy(&guest::hello(), Limits::default()).await;
+    let calls = futures::future::join_all((0..64).map(|_| rig.get(&revision))).await;
+    assert!(calls.iter().all(|answer| answer.as_deref().is_ok_and(|text| text.starts_with("Hello"))));
+    assert_eq!(rig.metric("kittiwake_functions_loaded").max(1), 1);
+}

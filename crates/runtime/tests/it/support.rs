@@ -1,0 +1,154 @@
+//! A runtime in a temporary directory, and short ways to use it.
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use kittiwake_core::artifact::{Prepare, PrepareError, PrepareRequest, Prepared, RegistryCredential};
+use kittiwake_core::body::{self, Body};
+use kittiwake_core::clock::SystemClock;
+use kittiwake_core::invoke::{CallReport, Invoke, InvokeError};
+use kittiwake_core::log::{LogHub, LogStream};
+use kittiwake_core::report::{self, Report};
+use kittiwake_core::revision::{Limits, RevisionKey, RevisionSpec};
+use kittiwake_runtime::{Config, Inputs, Runtime, build};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+pub struct Rig {
+    pub runtime: Arc<Runtime>,
+    pub logs: Arc<LogHub>,
+    pub reports: mpsc::Receiver<Report>,
+    pub metrics: prometheus::Registry,
+    pub dir: Arc<TempDir>,
+}
+
+impl Rig {
+    pub fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    pub fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::in_dir(Arc::new(tempfile::tempdir().unwrap()), change)
+    }
+
+    pub fn in_dir(dir: Arc<TempDir>, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config {
+            data_dir: dir.path().join("data"),
+            working_dir: dir.path().to_owned(),
+            allow_file_images: true,
+            fetch_retry_delay: Duration::from_millis(1),
+            instances_max: 16,
+            ..Config::default()
+        };
+        change(&mut config);
+        let logs = Arc::new(LogHub::new(Arc::new(SystemClock::new())));
+        let (reporter, reports) = report::channel();
+        let metrics = prometheus::Registry::new();
+        let inputs = Inputs {
+            logs: Arc::clone(&logs),
+            reporter,
+            registry: metrics.clone(),
+            clock: Arc::new(SystemClock::new()),
+        };
+        let (runtime, task) = build(config, inputs).unwrap();
+        tokio::spawn(task);
+        Self { runtime, logs, reports, metrics, dir }
+    }
+
+    pub fn write(&self, name: &str, content: &[u8]) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    pub async fn prepare(&self, image: &str) -> Result<Prepared, PrepareError> {
+        self.prepare_with(image, Vec::new()).await
+    }
+
+    pub async fn prepare_with(
+        &self,
+        image: &str,
+        credentials: Vec<RegistryCredential>,
+    ) -> Result<Prepared, PrepareError> {
+        let request = PrepareRequest {
+            revision: RevisionKey::new("default", "fn-00001"),
+            image: image.to_owned(),
+            credentials,
+            args: vec![],
+            env: vec![],
+            limits: Limits::default(),
+        };
+        self.runtime.prepare(request, Arc::new(|_| ())).await
+    }
+
+    /// A revision that runs the guest, made ready.
+    pub async fn deploy(&self, guest: &[u8], limits: Limits) -> Arc<RevisionSpec> {
+        self.write("guest.wasm", guest);
+        let image = self.prepare("file://guest.wasm").await.unwrap().image;
+        Arc::new(spec(&image, limits))
+    }
+
+    pub async fn call(&self, spec: &Arc<RevisionSpec>, body: Body) -> Result<http::Response<Body>, InvokeError> {
+        let request = http::Request::post("/a/b?c=d").header("host", "fn.localhost").body(body).unwrap();
+        self.runtime.invoke(Arc::clone(spec), request).await
+    }
+
+    pub async fn get(&self, spec: &Arc<RevisionSpec>) -> Result<String, InvokeError> {
+        let response = self.call(spec, body::empty()).await?;
+        Ok(text(response).await)
+    }
+
+    pub fn log(&self, stream: LogStream) -> String {
+        let log = self.logs.revision(&RevisionKey::new("default", "fn-00001"));
+        let lines = log.lines();
+        lines.iter().filter(|l| l.stream == stream).map(|l| format!("{}\n", l.text)).collect()
+    }
+
+    pub fn metric(&self, name: &str) -> u64 {
+        let families = self.metrics.gather();
+        let family = families.iter().find(|family| family.name() == name).unwrap();
+        family
+            .get_metric()
+            .iter()
+            .map(|metric| {
+                let value = metric.get_counter().value() + metric.get_gauge().value();
+                value as u64 + metric.get_histogram().get_sample_count()
+            })
+            .sum()
+    }
+}
+
+pub fn spec(image: &str, limits: Limits) -> RevisionSpec {
+    RevisionSpec {
+        key: RevisionKey::new("default", "fn-00001"),
+        uid: "uid-1".into(),
+        service: "fn".into(),
+        configuration: "fn".into(),
+        image: image.into(),
+        args: vec!["one".into(), "two".into()],
+        env: vec![("K_REVISION".into(), "fn-00001".into()), ("GREETING".into(), "hi".into())],
+        limits,
+    }
+}
+
+pub async fn text(response: http::Response<Body>) -> String {
+    String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+}
+
+pub fn report_of(response: &http::Response<Body>) -> CallReport {
+    *response.extensions().get().unwrap()
+}
+
+/// A body whose length is not announced, in pieces.
+pub fn pieces(pieces: Vec<Bytes>, trailers: Option<http::HeaderMap>) -> Body {
+    let frames = pieces.into_iter().map(http_body::Frame::data).chain(trailers.map(http_body::Frame::trailers));
+    let frames: Vec<Result<_, kittiwake_core::body::BodyError>> = frames.map(Ok).collect();
+    http_body_util::StreamBody::new(futures::stream::iter(frames)).boxed_unsync()
+}
+
+/// Files below a folder.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect()
+}

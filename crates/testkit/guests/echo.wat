@@ -1,0 +1,56 @@
+;; Sends back what it gets: header fields as they came, the body as it streams, the trailers, and in x-method (a
+;; number, the case of wasi:http's variant) and x-path the first line.
+(data (i32.const 1024) "x-method")
+(data (i32.const 1040) "x-path")
+(data (i32.const 1056) "/")
+(func (export "wasi:http/incoming-handler@0.2.3#handle") (param $request i32) (param $out i32)
+  (local $headers i32) (local $entry i32) (local $end i32) (local $incoming i32) (local $input i32)
+  (local $body i32) (local $output i32) (local $mark i32) (local $trailers i32)
+  (local.set $headers (call $fields))
+  (call $fields-entries (call $request-headers (local.get $request)) (i32.const 0))
+  (local.set $entry (i32.load (i32.const 0)))
+  (local.set $end (i32.add (local.get $entry) (i32.shl (i32.load (i32.const 4)) (i32.const 4))))
+  (block $copied
+    (loop $copy
+      (br_if $copied (i32.ge_u (local.get $entry) (local.get $end)))
+      (call $fields-append (local.get $headers)
+        (i32.load (local.get $entry)) (i32.load offset=4 (local.get $entry))
+        (i32.load offset=8 (local.get $entry)) (i32.load offset=12 (local.get $entry)) (i32.const 0))
+      (local.set $entry (i32.add (local.get $entry) (i32.const 16)))
+      (br $copy)))
+  (call $request-method (local.get $request) (i32.const 0))
+  (i32.store8 (i32.const 1072) (i32.add (i32.const 48) (i32.load8_u (i32.const 0))))
+  (call $fields-append (local.get $headers)
+    (i32.const 1024) (i32.const 8) (i32.const 1072) (i32.const 1) (i32.const 0))
+  (call $request-path (local.get $request) (i32.const 16))
+  (if (i32.load8_u (i32.const 16))
+    (then
+      (call $fields-append (local.get $headers)
+        (i32.const 1040) (i32.const 6) (i32.load (i32.const 20)) (i32.load (i32.const 24)) (i32.const 0))))
+  (call $request-consume (local.get $request) (i32.const 0))
+  (local.set $incoming (i32.load (i32.const 4)))
+  (call $incoming-stream (local.get $incoming) (i32.const 0))
+  (local.set $input (i32.load (i32.const 4)))
+  (local.set $body (call $open (local.get $out) (i32.const 200) (local.get $headers)))
+  (local.set $output (call $stream-of (local.get $body)))
+  (local.set $mark (global.get $heap))
+  (block $read-all
+    (loop $again
+      (global.set $heap (local.get $mark))
+      (call $read (local.get $input) (i64.const 65536) (i32.const 32))
+      (br_if $read-all (i32.load8_u (i32.const 32)))
+      (br_if $read-all (call $write (local.get $output) (i32.load (i32.const 36)) (i32.load (i32.const 40))))
+      (br $again)))
+  (call $drop-output (local.get $output))
+  (call $drop-input (local.get $input))
+  (local.set $trailers (call $incoming-finish (local.get $incoming)))
+  (call $block (call $trailers-subscribe (local.get $trailers)))
+  ;; option<result<result<option<trailers>, error-code>>>: four cases, each aligned to 8, the last one to 4.
+  (call $trailers-get (local.get $trailers) (i32.const 128))
+  (if (i32.and
+        (i32.load8_u (i32.const 128))
+        (i32.eqz (i32.or (i32.load8_u (i32.const 136)) (i32.load8_u (i32.const 144)))))
+    (then
+      (call $body-finish (local.get $body)
+        (i32.load8_u (i32.const 152)) (i32.load (i32.const 156)) (i32.const 64)))
+    (else (call $finish (local.get $body)))))

@@ -1,0 +1,31 @@
+;; Answers with its arguments, one a line, then its environment as NAME=value lines.
+(data (i32.const 1024) "=\n")
+(func (export "wasi:http/incoming-handler@0.2.3#handle") (param $request i32) (param $out i32)
+  (local $entry i32) (local $end i32) (local $body i32) (local $stream i32)
+  (local.set $body (call $open (local.get $out) (i32.const 200) (call $fields)))
+  (local.set $stream (call $stream-of (local.get $body)))
+  (call $arguments (i32.const 16))
+  (local.set $entry (i32.load (i32.const 16)))
+  (local.set $end (i32.add (local.get $entry) (i32.shl (i32.load (i32.const 20)) (i32.const 3))))
+  (block $no-more
+    (loop $next
+      (br_if $no-more (i32.ge_u (local.get $entry) (local.get $end)))
+      (drop (call $write (local.get $stream) (i32.load (local.get $entry)) (i32.load offset=4 (local.get $entry))))
+      (drop (call $write (local.get $stream) (i32.const 1025) (i32.const 1)))
+      (local.set $entry (i32.add (local.get $entry) (i32.const 8)))
+      (br $next)))
+  (call $environment (i32.const 16))
+  (local.set $entry (i32.load (i32.const 16)))
+  (local.set $end (i32.add (local.get $entry) (i32.shl (i32.load (i32.const 20)) (i32.const 4))))
+  (block $done
+    (loop $more
+      (br_if $done (i32.ge_u (local.get $entry) (local.get $end)))
+      (drop (call $write (local.get $stream) (i32.load (local.get $entry)) (i32.load offset=4 (local.get $entry))))
+      (drop (call $write (local.get $stream) (i32.const 1024) (i32.const 1)))
+      (drop (call $write (local.get $stream)
+        (i32.load offset=8 (local.get $entry)) (i32.load offset=12 (local.get $entry))))
+      (drop (call $write (local.get $stream) (i32.const 1025) (i32.const 1)))
+      (local.set $entry (i32.add (local.get $entry) (i32.const 16)))
+      (br $more)))
+  (call $drop-output (local.get $stream))
+  (call $finish (local.get $body)))

@@ -1,0 +1,2 @@
+;; Returns without answering.
+(func (export "wasi:http/incoming-handler@0.2.3#handle") (param $request i32) (param $out i32))

@@ -1,0 +1,10 @@
+;; Sends a few bytes, then is silent for an hour.
+(data (i32.const 1024) "begun")
+(func (export "wasi:http/incoming-handler@0.2.3#handle") (param $request i32) (param $out i32)
+  (local $body i32) (local $stream i32)
+  (local.set $body (call $open (local.get $out) (i32.const 200) (call $fields)))
+  (local.set $stream (call $stream-of (local.get $body)))
+  (drop (call $write (local.get $stream) (i32.const 1024) (i32.const 5)))
+  (call $wait (i64.const 3600000000000))
+  (call $drop-output (local.get $stream))
+  (call $finish (local.get $body)))

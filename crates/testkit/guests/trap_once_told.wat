@@ -1,0 +1,10 @@
+;; Traps when the request has a body, answers otherwise.
+(data (i32.const 1024) "fine\n")
+(func (export "wasi:http/incoming-handler@0.2.3#handle") (param $request i32) (param $out i32)
+  (local $input i32)
+  (call $request-consume (local.get $request) (i32.const 0))
+  (call $incoming-stream (i32.load (i32.const 4)) (i32.const 0))
+  (local.set $input (i32.load (i32.const 4)))
+  (call $read (local.get $input) (i64.const 1) (i32.const 0))
+  (if (i32.eqz (i32.load8_u (i32.const 0))) (then (unreachable)))
+  (call $say (local.get $out) (i32.const 1024) (i32.const 5)))
