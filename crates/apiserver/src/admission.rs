@@ -39,7 +39,11 @@ impl Admit for Knative {
         let request = admission::Request {
             api_version: review.api_version,
             kind: review.kind,
-            operation: if review.old.is_some() { Operation::Update } else { Operation::Create },
+            operation: if review.old.is_some() {
+                Operation::Update
+            } else {
+                Operation::Create
+            },
             subresource: review.subresource,
             old: review.old,
             user: review.user,

@@ -2,7 +2,9 @@
 
 use crate::events;
 use crate::object::{self, child_mut, map_mut, text};
-use crate::registry::{ALL_VERBS, Column, Columns, Conversion, Hooks, Kind, READ_VERBS, RegistryError, Version};
+use crate::registry::{
+    ALL_VERBS, Column, Columns, Conversion, Hooks, Kind, READ_VERBS, RegistryError, Version,
+};
 use crate::schema::Schema;
 use crate::status::Cause;
 use crate::table::age;
@@ -25,7 +27,13 @@ const DATA_BYTES_MAX: usize = 1024 * 1024;
 
 /// All rows.
 pub(crate) fn kinds() -> Result<Vec<Kind>, RegistryError> {
-    Ok(vec![namespaces()?, config_maps()?, secrets()?, events_row()?, custom_resource_definitions()?])
+    Ok(vec![
+        namespaces()?,
+        config_maps()?,
+        secrets()?,
+        events_row()?,
+        custom_resource_definitions()?,
+    ])
 }
 
 /// The OpenAPI schema of a type, without references.
@@ -38,8 +46,10 @@ pub(crate) fn schema_of<T: JsonSchema>() -> Value {
 }
 
 fn version(api_version: &str, open_api: Value, columns: Columns) -> Result<Version, RegistryError> {
-    let compiled = Schema::compile(&open_api)
-        .map_err(|error| RegistryError { crd: api_version.to_owned(), message: error.to_string() })?;
+    let compiled = Schema::compile(&open_api).map_err(|error| RegistryError {
+        crd: api_version.to_owned(),
+        message: error.to_string(),
+    })?;
     Ok(Version {
         name: api_version.rsplit('/').next().unwrap_or_default().to_owned(),
         api_version: api_version.to_owned(),
@@ -58,7 +68,11 @@ fn core_kind(plural: &str, singular: &str, kind: &str, short_name: &str, version
         singular: singular.to_owned(),
         kind: kind.to_owned(),
         list_kind: format!("{kind}List"),
-        short_names: if short_name.is_empty() { Vec::new() } else { vec![short_name.to_owned()] },
+        short_names: if short_name.is_empty() {
+            Vec::new()
+        } else {
+            vec![short_name.to_owned()]
+        },
         categories: Vec::new(),
         namespaced: true,
         verbs: ALL_VERBS,
@@ -74,23 +88,49 @@ fn core_kind(plural: &str, singular: &str, kind: &str, short_name: &str, version
     }
 }
 
-const NAME: Column = Column { name: "Name", kind: "string", priority: 0 };
-const AGE: Column = Column { name: "Age", kind: "string", priority: 0 };
-
+const NAME: Column = Column {
+    name: "Name",
+    kind: "string",
+    priority: 0,
+};
+const AGE: Column = Column {
+    name: "Age",
+    kind: "string",
+    priority: 0,
+};
 
 fn namespaces() -> Result<Kind, RegistryError> {
-    const COLUMNS: &[Column] = &[NAME, Column { name: "Status", kind: "string", priority: 0 }, AGE];
+    const COLUMNS: &[Column] = &[
+        NAME,
+        Column {
+            name: "Status",
+            kind: "string",
+            priority: 0,
+        },
+        AGE,
+    ];
     let cells = |object: &Value, now: Timestamp| {
-        vec![object::name(object).into(), text(object, "/status/phase").into(), created(object, now)]
+        vec![
+            object::name(object).into(),
+            text(object, "/status/phase").into(),
+            created(object, now),
+        ]
     };
     let v1 = version("v1", schema_of::<Namespace>(), Columns::HandMade(COLUMNS, cells))?;
     let hooks = Hooks {
         default: Some(|namespace| {
             let name = object::name(namespace).to_owned();
-            child_mut(map_mut(namespace).entry("metadata").or_insert(Value::Null), "labels")
-                .insert(NAMESPACE_LABEL.into(), name.into());
-            child_mut(namespace, "spec").entry("finalizers").or_insert_with(|| json!(["kubernetes"]));
-            child_mut(namespace, "status").entry("phase").or_insert_with(|| "Active".into());
+            child_mut(
+                map_mut(namespace).entry("metadata").or_insert(Value::Null),
+                "labels",
+            )
+            .insert(NAMESPACE_LABEL.into(), name.into());
+            child_mut(namespace, "spec")
+                .entry("finalizers")
+                .or_insert_with(|| json!(["kubernetes"]));
+            child_mut(namespace, "status")
+                .entry("phase")
+                .or_insert_with(|| "Active".into());
         }),
         begin_deletion: Some(|namespace| {
             child_mut(namespace, "status").insert("phase".into(), "Terminating".into());
@@ -100,25 +140,56 @@ fn namespaces() -> Result<Kind, RegistryError> {
         ..Hooks::default()
     };
     let row = core_kind("namespaces", "namespace", "Namespace", "ns", vec![v1]);
-    Ok(Kind { namespaced: false, status: true, hooks, ..row })
+    Ok(Kind {
+        namespaced: false,
+        status: true,
+        hooks,
+        ..row
+    })
 }
 
 fn config_maps() -> Result<Kind, RegistryError> {
-    const COLUMNS: &[Column] = &[NAME, Column { name: "Data", kind: "string", priority: 0 }, AGE];
+    const COLUMNS: &[Column] = &[
+        NAME,
+        Column {
+            name: "Data",
+            kind: "string",
+            priority: 0,
+        },
+        AGE,
+    ];
     let cells = |object: &Value, now: Timestamp| {
         let count = entries(object, "data") + entries(object, "binaryData");
-        vec![object::name(object).into(), count.to_string().into(), created(object, now)]
+        vec![
+            object::name(object).into(),
+            count.to_string().into(),
+            created(object, now),
+        ]
     };
     let v1 = version("v1", schema_of::<ConfigMap>(), Columns::HandMade(COLUMNS, cells))?;
-    let hooks = Hooks { validate: Some(check_data), ..Hooks::default() };
-    Ok(Kind { hooks, ..core_kind("configmaps", "configmap", "ConfigMap", "cm", vec![v1]) })
+    let hooks = Hooks {
+        validate: Some(check_data),
+        ..Hooks::default()
+    };
+    Ok(Kind {
+        hooks,
+        ..core_kind("configmaps", "configmap", "ConfigMap", "cm", vec![v1])
+    })
 }
 
 fn secrets() -> Result<Kind, RegistryError> {
     const COLUMNS: &[Column] = &[
         NAME,
-        Column { name: "Type", kind: "string", priority: 0 },
-        Column { name: "Data", kind: "string", priority: 0 },
+        Column {
+            name: "Type",
+            kind: "string",
+            priority: 0,
+        },
+        Column {
+            name: "Data",
+            kind: "string",
+            priority: 0,
+        },
         AGE,
     ];
     let cells = |object: &Value, now: Timestamp| {
@@ -131,19 +202,31 @@ fn secrets() -> Result<Kind, RegistryError> {
     };
     let mut v1 = version("v1", schema_of::<Secret>(), Columns::HandMade(COLUMNS, cells))?;
     v1.selectable_fields = vec!["type".into()];
-    let hooks = Hooks { default: Some(default_secret), validate: Some(check_data), ..Hooks::default() };
-    Ok(Kind { hooks, ..core_kind("secrets", "secret", "Secret", "", vec![v1]) })
+    let hooks = Hooks {
+        default: Some(default_secret),
+        validate: Some(check_data),
+        ..Hooks::default()
+    };
+    Ok(Kind {
+        hooks,
+        ..core_kind("secrets", "secret", "Secret", "", vec![v1])
+    })
 }
 
 /// The type `Opaque`, and `stringData` moved into `data` (it is write-only).
 fn default_secret(secret: &mut Value) {
     let map = map_mut(secret);
     map.entry("type").or_insert_with(|| "Opaque".into());
-    let Some(Value::Object(strings)) = map.shift_remove("stringData") else { return };
+    let Some(Value::Object(strings)) = map.shift_remove("stringData") else {
+        return;
+    };
     let data = child_mut(secret, "data");
     for (key, value) in strings {
         let plain = value.as_str().unwrap_or_default();
-        data.insert(key, base64::engine::general_purpose::STANDARD.encode(plain).into());
+        data.insert(
+            key,
+            base64::engine::general_purpose::STANDARD.encode(plain).into(),
+        );
     }
 }
 
@@ -154,18 +237,29 @@ fn check_data(old: Option<&Value>, new: &Value) -> Vec<Cause> {
     let size: usize = maps
         .iter()
         .filter_map(|key| new.get(*key)?.as_object())
-        .flat_map(|map| map.iter().map(|(key, value)| key.len() + value.as_str().map_or(0, str::len)))
+        .flat_map(|map| {
+            map.iter()
+                .map(|(key, value)| key.len() + value.as_str().map_or(0, str::len))
+        })
         .sum();
     if size > DATA_BYTES_MAX {
         let message = format!("Too long: may not be more than {DATA_BYTES_MAX} bytes");
         causes.push(Cause::new("", "FieldValueTooLong", message));
     }
-    let encoded = if new.get("kind").is_some_and(|kind| kind == "Secret") { "data" } else { "binaryData" };
+    let encoded = if new.get("kind").is_some_and(|kind| kind == "Secret") {
+        "data"
+    } else {
+        "binaryData"
+    };
     for (key, value) in new.get(encoded).and_then(Value::as_object).into_iter().flatten() {
         let text = value.as_str().unwrap_or_default();
         if base64::engine::general_purpose::STANDARD.decode(text).is_err() {
             let message = "Invalid value: the value is not base64 text";
-            causes.push(Cause::new(format!("{encoded}[{key}]"), "FieldValueInvalid", message));
+            causes.push(Cause::new(
+                format!("{encoded}[{key}]"),
+                "FieldValueInvalid",
+                message,
+            ));
         }
     }
     if let Some(old) = old.filter(|old| old.get("immutable") == Some(&Value::Bool(true))) {
@@ -180,24 +274,52 @@ fn check_data(old: Option<&Value>, new: &Value) -> Vec<Cause> {
 }
 
 fn events_row() -> Result<Kind, RegistryError> {
-    let mut v1 = version("v1", schema_of::<Event>(), Columns::HandMade(events::COLUMNS, events::cells))?;
-    v1.selectable_fields = events::SELECTABLE_FIELDS.iter().map(|field| (*field).to_owned()).collect();
-    let columns = Columns::HandMade(events::COLUMNS, |event, now| events::cells(&events::to_core(event), now));
+    let mut v1 = version(
+        "v1",
+        schema_of::<Event>(),
+        Columns::HandMade(events::COLUMNS, events::cells),
+    )?;
+    v1.selectable_fields = events::SELECTABLE_FIELDS
+        .iter()
+        .map(|field| (*field).to_owned())
+        .collect();
+    let columns = Columns::HandMade(events::COLUMNS, |event, now| {
+        events::cells(&events::to_core(event), now)
+    });
     let mut new = version("events.k8s.io/v1", schema_of::<NewEvent>(), columns)?;
-    new.conversion = Conversion::Shape { from_storage: events::from_core, to_storage: events::to_core };
+    new.conversion = Conversion::Shape {
+        from_storage: events::from_core,
+        to_storage: events::to_core,
+    };
     Ok(core_kind("events", "event", "Event", "ev", vec![v1, new]))
 }
 
 fn custom_resource_definitions() -> Result<Kind, RegistryError> {
-    const COLUMNS: &[Column] = &[NAME, Column { name: "Created At", kind: "date", priority: 0 }];
+    const COLUMNS: &[Column] = &[
+        NAME,
+        Column {
+            name: "Created At",
+            kind: "date",
+            priority: 0,
+        },
+    ];
     let cells = |object: &Value, _now: Timestamp| {
-        vec![object::name(object).into(), text(object, "/metadata/creationTimestamp").into()]
+        vec![
+            object::name(object).into(),
+            text(object, "/metadata/creationTimestamp").into(),
+        ]
     };
     let api_version = "apiextensions.k8s.io/v1";
     // The server alone writes these objects, and their schema is recursive: nothing to check, nothing to prune.
     let open_api = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
     let v1 = version(api_version, open_api, Columns::HandMade(COLUMNS, cells))?;
-    let row = core_kind("customresourcedefinitions", "customresourcedefinition", "CustomResourceDefinition", "crd", vec![v1]);
+    let row = core_kind(
+        "customresourcedefinitions",
+        "customresourcedefinition",
+        "CustomResourceDefinition",
+        "crd",
+        vec![v1],
+    );
     Ok(Kind {
         group: "apiextensions.k8s.io".into(),
         short_names: vec!["crd".into(), "crds".into()],
@@ -211,7 +333,10 @@ fn custom_resource_definitions() -> Result<Kind, RegistryError> {
 }
 
 fn entries(object: &Value, key: &str) -> usize {
-    object.get(key).and_then(Value::as_object).map_or(0, serde_json::Map::len)
+    object
+        .get(key)
+        .and_then(Value::as_object)
+        .map_or(0, serde_json::Map::len)
 }
 
 fn created(object: &Value, now: Timestamp) -> Value {
@@ -226,24 +351,42 @@ mod tests {
     fn string_data_moves_into_data() {
         let mut secret = json!({"kind": "Secret", "stringData": {"a": "b"}});
         default_secret(&mut secret);
-        assert_eq!(secret, json!({"kind": "Secret", "type": "Opaque", "data": {"a": "Yg=="}}));
+        assert_eq!(
+            secret,
+            json!({"kind": "Secret", "type": "Opaque", "data": {"a": "Yg=="}})
+        );
         assert!(check_data(None, &secret).is_empty());
     }
 
     #[test]
     fn data_has_rules() {
         let immutable = json!({"kind": "ConfigMap", "immutable": true, "data": {"a": "b"}});
-        let causes = check_data(Some(&immutable), &json!({"kind": "ConfigMap", "immutable": true, "data": {"a": "c"}}));
+        let causes = check_data(
+            Some(&immutable),
+            &json!({"kind": "ConfigMap", "immutable": true, "data": {"a": "c"}}),
+        );
         assert_eq!(causes[0].field, "data");
         let causes = check_data(None, &json!({"kind": "Secret", "data": {"a": "%"}}));
         assert_eq!(causes[0].field, "data[a]");
-        let causes = check_data(None, &json!({"kind": "ConfigMap", "data": {"a": "x".repeat(DATA_BYTES_MAX)}}));
+        let causes = check_data(
+            None,
+            &json!({"kind": "ConfigMap", "data": {"a": "x".repeat(DATA_BYTES_MAX)}}),
+        );
         assert_eq!(causes[0].reason, "FieldValueTooLong");
     }
 
     #[test]
     fn the_rows_are_well_formed() {
         let plurals: Vec<String> = kinds().unwrap().into_iter().map(|kind| kind.plural).collect();
-        assert_eq!(plurals, ["namespaces", "configmaps", "secrets", "events", "customresourcedefinitions"]);
+        assert_eq!(
+            plurals,
+            [
+                "namespaces",
+                "configmaps",
+                "secrets",
+                "events",
+                "customresourcedefinitions"
+            ]
+        );
     }
 }

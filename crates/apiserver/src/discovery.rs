@@ -14,7 +14,10 @@ pub(crate) struct Document {
 
 impl Document {
     fn plain(value: Value) -> Self {
-        Self { value, content_type: "application/json".into() }
+        Self {
+            value,
+            content_type: "application/json".into(),
+        }
     }
 
     /// An entity tag that changes with the content.
@@ -30,7 +33,10 @@ pub(crate) fn etag(bytes: &[u8]) -> String {
 
 /// SHA-256 of some bytes in hex, for entity tags and hashed URLs.
 pub(crate) fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02X}")).collect()
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02X}"))
+        .collect()
 }
 
 /// `/api`.
@@ -49,8 +55,13 @@ pub(crate) fn groups(registry: &Registry, form: DiscoveryForm) -> Document {
     match form {
         DiscoveryForm::Aggregated(version) => aggregated(registry, version, |group| !group.is_empty()),
         DiscoveryForm::Legacy => {
-            let groups = registry.groups().into_iter().filter(|(group, _)| !group.is_empty());
-            let groups: Vec<Value> = groups.map(|(group, versions)| group_json(&group, &versions)).collect();
+            let groups = registry
+                .groups()
+                .into_iter()
+                .filter(|(group, _)| !group.is_empty());
+            let groups: Vec<Value> = groups
+                .map(|(group, versions)| group_json(&group, &versions))
+                .collect();
             Document::plain(json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}))
         }
     }
@@ -59,8 +70,10 @@ pub(crate) fn groups(registry: &Registry, form: DiscoveryForm) -> Document {
 /// `/apis/{group}`.
 pub(crate) fn group(registry: &Registry, name: &str) -> Result<Document, ApiError> {
     let groups = registry.groups();
-    let (group, versions) =
-        groups.iter().find(|(group, _)| group == name && !group.is_empty()).ok_or_else(ApiError::page_not_found)?;
+    let (group, versions) = groups
+        .iter()
+        .find(|(group, _)| group == name && !group.is_empty())
+        .ok_or_else(ApiError::page_not_found)?;
     let mut value = group_json(group, versions);
     if let Some(map) = value.as_object_mut() {
         map.insert("kind".into(), "APIGroup".into());
@@ -85,7 +98,11 @@ pub(crate) fn group_version(registry: &Registry, group: &str, version: &str) -> 
     if resources.is_empty() {
         return Err(ApiError::page_not_found());
     }
-    let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    let group_version = if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    };
     Ok(Document::plain(json!({
         "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources,
     })))
@@ -102,7 +119,10 @@ fn legacy_resource(kind: &Kind) -> Value {
 
 fn insert_names(resource: &mut Value, kind: &Kind) {
     let map = crate::object::map_mut(resource);
-    for (key, names) in [("shortNames", &kind.short_names), ("categories", &kind.categories)] {
+    for (key, names) in [
+        ("shortNames", &kind.short_names),
+        ("categories", &kind.categories),
+    ] {
         if !names.is_empty() {
             map.insert(key.into(), names.iter().map(String::as_str).collect());
         }
@@ -110,7 +130,8 @@ fn insert_names(resource: &mut Value, kind: &Kind) {
 }
 
 fn group_json(group: &str, versions: &[String]) -> Value {
-    let version = |version: &String| json!({"groupVersion": format!("{group}/{version}"), "version": version});
+    let version =
+        |version: &String| json!({"groupVersion": format!("{group}/{version}"), "version": version});
     json!({
         "name": group,
         "versions": versions.iter().map(version).collect::<Vec<_>>(),
@@ -141,12 +162,18 @@ fn aggregated_group(registry: &Registry, group: &str, versions: &[String]) -> Va
     let versions: Vec<Value> = versions
         .iter()
         .map(|version| {
-            let resources: Vec<Value> =
-                registry.group_version(group, version).map(|served| aggregated_resource(served, group)).collect();
+            let resources: Vec<Value> = registry
+                .group_version(group, version)
+                .map(|served| aggregated_resource(served, group))
+                .collect();
             json!({"version": version, "resources": resources, "freshness": "Current"})
         })
         .collect();
-    let metadata = if group.is_empty() { json!({}) } else { json!({"name": group}) };
+    let metadata = if group.is_empty() {
+        json!({})
+    } else {
+        json!({"name": group})
+    };
     json!({"metadata": metadata, "versions": versions})
 }
 
@@ -179,7 +206,10 @@ mod tests {
     #[test]
     fn the_aggregated_form_names_itself_in_the_content_type() {
         let document = core_versions(&registry(), DiscoveryForm::Aggregated("v2"), "");
-        assert_eq!(document.content_type, "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList");
+        assert_eq!(
+            document.content_type,
+            "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+        );
         let resources = &document.value["items"][0]["versions"][0]["resources"];
         assert_eq!(resources[0]["resource"], "configmaps");
         assert_eq!(document.value["items"].as_array().unwrap().len(), 1);
@@ -192,8 +222,22 @@ mod tests {
         assert_eq!(legacy["groups"][0]["name"], "apiextensions.k8s.io");
         assert_eq!(legacy["groups"][0]["preferredVersion"]["version"], "v1");
         let list = group_version(&registry, "", "v1").unwrap().value;
-        let names: Vec<&str> = list["resources"].as_array().unwrap().iter().filter_map(|r| r["name"].as_str()).collect();
-        assert_eq!(names, ["configmaps", "events", "namespaces", "namespaces/status", "secrets"]);
+        let names: Vec<&str> = list["resources"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|r| r["name"].as_str())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "configmaps",
+                "events",
+                "namespaces",
+                "namespaces/status",
+                "secrets"
+            ]
+        );
         assert_eq!(group_version(&registry, "x", "v1").err().unwrap().code, 404);
         assert_eq!(group(&registry, "x").err().unwrap().code, 404);
     }

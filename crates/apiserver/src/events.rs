@@ -31,16 +31,56 @@ pub(crate) const SELECTABLE_FIELDS: &[&str] = &[
 
 /// Columns of `kubectl get events`.
 pub(crate) const COLUMNS: &[Column] = &[
-    Column { name: "Last Seen", kind: "string", priority: 0 },
-    Column { name: "Type", kind: "string", priority: 0 },
-    Column { name: "Reason", kind: "string", priority: 0 },
-    Column { name: "Object", kind: "string", priority: 0 },
-    Column { name: "Subobject", kind: "string", priority: 1 },
-    Column { name: "Source", kind: "string", priority: 1 },
-    Column { name: "Message", kind: "string", priority: 0 },
-    Column { name: "First Seen", kind: "string", priority: 1 },
-    Column { name: "Count", kind: "string", priority: 1 },
-    Column { name: "Name", kind: "string", priority: 1 },
+    Column {
+        name: "Last Seen",
+        kind: "string",
+        priority: 0,
+    },
+    Column {
+        name: "Type",
+        kind: "string",
+        priority: 0,
+    },
+    Column {
+        name: "Reason",
+        kind: "string",
+        priority: 0,
+    },
+    Column {
+        name: "Object",
+        kind: "string",
+        priority: 0,
+    },
+    Column {
+        name: "Subobject",
+        kind: "string",
+        priority: 1,
+    },
+    Column {
+        name: "Source",
+        kind: "string",
+        priority: 1,
+    },
+    Column {
+        name: "Message",
+        kind: "string",
+        priority: 0,
+    },
+    Column {
+        name: "First Seen",
+        kind: "string",
+        priority: 1,
+    },
+    Column {
+        name: "Count",
+        kind: "string",
+        priority: 1,
+    },
+    Column {
+        name: "Name",
+        kind: "string",
+        priority: 1,
+    },
 ];
 
 /// The cells of one core event.
@@ -75,11 +115,16 @@ pub(crate) fn cells(event: &Value, now: Timestamp) -> Vec<Value> {
 
 /// When a core event last happened, as written in it.
 fn last_seen(event: &Value) -> &str {
-    ["/series/lastObservedTime", "/lastTimestamp", "/eventTime", "/metadata/creationTimestamp"]
-        .iter()
-        .map(|pointer| text(event, pointer))
-        .find(|at| !at.is_empty())
-        .unwrap_or_default()
+    [
+        "/series/lastObservedTime",
+        "/lastTimestamp",
+        "/eventTime",
+        "/metadata/creationTimestamp",
+    ]
+    .iter()
+    .map(|pointer| text(event, pointer))
+    .find(|at| !at.is_empty())
+    .unwrap_or_default()
 }
 
 /// Fields that are named differently in core/v1 (left) and events.k8s.io/v1 (right).
@@ -105,18 +150,29 @@ fn renamed(event: &Value, api_version: &str, new_name: impl Fn(&str) -> Option<&
 
 /// An events.k8s.io/v1 event as core/v1.
 pub(crate) fn to_core(event: &Value) -> Value {
-    renamed(event, "v1", |key| RENAMED.iter().find(|(_, new)| *new == key).map(|(old, _)| *old))
+    renamed(event, "v1", |key| {
+        RENAMED.iter().find(|(_, new)| *new == key).map(|(old, _)| *old)
+    })
 }
 
 /// A core/v1 event as events.k8s.io/v1.
 pub(crate) fn from_core(event: &Value) -> Value {
-    renamed(event, "events.k8s.io/v1", |key| RENAMED.iter().find(|(old, _)| *old == key).map(|(_, new)| *new))
+    renamed(event, "events.k8s.io/v1", |key| {
+        RENAMED.iter().find(|(old, _)| *old == key).map(|(_, new)| *new)
+    })
 }
 
 /// Which events go: those older than the time to live, then the oldest beyond the cap.
 fn expired(events: &[Stored], now: Timestamp, ttl: SignedDuration, events_max: usize) -> Vec<Key> {
-    let mut dated: Vec<(Timestamp, &Stored)> =
-        events.iter().map(|event| (last_seen(&event.object).parse().unwrap_or(Timestamp::UNIX_EPOCH), event)).collect();
+    let mut dated: Vec<(Timestamp, &Stored)> = events
+        .iter()
+        .map(|event| {
+            (
+                last_seen(&event.object).parse().unwrap_or(Timestamp::UNIX_EPOCH),
+                event,
+            )
+        })
+        .collect();
     dated.sort_by_key(|(at, _)| *at);
     let surplus = dated.len().saturating_sub(events_max);
     dated
@@ -156,14 +212,21 @@ mod tests {
             "regarding": {"name": "x"}, "reportingController": "c", "reportingInstance": "i", "type": "Normal"});
         let core = to_core(&new);
         assert_eq!(core["involvedObject"]["name"], "x");
-        assert_eq!((&core["message"], &core["apiVersion"]), (&json!("n"), &json!("v1")));
+        assert_eq!(
+            (&core["message"], &core["apiVersion"]),
+            (&json!("n"), &json!("v1"))
+        );
         assert_eq!(from_core(&core), new);
     }
 
     #[test]
     fn old_events_and_surplus_events_go() {
         let stored = |name: &str, at: &str| Stored {
-            key: Key { resource: RESOURCE.into(), namespace: "a".into(), name: name.into() },
+            key: Key {
+                resource: RESOURCE.into(),
+                namespace: "a".into(),
+                name: name.into(),
+            },
             resource_version: 1,
             object: Arc::new(json!({"lastTimestamp": at})),
         };
@@ -174,7 +237,10 @@ mod tests {
         ];
         let now = "2026-01-01T10:31:00Z".parse().unwrap();
         let names = |max: usize| -> Vec<String> {
-            expired(&events, now, SignedDuration::from_hours(1), max).iter().map(|key| key.name.to_string()).collect()
+            expired(&events, now, SignedDuration::from_hours(1), max)
+                .iter()
+                .map(|key| key.name.to_string())
+                .collect()
         };
         assert_eq!(names(10), ["old"]);
         assert_eq!(names(1), ["old", "new"]);

@@ -39,10 +39,16 @@ struct Graph {
 impl Graph {
     fn insert(&mut self, stored: &Stored) {
         let uid = object::uid(&stored.object).to_owned();
-        let owners: Vec<String> = object::owners(&stored.object).into_iter().map(|owner| owner.uid).collect();
+        let owners: Vec<String> = object::owners(&stored.object)
+            .into_iter()
+            .map(|owner| owner.uid)
+            .collect();
         self.unlink(&uid);
         for owner in &owners {
-            self.dependents.entry(owner.clone()).or_default().insert(uid.clone());
+            self.dependents
+                .entry(owner.clone())
+                .or_default()
+                .insert(uid.clone());
         }
         self.owners.insert(uid.clone(), owners);
         self.keys.insert(uid, stored.key.clone());
@@ -73,7 +79,11 @@ impl Graph {
 /// Collects until the server stops.
 pub(crate) async fn run(server: Arc<Server>, shutdown: CancellationToken) {
     let (sender, facts) = mpsc::channel(CHANGES_WAITING_MAX);
-    let readers = server.registry.kinds().iter().map(|kind| read(&server, Arc::clone(&kind.storage_resource), sender.clone()));
+    let readers = server
+        .registry
+        .kinds()
+        .iter()
+        .map(|kind| read(&server, Arc::clone(&kind.storage_resource), sender.clone()));
     let readers = futures::future::join_all(readers);
     tokio::select! {
         () = shutdown.cancelled() => {}
@@ -87,18 +97,29 @@ async fn read(server: &Server, resource: Arc<str>, facts: mpsc::Sender<Fact>) {
     let mut known: HashMap<Key, Stored> = HashMap::new();
     loop {
         let snapshot = server.store.list(&resource, None);
-        let present: HashMap<Key, Stored> =
-            snapshot.items.into_iter().map(|stored| (stored.key.clone(), stored)).collect();
-        let gone: Vec<Stored> =
-            known.iter().filter(|(key, _)| !present.contains_key(key)).map(|(_, stored)| stored.clone()).collect();
-        let all = gone.into_iter().map(Fact::Gone).chain(present.values().cloned().map(Fact::Present));
+        let present: HashMap<Key, Stored> = snapshot
+            .items
+            .into_iter()
+            .map(|stored| (stored.key.clone(), stored))
+            .collect();
+        let gone: Vec<Stored> = known
+            .iter()
+            .filter(|(key, _)| !present.contains_key(key))
+            .map(|(_, stored)| stored.clone())
+            .collect();
+        let all = gone
+            .into_iter()
+            .map(Fact::Gone)
+            .chain(present.values().cloned().map(Fact::Present));
         for fact in all {
             if facts.send(fact).await.is_err() {
                 return;
             }
         }
         known = present;
-        let Ok(mut watcher) = server.store.watch(&resource, snapshot.resource_version) else { continue };
+        let Ok(mut watcher) = server.store.watch(&resource, snapshot.resource_version) else {
+            continue;
+        };
         while let Ok(event) = watcher.next().await {
             let stored = event.object;
             let fact = if event.kind == EventKind::Deleted {
@@ -157,8 +178,14 @@ enum OwnerState {
 }
 
 fn owner_state(server: &Server, dependent: &Key, owner: &OwnerReference) -> OwnerState {
-    let Some(served) = server.registry.find_kind(&owner.api_version, &owner.kind) else { return OwnerState::Solid };
-    let namespace = if served.kind.namespaced { &*dependent.namespace } else { "" };
+    let Some(served) = server.registry.find_kind(&owner.api_version, &owner.kind) else {
+        return OwnerState::Solid;
+    };
+    let namespace = if served.kind.namespaced {
+        &*dependent.namespace
+    } else {
+        ""
+    };
     match server.store.get(&Server::key(served, namespace, &owner.name)) {
         Some(stored) if object::uid(&stored.object) == owner.uid => {
             let terminating = object::is_terminating(&stored.object);
@@ -174,13 +201,17 @@ fn owner_state(server: &Server, dependent: &Key, owner: &OwnerReference) -> Owne
 
 /// Deletes an object that no owner holds any more; forgets owners that are gone when another one is left.
 async fn check_dependent(server: &Server, key: &Key) {
-    let Some(stored) = server.store.get(key) else { return };
+    let Some(stored) = server.store.get(key) else {
+        return;
+    };
     let owners = object::owners(&stored.object);
     if owners.is_empty() || object::is_terminating(&stored.object) {
         return;
     }
-    let states: Vec<(OwnerState, &OwnerReference)> =
-        owners.iter().map(|owner| (owner_state(server, key, owner), owner)).collect();
+    let states: Vec<(OwnerState, &OwnerReference)> = owners
+        .iter()
+        .map(|owner| (owner_state(server, key, owner), owner))
+        .collect();
     let with = |wanted: OwnerState| states.iter().filter(move |(state, _)| *state == wanted);
     if with(OwnerState::Solid).next().is_some() {
         let gone: Vec<&str> = states
@@ -204,7 +235,9 @@ async fn check_dependent(server: &Server, key: &Key) {
 }
 
 async fn delete(server: &Server, key: &Key, object: &Value, propagation: Propagation) {
-    let Some(served) = served_of(server, key) else { return };
+    let Some(served) = served_of(server, key) else {
+        return;
+    };
     let options = DeleteOptions {
         propagation: Some(propagation),
         uid: Some(object::uid(object).to_owned()),
@@ -212,7 +245,9 @@ async fn delete(server: &Server, key: &Key, object: &Value, propagation: Propaga
         dry_run: false,
     };
     match delete_object(server, served, key.clone(), &options).await {
-        Ok(_) => tracing::debug!(resource = %key.resource, namespace = %key.namespace, name = %key.name, "collected"),
+        Ok(_) => {
+            tracing::debug!(resource = %key.resource, namespace = %key.namespace, name = %key.name, "collected")
+        }
         // It changed meanwhile; the event of that change leads here again.
         Err(error) if error.code == 409 || error.code == 404 => {}
         Err(error) => tracing::warn!(%error, resource = %key.resource, name = %key.name, "not collected"),
@@ -220,36 +255,67 @@ async fn delete(server: &Server, key: &Key, object: &Value, propagation: Propaga
 }
 
 fn served_of<'a>(server: &'a Server, key: &Key) -> Option<&'a Served> {
-    server.registry.served().find(|served| served.kind.storage_resource == key.resource)
+    server
+        .registry
+        .served()
+        .find(|served| served.kind.storage_resource == key.resource)
 }
 
 /// Finishes the deletion of an owner: orphans its dependents, or waits until those that block it are gone.
 async fn finish_owner(server: &Server, graph: &Graph, key: &Key) {
-    let Some(stored) = server.store.get(key).filter(|stored| object::is_terminating(&stored.object)) else { return };
+    let Some(stored) = server
+        .store
+        .get(key)
+        .filter(|stored| object::is_terminating(&stored.object))
+    else {
+        return;
+    };
     let finalizers = object::finalizers(&stored.object);
     let uid = object::uid(&stored.object);
-    let dependents = graph.dependents(uid);
     if finalizers.contains(&ORPHAN) {
-        for dependent in &dependents {
+        for dependent in &dependents_in_store(server, uid) {
             drop_owners(server, dependent, &[uid]).await;
         }
         remove_finalizer(server, key, uid, ORPHAN).await;
     } else if finalizers.contains(&FOREGROUND) {
-        let mut blocked = false;
-        for dependent in &dependents {
-            check_dependent(server, dependent).await;
-            blocked |= blocks(server, dependent, uid);
-        }
-        if !blocked {
+        let blocked = collect_dependents(server, uid, graph.dependents(uid)).await;
+        if !blocked && !collect_dependents(server, uid, dependents_in_store(server, uid)).await {
             remove_finalizer(server, key, uid, FOREGROUND).await;
         }
     }
 }
 
+/// Deletes dependents of an owner that waits for them; `true` while one of them blocks it.
+async fn collect_dependents(server: &Server, owner: &str, dependents: Vec<Key>) -> bool {
+    let mut blocked = false;
+    for dependent in &dependents {
+        check_dependent(server, dependent).await;
+        blocked |= blocks(server, dependent, owner);
+    }
+    blocked
+}
+
+/// Who depends on an owner, asked of the store: the graph may not know the newest objects of other kinds yet. Looks at
+/// every object, so it is asked only before an owner is let go.
+fn dependents_in_store(server: &Server, owner: &str) -> Vec<Key> {
+    let kinds = server.registry.kinds().iter();
+    let stored = kinds.flat_map(|kind| server.store.list(&kind.storage_resource, None).items);
+    let dependents = stored.filter(|stored| {
+        object::owners(&stored.object)
+            .iter()
+            .any(|reference| reference.uid == owner)
+    });
+    dependents.map(|stored| stored.key).collect()
+}
+
 /// Whether a dependent is still there and says that its owner must wait for it.
 fn blocks(server: &Server, dependent: &Key, owner: &str) -> bool {
-    let Some(stored) = server.store.get(dependent) else { return false };
-    object::owners(&stored.object).iter().any(|reference| reference.uid == owner && reference.block_owner_deletion)
+    let Some(stored) = server.store.get(dependent) else {
+        return false;
+    };
+    object::owners(&stored.object)
+        .iter()
+        .any(|reference| reference.uid == owner && reference.block_owner_deletion)
 }
 
 /// Removes references to these owners.
@@ -269,8 +335,11 @@ async fn drop_owners(server: &Server, key: &Key, uids: &[&str]) {
 /// Removes a finalizer; the object goes when it was the last.
 async fn remove_finalizer(server: &Server, key: &Key, uid: &str, finalizer: &str) {
     edit(server, key, Some(uid), |object| {
-        let left: Vec<String> =
-            object::finalizers(object).into_iter().filter(|name| *name != finalizer).map(str::to_owned).collect();
+        let left: Vec<String> = object::finalizers(object)
+            .into_iter()
+            .filter(|name| *name != finalizer)
+            .map(str::to_owned)
+            .collect();
         let left: Vec<&str> = left.iter().map(String::as_str).collect();
         object::set_finalizers(object, &left);
     })
@@ -306,7 +375,11 @@ mod tests {
     fn stored(uid: &str, owners: &[&str]) -> Stored {
         let owners: Vec<Value> = owners.iter().map(|uid| json!({"uid": uid})).collect();
         Stored {
-            key: Key { resource: "things".into(), namespace: "a".into(), name: uid.into() },
+            key: Key {
+                resource: "things".into(),
+                namespace: "a".into(),
+                name: uid.into(),
+            },
             resource_version: 1,
             object: Arc::new(json!({"metadata": {"uid": uid, "ownerReferences": owners}})),
         }

@@ -1,11 +1,11 @@
 //! From an HTTP request to a response: finds the kind, checks the verb, calls the verb's handler, writes the answer.
 
+pub(crate) mod body;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod get;
 pub(crate) mod list;
 pub(crate) mod patch;
-pub(crate) mod body;
 pub(crate) mod reply;
 pub(crate) mod root;
 pub(crate) mod update;
@@ -48,16 +48,28 @@ impl Call {
     pub(crate) fn manager(&self) -> Result<String, ApiError> {
         if let Some(manager) = self.query.get("fieldManager") {
             if manager.len() > crate::metadata::MANAGER_BYTES_MAX {
-                let message = format!("Too long: may not be more than {} bytes", crate::metadata::MANAGER_BYTES_MAX);
+                let message = format!(
+                    "Too long: may not be more than {} bytes",
+                    crate::metadata::MANAGER_BYTES_MAX
+                );
                 let cause = crate::status::Cause::new("fieldManager", "FieldValueTooLong", message);
                 return Err(ApiError::invalid_options("WriteOptions", &[cause]));
             }
             return Ok(manager.to_owned());
         }
-        let agent = self.headers.get(http::header::USER_AGENT).and_then(|value| value.to_str().ok());
+        let agent = self
+            .headers
+            .get(http::header::USER_AGENT)
+            .and_then(|value| value.to_str().ok());
         let program = agent.unwrap_or_default().split('/').next().unwrap_or_default();
-        let program = program.get(..program.floor_char_boundary(AGENT_BYTES_MAX)).unwrap_or_default();
-        Ok(if program.is_empty() { "unknown".to_owned() } else { program.to_owned() })
+        let program = program
+            .get(..program.floor_char_boundary(AGENT_BYTES_MAX))
+            .unwrap_or_default();
+        Ok(if program.is_empty() {
+            "unknown".to_owned()
+        } else {
+            program.to_owned()
+        })
     }
 }
 
@@ -90,8 +102,19 @@ async fn route(server: Arc<Server>, request: Request<Body>) -> Result<Response, 
     }
     let query = Query::parse(&parts.uri)?;
     let log = logs::is_log(&served, &path);
-    let format = if log { Format::JSON } else { negotiation::format(&parts.headers)? };
-    let call = Call { server, served, path, query, headers: parts.headers, format };
+    let format = if log {
+        Format::JSON
+    } else {
+        negotiation::format(&parts.headers)?
+    };
+    let call = Call {
+        server,
+        served,
+        path,
+        query,
+        headers: parts.headers,
+        format,
+    };
     if log {
         return logs::handle(&call);
     }
@@ -100,7 +123,11 @@ async fn route(server: Arc<Server>, request: Request<Body>) -> Result<Response, 
 
 /// Chooses the verb by method and form of the path, as Kubernetes does.
 async fn dispatch(call: &Call, method: &Method, body: Body) -> Result<Response, ApiError> {
-    let method = if method == Method::HEAD { &Method::GET } else { method };
+    let method = if method == Method::HEAD {
+        &Method::GET
+    } else {
+        method
+    };
     match (call.path.name.is_some(), call.path.subresource.as_deref()) {
         (false, _) => collection(call, method, body).await,
         (true, None) => object(call, method, body).await,

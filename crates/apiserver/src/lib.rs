@@ -103,7 +103,9 @@ impl Handle {
 /// When a CRD cannot be served: no storage version, a schema that is not structural, a broken column path.
 pub fn build(config: Config, inputs: Inputs) -> Result<(Handle, Task), BuildError> {
     let server = Arc::new(Server::new(config, inputs)?);
-    let handle = Handle { server: Arc::clone(&server) };
+    let handle = Handle {
+        server: Arc::clone(&server),
+    };
     Ok((handle, Box::pin(run(server))))
 }
 

@@ -31,15 +31,35 @@ pub(crate) fn handle(call: &Call) -> Result<Response, ApiError> {
     if call.server.store.get(&key).is_none() {
         return Err(ApiError::not_found(call.served.names(), call.name()));
     }
-    let tail = call.query.number("tailLines")?.and_then(|lines| usize::try_from(lines).ok());
-    let since = call.query.number("sinceSeconds")?.and_then(|seconds| i64::try_from(seconds).ok());
-    let since = since.and_then(|seconds| call.server.clock.now().checked_sub(SignedDuration::from_secs(seconds)).ok());
+    let tail = call
+        .query
+        .number("tailLines")?
+        .and_then(|lines| usize::try_from(lines).ok());
+    let since = call
+        .query
+        .number("sinceSeconds")?
+        .and_then(|seconds| i64::try_from(seconds).ok());
+    let since = since.and_then(|seconds| {
+        call.server
+            .clock
+            .now()
+            .checked_sub(SignedDuration::from_secs(seconds))
+            .ok()
+    });
     let timestamps = call.query.flag("timestamps");
-    let log = call.server.logs.revision(&RevisionKey::new(call.path.namespace.as_str(), call.name()));
+    let log = call
+        .server
+        .logs
+        .revision(&RevisionKey::new(call.path.namespace.as_str(), call.name()));
     let (lines, feed) = log.follow();
     let history = Bytes::from(history(&lines, tail, since, timestamps));
     let body = if call.query.flag("follow") {
-        let follower = Follower { history: Some(history), feed, timestamps, shutdown: call.server.shutdown.clone() };
+        let follower = Follower {
+            history: Some(history),
+            feed,
+            timestamps,
+            shutdown: call.server.shutdown.clone(),
+        };
         Body::from_stream(futures::stream::unfold(follower, |mut follower| async move {
             let chunk = follower.next().await?;
             Some((Ok::<_, Infallible>(chunk), follower))
@@ -52,13 +72,24 @@ pub(crate) fn handle(call: &Call) -> Result<Response, ApiError> {
 
 /// The last `tail` of the lines since a time.
 fn history(lines: &[LogLine], tail: Option<usize>, since: Option<Timestamp>, timestamps: bool) -> String {
-    let recent: Vec<&LogLine> = lines.iter().filter(|line| since.is_none_or(|since| line.at >= since)).collect();
+    let recent: Vec<&LogLine> = lines
+        .iter()
+        .filter(|line| since.is_none_or(|since| line.at >= since))
+        .collect();
     let skipped = tail.map_or(0, |tail| recent.len().saturating_sub(tail));
-    recent.into_iter().skip(skipped).map(|line| written(line, timestamps)).collect()
+    recent
+        .into_iter()
+        .skip(skipped)
+        .map(|line| written(line, timestamps))
+        .collect()
 }
 
 fn written(line: &LogLine, timestamps: bool) -> String {
-    if timestamps { format!("{} {}\n", line.at, line.text) } else { format!("{}\n", line.text) }
+    if timestamps {
+        format!("{} {}\n", line.at, line.text)
+    } else {
+        format!("{}\n", line.text)
+    }
 }
 
 struct Follower {
@@ -100,6 +131,9 @@ mod tests {
         let lines = [line(1, "one"), line(2, "two"), line(3, "three")];
         assert_eq!(history(&lines, Some(1), None, false), "three\n");
         let since = Timestamp::from_second(2).ok();
-        assert_eq!(history(&lines, None, since, true), "1970-01-01T00:00:02Z two\n1970-01-01T00:00:03Z three\n");
+        assert_eq!(
+            history(&lines, None, since, true),
+            "1970-01-01T00:00:02Z two\n1970-01-01T00:00:03Z three\n"
+        );
     }
 }

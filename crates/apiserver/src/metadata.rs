@@ -46,13 +46,18 @@ fn is_subdomain(text: &str) -> bool {
 
 /// Letters, digits, `-`, `_`, `.`; a letter or digit at both ends.
 fn is_word(text: &str) -> bool {
-    text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+    text.bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
         && text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
         && text.bytes().last().is_some_and(|b| b.is_ascii_alphanumeric())
 }
 
 fn invalid(field: &str, value: &str, why: &str) -> Cause {
-    Cause::new(field, "FieldValueInvalid", format!("Invalid value: {}: {why}", json!(value)))
+    Cause::new(
+        field,
+        "FieldValueInvalid",
+        format!("Invalid value: {}: {why}", json!(value)),
+    )
 }
 
 /// What is wrong with a name.
@@ -67,7 +72,11 @@ pub(crate) fn check_name(field: &str, name: &str, label_names: bool) -> Vec<Caus
         causes.push(invalid(field, name, rule));
     }
     if name.len() > bytes_max {
-        causes.push(invalid(field, name, &format!("must be no more than {bytes_max} bytes")));
+        causes.push(invalid(
+            field,
+            name,
+            &format!("must be no more than {bytes_max} bytes"),
+        ));
     }
     causes
 }
@@ -75,13 +84,23 @@ pub(crate) fn check_name(field: &str, name: &str, label_names: bool) -> Vec<Caus
 /// What is wrong with the labels, annotations, finalizers and owner references of an object.
 pub(crate) fn check(object: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
-    let map = |key: &str| object.pointer(key).and_then(Value::as_object).into_iter().flatten();
+    let map = |key: &str| {
+        object
+            .pointer(key)
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+    };
     for (key, value) in map("/metadata/labels") {
         check_key("metadata.labels", key, &mut causes);
         match value.as_str() {
             Some(text) if text.is_empty() || (text.len() <= LABEL_BYTES_MAX && is_word(text)) => {}
             Some(text) if text.len() > LABEL_BYTES_MAX => {
-                causes.push(invalid("metadata.labels", text, &format!("must be no more than {LABEL_BYTES_MAX} bytes")));
+                causes.push(invalid(
+                    "metadata.labels",
+                    text,
+                    &format!("must be no more than {LABEL_BYTES_MAX} bytes"),
+                ));
             }
             Some(text) => causes.push(invalid("metadata.labels", text, LABEL_VALUE)),
             None => causes.push(not_text("metadata.labels", key)),
@@ -103,11 +122,20 @@ pub(crate) fn check(object: &Value) -> Vec<Cause> {
         check_key("metadata.finalizers", finalizer, &mut causes);
     }
     for (index, owner) in object::owners(object).iter().enumerate() {
-        let parts = [("apiVersion", &owner.api_version), ("kind", &owner.kind), ("name", &owner.name), ("uid", &owner.uid)];
+        let parts = [
+            ("apiVersion", &owner.api_version),
+            ("kind", &owner.kind),
+            ("name", &owner.name),
+            ("uid", &owner.uid),
+        ];
         for (key, value) in parts {
             if value.is_empty() {
                 let field = format!("metadata.ownerReferences[{index}].{key}");
-                causes.push(Cause::new(field, "FieldValueInvalid", format!("Invalid value: \"\": {key} must not be empty")));
+                causes.push(Cause::new(
+                    field,
+                    "FieldValueInvalid",
+                    format!("Invalid value: \"\": {key} must not be empty"),
+                ));
             }
         }
     }
@@ -115,17 +143,27 @@ pub(crate) fn check(object: &Value) -> Vec<Cause> {
 }
 
 fn not_text(field: &str, key: &str) -> Cause {
-    Cause::new(format!("{field}.{key}"), "FieldValueInvalid", "Invalid value: must be a string")
+    Cause::new(
+        format!("{field}.{key}"),
+        "FieldValueInvalid",
+        "Invalid value: must be a string",
+    )
 }
 
 /// Label and annotation keys: `[prefix/]name`.
 fn check_key(field: &str, key: &str, causes: &mut Vec<Cause>) {
-    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+    let (prefix, name) = key
+        .split_once('/')
+        .map_or((None, key), |(prefix, name)| (Some(prefix), name));
     if prefix.is_some_and(|prefix| prefix.len() > SUBDOMAIN_BYTES_MAX || !is_subdomain(prefix)) {
         causes.push(invalid(field, key, &format!("prefix part {SUBDOMAIN}")));
     }
     if name.len() > LABEL_BYTES_MAX {
-        causes.push(invalid(field, key, &format!("name part must be no more than {LABEL_BYTES_MAX} bytes")));
+        causes.push(invalid(
+            field,
+            key,
+            &format!("name part must be no more than {LABEL_BYTES_MAX} bytes"),
+        ));
     } else if !is_word(name) {
         causes.push(invalid(field, key, QUALIFIED_NAME));
     }
@@ -159,6 +197,14 @@ mod tests {
         assert_eq!(check(&good), []);
         let bad = json!({"metadata": {"labels": {"a b": "x", "c": "-", "d": 1}, "annotations": {"/x": "y"}}});
         let fields: Vec<String> = check(&bad).into_iter().map(|cause| cause.field).collect();
-        assert_eq!(fields, ["metadata.labels", "metadata.labels", "metadata.labels.d", "metadata.annotations"]);
+        assert_eq!(
+            fields,
+            [
+                "metadata.labels",
+                "metadata.labels",
+                "metadata.labels.d",
+                "metadata.annotations"
+            ]
+        );
     }
 }

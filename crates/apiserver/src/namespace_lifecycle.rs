@@ -15,12 +15,17 @@ const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
 /// Ends namespaces that are marked for deletion, until the server stops.
 pub(crate) async fn run(server: Arc<Server>, shutdown: CancellationToken) {
-    let Some(namespaces) = server.registry.find("", "v1", "namespaces").cloned() else { return };
+    let Some(namespaces) = server.registry.find("", "v1", "namespaces").cloned() else {
+        return;
+    };
     let resource = Arc::clone(&namespaces.kind.storage_resource);
     loop {
         let snapshot = server.store.list(&resource, None);
-        let ending: Vec<&Stored> =
-            snapshot.items.iter().filter(|stored| object::is_terminating(&stored.object)).collect();
+        let ending: Vec<&Stored> = snapshot
+            .items
+            .iter()
+            .filter(|stored| object::is_terminating(&stored.object))
+            .collect();
         if ending.is_empty() {
             // Nothing to do until a namespace changes; a lost watch only means looking again.
             let changed = async {
@@ -53,12 +58,17 @@ async fn end(server: &Server, namespaces: &Served, namespace: &Stored) -> bool {
     let mut left = 0_usize;
     for served in one_version_each(server) {
         for stored in server.store.list(&served.kind.storage_resource, Some(name)).items {
-            let options = DeleteOptions { propagation: Some(Propagation::Background), ..DeleteOptions::default() };
+            let options = DeleteOptions {
+                propagation: Some(Propagation::Background),
+                ..DeleteOptions::default()
+            };
             // Marked objects wait for their finalizers; deleting them again with a policy would drop those of ours.
             let gone = if object::is_terminating(&stored.object) {
                 false
             } else {
-                delete_object(server, served, stored.key, &options).await.is_ok_and(|deletion| deletion.gone)
+                delete_object(server, served, stored.key, &options)
+                    .await
+                    .is_ok_and(|deletion| deletion.gone)
             };
             left += usize::from(!gone);
         }
@@ -69,7 +79,8 @@ async fn end(server: &Server, namespaces: &Served, namespace: &Stored) -> bool {
     let key = Server::key(namespaces, "", name);
     let uid = object::uid(&namespace.object);
     let remove = |now: Option<&Stored>| {
-        let same = now.is_some_and(|now| object::uid(&now.object) == uid && object::is_terminating(&now.object));
+        let same =
+            now.is_some_and(|now| object::uid(&now.object) == uid && object::is_terminating(&now.object));
         Ok::<_, Infallible>((if same { Change::Delete } else { Change::Keep }, ()))
     };
     if let Err(error) = server.store.write(key, remove).await {
@@ -82,5 +93,10 @@ async fn end(server: &Server, namespaces: &Served, namespace: &Stored) -> bool {
 /// Every namespaced kind once, in any of its versions.
 fn one_version_each(server: &Server) -> impl Iterator<Item = &Served> {
     let kinds = server.registry.kinds().iter().filter(|kind| kind.namespaced);
-    kinds.filter_map(|kind| server.registry.served().find(|served| Arc::ptr_eq(&served.kind, kind)))
+    kinds.filter_map(|kind| {
+        server
+            .registry
+            .served()
+            .find(|served| Arc::ptr_eq(&served.kind, kind))
+    })
 }

@@ -30,7 +30,10 @@ pub(crate) struct Format {
 }
 
 impl Format {
-    pub(crate) const JSON: Self = Self { encoding: Encoding::Json, shape: Shape::Whole };
+    pub(crate) const JSON: Self = Self {
+        encoding: Encoding::Json,
+        shape: Shape::Whole,
+    };
 }
 
 /// Which discovery document is wanted.
@@ -67,7 +70,10 @@ struct Clause<'a> {
 
 impl Clause<'_> {
     fn get(&self, key: &str) -> &str {
-        self.parameters.iter().find(|(name, _)| *name == key).map_or("", |(_, value)| value)
+        self.parameters
+            .iter()
+            .find(|(name, _)| *name == key)
+            .map_or("", |(_, value)| value)
     }
 }
 
@@ -81,8 +87,13 @@ fn clauses(headers: &HeaderMap) -> Vec<Clause<'_>> {
         .filter_map(|clause| {
             let mut parts = clause.split(';').map(str::trim);
             let media = parts.next().filter(|media| !media.is_empty())?;
-            let parameters = parts.filter_map(|part| part.split_once('=')).map(|(k, v)| (k.trim(), v.trim()));
-            Some(Clause { media, parameters: parameters.collect() })
+            let parameters = parts
+                .filter_map(|part| part.split_once('='))
+                .map(|(k, v)| (k.trim(), v.trim()));
+            Some(Clause {
+                media,
+                parameters: parameters.collect(),
+            })
         })
         .collect();
     let quality = |clause: &Clause<'_>| clause.get("q").parse().unwrap_or(1.0_f32);
@@ -119,7 +130,10 @@ pub(crate) fn format(headers: &HeaderMap) -> Result<Format, ApiError> {
         };
         Some(Format { encoding, shape })
     };
-    clauses.iter().find_map(accept).ok_or_else(ApiError::not_acceptable)
+    clauses
+        .iter()
+        .find_map(accept)
+        .ok_or_else(ApiError::not_acceptable)
 }
 
 /// The discovery document for this request.
@@ -127,7 +141,8 @@ pub(crate) fn discovery(headers: &HeaderMap) -> DiscoveryForm {
     clauses(headers)
         .iter()
         .find_map(|clause| {
-            let aggregated = clause.get("as") == "APIGroupDiscoveryList" && clause.get("g") == "apidiscovery.k8s.io";
+            let aggregated =
+                clause.get("as") == "APIGroupDiscoveryList" && clause.get("g") == "apidiscovery.k8s.io";
             match (clause.media, clause.get("v")) {
                 ("application/json", "v2") if aggregated => Some(DiscoveryForm::Aggregated("v2")),
                 ("application/json", "v2beta1") if aggregated => Some(DiscoveryForm::Aggregated("v2beta1")),
@@ -141,8 +156,16 @@ pub(crate) fn discovery(headers: &HeaderMap) -> DiscoveryForm {
 }
 
 fn content_type(headers: &HeaderMap) -> String {
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    let value = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    value
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase()
 }
 
 /// The form of a body. A missing `Content-Type` means JSON (kubectl's `scale` sends none).
@@ -183,13 +206,31 @@ mod tests {
 
     #[test]
     fn the_first_form_we_can_write_wins() {
-        let table = Format { encoding: Encoding::Json, shape: Shape::Table("v1") };
-        let metadata = Format { encoding: Encoding::Json, shape: Shape::Metadata("v1") };
-        let yaml = Format { encoding: Encoding::Yaml, shape: Shape::Whole };
+        let table = Format {
+            encoding: Encoding::Json,
+            shape: Shape::Table("v1"),
+        };
+        let metadata = Format {
+            encoding: Encoding::Json,
+            shape: Shape::Metadata("v1"),
+        };
+        let yaml = Format {
+            encoding: Encoding::Yaml,
+            shape: Shape::Whole,
+        };
         for (accept, wanted) in [
-            ("application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json", table),
-            ("application/vnd.kubernetes.protobuf,application/json", Format::JSON),
-            ("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", metadata),
+            (
+                "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
+                table,
+            ),
+            (
+                "application/vnd.kubernetes.protobuf,application/json",
+                Format::JSON,
+            ),
+            (
+                "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+                metadata,
+            ),
             ("application/json;q=0.1, application/yaml", yaml),
             ("*/*", Format::JSON),
             ("", Format::JSON),
@@ -197,21 +238,38 @@ mod tests {
             assert_eq!(format(&headers(ACCEPT, accept)).unwrap(), wanted, "{accept}");
         }
         assert_eq!(format(&headers(ACCEPT, "text/html")).unwrap_err().code, 406);
-        assert_eq!(format(&headers(ACCEPT, "application/json;as=Tree;v=v1;g=meta.k8s.io")).unwrap_err().code, 406);
+        assert_eq!(
+            format(&headers(ACCEPT, "application/json;as=Tree;v=v1;g=meta.k8s.io"))
+                .unwrap_err()
+                .code,
+            406
+        );
     }
 
     #[test]
     fn discovery_prefers_the_aggregated_form() {
         let accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
-        assert_eq!(discovery(&headers(ACCEPT, accept)), DiscoveryForm::Aggregated("v2"));
-        assert_eq!(discovery(&headers(ACCEPT, "application/json")), DiscoveryForm::Legacy);
+        assert_eq!(
+            discovery(&headers(ACCEPT, accept)),
+            DiscoveryForm::Aggregated("v2")
+        );
+        assert_eq!(
+            discovery(&headers(ACCEPT, "application/json")),
+            DiscoveryForm::Legacy
+        );
     }
 
     #[test]
     fn bodies_and_patches() {
         assert_eq!(body_form(&HeaderMap::new()), Ok(BodyForm::Json));
-        assert_eq!(body_form(&headers(CONTENT_TYPE, "application/json; charset=utf-8")), Ok(BodyForm::Json));
-        assert_eq!(body_form(&headers(CONTENT_TYPE, "text/plain")).unwrap_err().code, 415);
+        assert_eq!(
+            body_form(&headers(CONTENT_TYPE, "application/json; charset=utf-8")),
+            Ok(BodyForm::Json)
+        );
+        assert_eq!(
+            body_form(&headers(CONTENT_TYPE, "text/plain")).unwrap_err().code,
+            415
+        );
         let strategic = headers(CONTENT_TYPE, "application/strategic-merge-patch+json");
         assert_eq!(patch_form(&strategic, true), Ok(PatchForm::Strategic));
         assert_eq!(patch_form(&strategic, false).unwrap_err().code, 415);

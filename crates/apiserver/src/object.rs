@@ -5,7 +5,10 @@ use serde_json::{Map, Value};
 
 /// The text at a JSON pointer, empty when there is none.
 pub(crate) fn text<'v>(object: &'v Value, pointer: &str) -> &'v str {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    object
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 /// `metadata.name`.
@@ -30,7 +33,9 @@ pub(crate) fn resource_version(object: &Value) -> &str {
 
 /// Whether the object waits for its finalizers.
 pub(crate) fn is_terminating(object: &Value) -> bool {
-    object.pointer("/metadata/deletionTimestamp").is_some_and(|at| !at.is_null())
+    object
+        .pointer("/metadata/deletionTimestamp")
+        .is_some_and(|at| !at.is_null())
 }
 
 /// `metadata.finalizers`.
@@ -97,17 +102,29 @@ pub(crate) struct OwnerReference {
 
 /// `metadata.ownerReferences`.
 pub(crate) fn owners(object: &Value) -> Vec<OwnerReference> {
-    let Some(list) = object.pointer("/metadata/ownerReferences").and_then(Value::as_array) else {
+    let Some(list) = object
+        .pointer("/metadata/ownerReferences")
+        .and_then(Value::as_array)
+    else {
         return Vec::new();
     };
-    let field = |entry: &Value, key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let field = |entry: &Value, key: &str| {
+        entry
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
     list.iter()
         .map(|entry| OwnerReference {
             api_version: field(entry, "apiVersion"),
             kind: field(entry, "kind"),
             name: field(entry, "name"),
             uid: field(entry, "uid"),
-            block_owner_deletion: entry.get("blockOwnerDeletion").and_then(Value::as_bool).unwrap_or(false),
+            block_owner_deletion: entry
+                .get("blockOwnerDeletion")
+                .and_then(Value::as_bool)
+                .unwrap_or(false),
         })
         .collect()
 }

@@ -17,7 +17,8 @@ pub(crate) const V2_CONTENT_TYPE: &str = "application/com.github.proto-openapi.s
 /// and no paths (field 8).
 pub(crate) const V2_EMPTY: &[u8] = &[
     0x0a, 0x03, b'2', b'.', b'0', // swagger: "2.0"
-    0x12, 0x0a, 0x0a, 0x04, b'k', b'i', b't', b't', 0x12, 0x02, b'v', b'1', // info: {title: "kitt", version: "v1"}
+    0x12, 0x0a, 0x0a, 0x04, b'k', b'i', b't', b't', 0x12, 0x02, b'v',
+    b'1', // info: {title: "kitt", version: "v1"}
     0x42, 0x00, // paths: {}
 ];
 
@@ -73,7 +74,11 @@ impl OpenApi {
 
 /// `/api/v1` or `/apis/{group}/{version}`.
 fn prefix(group: &str, version: &str) -> String {
-    if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") }
+    if group.is_empty() {
+        format!("/api/{version}")
+    } else {
+        format!("/apis/{group}/{version}")
+    }
 }
 
 fn document(registry: &Registry, group: &str, version: &str) -> Value {
@@ -97,7 +102,11 @@ fn document(registry: &Registry, group: &str, version: &str) -> Value {
 fn schema_name(served: &Served, group: &str) -> String {
     let (version, kind) = (&served.version.name, &served.kind.kind);
     if served.kind.built_in {
-        let first = if group.is_empty() { "core" } else { group.split('.').next().unwrap_or_default() };
+        let first = if group.is_empty() {
+            "core"
+        } else {
+            group.split('.').next().unwrap_or_default()
+        };
         return format!("io.k8s.api.{first}.{version}.{kind}");
     }
     let reversed: Vec<&str> = group.split('.').rev().collect();
@@ -117,10 +126,16 @@ fn add_schemas(served: &Served, group: &str, schemas: &mut Map<String, Value>) {
     let mut schema = served.version.open_api.clone();
     let map = crate::object::map_mut(&mut schema);
     map.insert("type".into(), "object".into());
-    map.insert("x-kubernetes-group-version-kind".into(), json!([kind_json(served, group, &served.kind.kind)]));
+    map.insert(
+        "x-kubernetes-group-version-kind".into(),
+        json!([kind_json(served, group, &served.kind.kind)]),
+    );
     let properties = crate::object::child_mut(&mut schema, "properties");
     properties.insert("apiVersion".into(), json!({"type": "string", "description": "APIVersion defines the versioned schema of this representation of an object."}));
-    properties.insert("kind".into(), json!({"type": "string", "description": "Kind is the REST resource that this object represents."}));
+    properties.insert(
+        "kind".into(),
+        json!({"type": "string", "description": "Kind is the REST resource that this object represents."}),
+    );
     properties.insert("metadata".into(), json!({"description": "Standard object's metadata.", "allOf": [reference(OBJECT_META)], "default": {}}));
     let list = json!({
         "type": "object",
@@ -141,7 +156,10 @@ fn add_paths(served: &Served, group: &str, paths: &mut Map<String, Value>) {
     let kind = &served.kind;
     let root = prefix(group, &served.version.name);
     let collection = if kind.namespaced {
-        paths.insert(format!("{root}/{}", kind.plural), json!({"get": operation(served, group, "list", &[])}));
+        paths.insert(
+            format!("{root}/{}", kind.plural),
+            json!({"get": operation(served, group, "list", &[])}),
+        );
         format!("{root}/namespaces/{{namespace}}/{}", kind.plural)
     } else {
         format!("{root}/{}", kind.plural)
@@ -150,16 +168,41 @@ fn add_paths(served: &Served, group: &str, paths: &mut Map<String, Value>) {
     let verbs = |wanted: &[(&str, &str)], path_parameters: &[&str]| {
         let mut item = Map::new();
         for (method, verb) in wanted.iter().filter(|(_, verb)| kind.verbs.contains(verb)) {
-            item.insert((*method).to_owned(), operation(served, group, verb, path_parameters));
+            item.insert(
+                (*method).to_owned(),
+                operation(served, group, verb, path_parameters),
+            );
         }
         Value::Object(item)
     };
     let namespace: &[&str] = if kind.namespaced { &["namespace"] } else { &[] };
-    let name: &[&str] = if kind.namespaced { &["namespace", "name"] } else { &["name"] };
-    let single = [("get", "get"), ("put", "update"), ("patch", "patch"), ("delete", "delete")];
-    paths.insert(collection, verbs(&[("get", "list"), ("post", "create"), ("delete", "deletecollection")], namespace));
+    let name: &[&str] = if kind.namespaced {
+        &["namespace", "name"]
+    } else {
+        &["name"]
+    };
+    let single = [
+        ("get", "get"),
+        ("put", "update"),
+        ("patch", "patch"),
+        ("delete", "delete"),
+    ];
+    paths.insert(
+        collection,
+        verbs(
+            &[
+                ("get", "list"),
+                ("post", "create"),
+                ("delete", "deletecollection"),
+            ],
+            namespace,
+        ),
+    );
     if kind.status {
-        paths.insert(format!("{object}/status"), verbs(&[("get", "get"), ("put", "update"), ("patch", "patch")], name));
+        paths.insert(
+            format!("{object}/status"),
+            verbs(&[("get", "get"), ("put", "update"), ("patch", "patch")], name),
+        );
     }
     paths.insert(object, verbs(&single, name));
 }
@@ -168,11 +211,24 @@ fn add_paths(served: &Served, group: &str, paths: &mut Map<String, Value>) {
 /// the name it falls back to what it knows of Kubernetes' own kinds.
 fn operation(served: &Served, group: &str, verb: &str, path_parameters: &[&str]) -> Value {
     let schema = schema_name(served, group);
-    let answer = if verb == "list" { format!("{schema}List") } else { schema.clone() };
+    let answer = if verb == "list" {
+        format!("{schema}List")
+    } else {
+        schema.clone()
+    };
     let parameter = |name: &str, place: &str| json!({"name": name, "in": place, "required": place == "path", "schema": {"type": "string"}});
-    let mut parameters: Vec<Value> = path_parameters.iter().map(|name| parameter(name, "path")).collect();
+    let mut parameters: Vec<Value> = path_parameters
+        .iter()
+        .map(|name| parameter(name, "path"))
+        .collect();
     let queries: &[&str] = match verb {
-        "list" | "deletecollection" => &["labelSelector", "fieldSelector", "limit", "continue", "resourceVersion"],
+        "list" | "deletecollection" => &[
+            "labelSelector",
+            "fieldSelector",
+            "limit",
+            "continue",
+            "resourceVersion",
+        ],
         "create" | "update" | "patch" => &["dryRun", "fieldManager", "fieldValidation"],
         "delete" => &["dryRun", "propagationPolicy", "gracePeriodSeconds"],
         _ => &[],
@@ -187,20 +243,28 @@ fn operation(served: &Served, group: &str, verb: &str, path_parameters: &[&str])
     });
     let body = match verb {
         "create" | "update" => json!({"application/json": {"schema": reference(&schema)}}),
-        "patch" => ["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"]
-            .iter()
-            .map(|media| ((*media).to_owned(), json!({"schema": {"type": "object"}})))
-            .collect::<Map<_, _>>()
-            .into(),
+        "patch" => [
+            "application/json-patch+json",
+            "application/merge-patch+json",
+            "application/apply-patch+yaml",
+        ]
+        .iter()
+        .map(|media| ((*media).to_owned(), json!({"schema": {"type": "object"}})))
+        .collect::<Map<_, _>>()
+        .into(),
         _ => return operation,
     };
-    crate::object::map_mut(&mut operation).insert("requestBody".into(), json!({"required": true, "content": body}));
+    crate::object::map_mut(&mut operation)
+        .insert("requestBody".into(), json!({"required": true, "content": body}));
     operation
 }
 
 fn capitalized(word: &str) -> String {
     let mut letters = word.chars();
-    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+    letters
+        .next()
+        .map(|first| first.to_uppercase().chain(letters).collect())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -215,11 +279,22 @@ mod tests {
         let patch = &json["paths"]["/api/v1/namespaces/{namespace}/configmaps/{name}"]["patch"];
         assert_eq!(patch["x-kubernetes-group-version-kind"]["kind"], "ConfigMap");
         let parameters = patch["parameters"].as_array().unwrap();
-        assert!(parameters.iter().any(|parameter| parameter["name"] == "fieldValidation"));
-        assert!(patch["requestBody"]["content"].get("application/strategic-merge-patch+json").is_none());
+        assert!(
+            parameters
+                .iter()
+                .any(|parameter| parameter["name"] == "fieldValidation")
+        );
+        assert!(
+            patch["requestBody"]["content"]
+                .get("application/strategic-merge-patch+json")
+                .is_none()
+        );
         let schema = &json["components"]["schemas"]["io.k8s.api.core.v1.ConfigMap"];
         assert_eq!(schema["x-kubernetes-group-version-kind"][0]["kind"], "ConfigMap");
-        let url = open_api.root()["paths"]["api/v1"]["serverRelativeURL"].as_str().unwrap().to_owned();
+        let url = open_api.root()["paths"]["api/v1"]["serverRelativeURL"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         assert!(url.starts_with("/openapi/v3/api/v1?hash="), "{url}");
     }
 }

@@ -29,7 +29,10 @@ impl Query {
 
     /// A parameter that is there and not empty.
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
-        self.0.iter().find(|(name, value)| name == key && !value.is_empty()).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|(name, value)| name == key && !value.is_empty())
+            .map(|(_, value)| value.as_str())
     }
 
     /// A switch: present and not `false` or `0`, as Kubernetes converts strings to booleans.
@@ -44,7 +47,9 @@ impl Query {
     pub(crate) fn number(&self, key: &str) -> Result<Option<u64>, ApiError> {
         let parse = |value: &str| {
             value.parse().map_err(|_| {
-                ApiError::bad_request(format!("the query parameter {key}={value:?} must be a whole number, zero or more"))
+                ApiError::bad_request(format!(
+                    "the query parameter {key}={value:?} must be a whole number, zero or more"
+                ))
             })
         };
         self.get(key).map(parse).transpose()
@@ -77,7 +82,9 @@ impl Query {
                 &[Cause::new(
                     "fieldValidation",
                     "FieldValueNotSupported",
-                    format!("Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""),
+                    format!(
+                        "Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
+                    ),
                 )],
             )),
         }
@@ -103,9 +110,21 @@ mod tests {
 
     #[test]
     fn wrong_values_are_named() {
-        assert!(query("limit=-1").number("limit").unwrap_err().message.contains("limit"));
+        assert!(
+            query("limit=-1")
+                .number("limit")
+                .unwrap_err()
+                .message
+                .contains("limit")
+        );
         assert_eq!(query("dryRun=Some").dry_run().unwrap_err().code, 422);
-        assert_eq!(query("fieldValidation=x").field_validation().unwrap_err().code, 422);
-        assert_eq!(query("fieldValidation=Strict").field_validation(), Ok(FieldValidation::Strict));
+        assert_eq!(
+            query("fieldValidation=x").field_validation().unwrap_err().code,
+            422
+        );
+        assert_eq!(
+            query("fieldValidation=Strict").field_validation(),
+            Ok(FieldValidation::Strict)
+        );
     }
 }

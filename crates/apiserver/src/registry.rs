@@ -15,8 +15,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Verbs of a kind that clients may write.
-pub(crate) const ALL_VERBS: &[&str] =
-    &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+pub(crate) const ALL_VERBS: &[&str] = &[
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
 /// Verbs of a kind that only the server writes.
 pub(crate) const READ_VERBS: &[&str] = &["get", "list", "watch"];
 /// Verbs of `/status`.
@@ -65,13 +73,16 @@ pub(crate) struct Version {
     pub conversion: Conversion,
 }
 
+/// Rules that an object breaks; `old` is `None` on create.
+type Rules = fn(old: Option<&Value>, new: &Value) -> Vec<Cause>;
+
 /// What a kind of Kubernetes itself does beyond the generic rules. Every hook works on plain JSON.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Hooks {
     /// Fills defaults on create and update.
     pub default: Option<fn(&mut Value)>,
     /// Rules that no schema can say; runs on create (`old` is `None`) and update.
-    pub validate: Option<fn(old: Option<&Value>, new: &Value) -> Vec<Cause>>,
+    pub validate: Option<Rules>,
     /// Turns a deletion into a state that a background task finishes.
     pub begin_deletion: Option<fn(&mut Value)>,
     /// Why this object may not be deleted.
@@ -86,7 +97,10 @@ pub(crate) enum Conversion {
     /// In `apiVersion` alone (a CRD's strategy `None`).
     ApiVersion,
     /// In shape.
-    Shape { from_storage: fn(&Value) -> Value, to_storage: fn(&Value) -> Value },
+    Shape {
+        from_storage: fn(&Value) -> Value,
+        to_storage: fn(&Value) -> Value,
+    },
 }
 
 /// Columns of `kubectl get`.
@@ -125,7 +139,11 @@ pub(crate) struct Served {
 impl Served {
     /// The names that errors use.
     pub(crate) fn names(&self) -> Names<'_> {
-        Names { group: &self.kind.group, plural: &self.kind.plural, kind: &self.kind.kind }
+        Names {
+            group: &self.kind.group,
+            plural: &self.kind.plural,
+            kind: &self.kind.kind,
+        }
     }
 
     /// The `apiVersion` of the request's version.
@@ -153,7 +171,8 @@ impl Served {
         if let Conversion::Shape { to_storage, .. } = self.version.conversion {
             object = to_storage(&object);
         }
-        crate::object::map_mut(&mut object).insert("apiVersion".into(), self.kind.storage_api_version.as_str().into());
+        crate::object::map_mut(&mut object)
+            .insert("apiVersion".into(), self.kind.storage_api_version.as_str().into());
         object
     }
 }
@@ -184,12 +203,21 @@ impl Registry {
         let mut by_resource = BTreeMap::new();
         for kind in &kinds {
             for version in &kind.versions {
-                let (group, name) = version.api_version.rsplit_once('/').unwrap_or(("", &version.api_version));
+                let (group, name) = version
+                    .api_version
+                    .rsplit_once('/')
+                    .unwrap_or(("", &version.api_version));
                 let key = (group.to_owned(), name.to_owned(), kind.plural.clone());
-                let served = Served { kind: Arc::clone(kind), version: Arc::clone(version) };
+                let served = Served {
+                    kind: Arc::clone(kind),
+                    version: Arc::clone(version),
+                };
                 if by_resource.insert(key, served).is_some() {
                     let message = "another kind has the same group, version and plural".to_owned();
-                    return Err(RegistryError { crd: kind.storage_resource.to_string(), message });
+                    return Err(RegistryError {
+                        crd: kind.storage_resource.to_string(),
+                        message,
+                    });
                 }
             }
         }
@@ -198,12 +226,14 @@ impl Registry {
 
     /// The kind behind a URL.
     pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Served> {
-        self.by_resource.get(&(group.to_owned(), version.to_owned(), plural.to_owned()))
+        self.by_resource
+            .get(&(group.to_owned(), version.to_owned(), plural.to_owned()))
     }
 
     /// The kind behind an `apiVersion` and `kind`, as owner references name it.
     pub(crate) fn find_kind(&self, api_version: &str, kind: &str) -> Option<&Served> {
-        self.served().find(|served| served.api_version() == api_version && served.kind.kind == kind)
+        self.served()
+            .find(|served| served.api_version() == api_version && served.kind.kind == kind)
     }
 
     /// Every kind, once.
@@ -217,7 +247,11 @@ impl Registry {
     }
 
     /// The kinds of one group and version.
-    pub(crate) fn group_version<'a>(&'a self, group: &'a str, version: &'a str) -> impl Iterator<Item = &'a Served> {
+    pub(crate) fn group_version<'a>(
+        &'a self,
+        group: &'a str,
+        version: &'a str,
+    ) -> impl Iterator<Item = &'a Served> {
         self.by_resource
             .iter()
             .filter(move |((g, v, _), _)| g == group && v == version)
@@ -257,7 +291,10 @@ fn version_rank(version: &str) -> (u8, u32, u32) {
 /// The row of a CRD.
 fn kind_of_crd(crd: &CustomResourceDefinition) -> Result<Kind, RegistryError> {
     let name = crd.metadata.name.clone().unwrap_or_default();
-    let wrong = |message: String| RegistryError { crd: name.clone(), message };
+    let wrong = |message: String| RegistryError {
+        crd: name.clone(),
+        message,
+    };
     let spec = &crd.spec;
     let storage = spec.versions.iter().find(|version| version.storage);
     let storage = storage.ok_or_else(|| wrong("no version is marked as storage".into()))?;
@@ -267,13 +304,22 @@ fn kind_of_crd(crd: &CustomResourceDefinition) -> Result<Kind, RegistryError> {
         .collect::<Result<_, String>>()
         .map_err(wrong)?;
     let names = &spec.names;
-    let subresources = spec.versions.iter().filter_map(|version| version.subresources.as_ref());
+    let subresources = spec
+        .versions
+        .iter()
+        .filter_map(|version| version.subresources.as_ref());
     Ok(Kind {
         group: spec.group.clone(),
         plural: names.plural.clone(),
-        singular: names.singular.clone().unwrap_or_else(|| names.kind.to_lowercase()),
+        singular: names
+            .singular
+            .clone()
+            .unwrap_or_else(|| names.kind.to_lowercase()),
         kind: names.kind.clone(),
-        list_kind: names.list_kind.clone().unwrap_or_else(|| format!("{}List", names.kind)),
+        list_kind: names
+            .list_kind
+            .clone()
+            .unwrap_or_else(|| format!("{}List", names.kind)),
         short_names: names.short_names.clone().unwrap_or_default(),
         categories: names.categories.clone().unwrap_or_default(),
         namespaced: spec.scope == "Namespaced",
@@ -291,11 +337,15 @@ fn kind_of_crd(crd: &CustomResourceDefinition) -> Result<Kind, RegistryError> {
 }
 
 fn version_of_crd(group: &str, version: &CustomResourceDefinitionVersion) -> Result<Version, String> {
-    let schema = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref());
+    let schema = version
+        .schema
+        .as_ref()
+        .and_then(|schema| schema.open_api_v3_schema.as_ref());
     let open_api = serde_json::to_value(schema).map_err(|error| error.to_string())?;
     let schema = Schema::compile(&open_api).map_err(|error| format!("version {}: {error}", version.name))?;
     let columns = version.additional_printer_columns.iter().flatten().map(|column| {
-        let path = JsonPath::parse(&column.json_path).map_err(|error| format!("column {}: {error}", column.name))?;
+        let path =
+            JsonPath::parse(&column.json_path).map_err(|error| format!("column {}: {error}", column.name))?;
         Ok(PathColumn {
             name: column.name.clone(),
             kind: column.type_.clone(),
@@ -312,7 +362,9 @@ fn version_of_crd(group: &str, version: &CustomResourceDefinitionVersion) -> Res
         schema,
         open_api,
         columns: Columns::Paths(columns.collect::<Result<_, String>>()?),
-        selectable_fields: fields.map(|field| field.json_path.trim_start_matches('.').to_owned()).collect(),
+        selectable_fields: fields
+            .map(|field| field.json_path.trim_start_matches('.').to_owned())
+            .collect(),
         conversion: Conversion::ApiVersion,
     })
 }
@@ -336,10 +388,16 @@ mod tests {
     #[test]
     fn a_crd_without_storage_version_is_refused() {
         let crd = CustomResourceDefinition {
-            metadata: kube::core::ObjectMeta { name: Some("x.y".into()), ..Default::default() },
+            metadata: kube::core::ObjectMeta {
+                name: Some("x.y".into()),
+                ..Default::default()
+            },
             ..Default::default()
         };
         let error = Registry::new(Vec::new(), &[crd]).err().unwrap();
-        assert_eq!(error.to_string(), "the CustomResourceDefinition x.y cannot be served: no version is marked as storage");
+        assert_eq!(
+            error.to_string(),
+            "the CustomResourceDefinition x.y cannot be served: no version is marked as storage"
+        );
     }
 }

@@ -42,12 +42,18 @@ pub(crate) struct ResourcePath {
 /// Reads a path.
 pub(crate) fn parse(path: &str) -> Result<Target, ApiError> {
     if path.len() > PATH_BYTES_MAX {
-        return Err(ApiError::bad_request(format!("the path is longer than {PATH_BYTES_MAX} bytes")));
+        return Err(ApiError::bad_request(format!(
+            "the path is longer than {PATH_BYTES_MAX} bytes"
+        )));
     }
-    let segments: Vec<String> =
-        path.split('/').filter(|segment| !segment.is_empty()).map(percent_decode).collect::<Option<_>>().ok_or_else(
-            || ApiError::bad_request("the path holds a percent-encoding that is not UTF-8 text".to_owned()),
-        )?;
+    let segments: Vec<String> = path
+        .split('/')
+        .filter(|segment| !segment.is_empty())
+        .map(percent_decode)
+        .collect::<Option<_>>()
+        .ok_or_else(|| {
+            ApiError::bad_request("the path holds a percent-encoding that is not UTF-8 text".to_owned())
+        })?;
     let words: Vec<&str> = segments.iter().map(String::as_str).collect();
     Ok(match words.as_slice() {
         ["api"] => Target::CoreVersions,
@@ -108,7 +114,13 @@ fn percent_decode(segment: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn path(group: &str, namespace: &str, resource: &str, name: Option<&str>, subresource: Option<&str>) -> Target {
+    fn path(
+        group: &str,
+        namespace: &str,
+        resource: &str,
+        name: Option<&str>,
+        subresource: Option<&str>,
+    ) -> Target {
         Target::Resource(ResourcePath {
             group: group.into(),
             version: "v1".into(),
@@ -128,11 +140,26 @@ mod tests {
             ("/api/v1", Target::GroupVersion(String::new(), "v1".into())),
             ("/apis/g/v1", Target::GroupVersion("g".into(), "v1".into())),
             ("/api/v1/namespaces", path("", "", "namespaces", None, None)),
-            ("/api/v1/namespaces/a", path("", "", "namespaces", Some("a"), None)),
-            ("/api/v1/namespaces/a/status", path("", "", "namespaces", Some("a"), Some("status"))),
-            ("/api/v1/namespaces/a/configmaps", path("", "a", "configmaps", None, None)),
-            ("/apis/g/v1/namespaces/a/things/b", path("g", "a", "things", Some("b"), None)),
-            ("/apis/g/v1/namespaces/a/things/b%2Dc/log", path("g", "a", "things", Some("b-c"), Some("log"))),
+            (
+                "/api/v1/namespaces/a",
+                path("", "", "namespaces", Some("a"), None),
+            ),
+            (
+                "/api/v1/namespaces/a/status",
+                path("", "", "namespaces", Some("a"), Some("status")),
+            ),
+            (
+                "/api/v1/namespaces/a/configmaps",
+                path("", "a", "configmaps", None, None),
+            ),
+            (
+                "/apis/g/v1/namespaces/a/things/b",
+                path("g", "a", "things", Some("b"), None),
+            ),
+            (
+                "/apis/g/v1/namespaces/a/things/b%2Dc/log",
+                path("g", "a", "things", Some("b-c"), Some("log")),
+            ),
             ("/apis/g/v1/things", path("g", "", "things", None, None)),
             ("/openapi/v3", Target::Other(vec!["openapi".into(), "v3".into()])),
         ] {
@@ -143,7 +170,12 @@ mod tests {
     #[test]
     fn bad_paths_are_refused() {
         let long = format!("/api/v1/{}", "a".repeat(PATH_BYTES_MAX));
-        for given in ["/apis/g/v1/namespaces/a/b/c/d/e", "/api/v1/%ff", "/api/v1/%2", long.as_str()] {
+        for given in [
+            "/apis/g/v1/namespaces/a/b/c/d/e",
+            "/api/v1/%ff",
+            "/api/v1/%2",
+            long.as_str(),
+        ] {
             assert!(parse(given).is_err(), "{given}");
         }
     }

@@ -46,7 +46,11 @@ pub(crate) fn handle(review: Review, parts: &Parts, bytes: &[u8]) -> Result<Resp
 
 fn answer(review: Review, asked: &Value) -> Value {
     let (api_version, kind, status) = match review {
-        Review::Access => ("authorization.k8s.io/v1", "SelfSubjectAccessReview", json!({"allowed": true})),
+        Review::Access => (
+            "authorization.k8s.io/v1",
+            "SelfSubjectAccessReview",
+            json!({"allowed": true}),
+        ),
         Review::Rules => (
             "authorization.k8s.io/v1",
             "SelfSubjectRulesReview",

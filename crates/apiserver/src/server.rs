@@ -2,8 +2,8 @@
 
 use crate::admission::{Admit, Knative};
 use crate::config::Config;
-use crate::handler::write::{Actor, Write};
 use crate::handler::list::Snapshots;
+use crate::handler::write::{Actor, Write};
 use crate::openapi::OpenApi;
 use crate::query::FieldValidation;
 use crate::registry::{Registry, RegistryError, Served};
@@ -74,7 +74,11 @@ impl Server {
 
     /// The store's key of an object.
     pub(crate) fn key(served: &Served, namespace: &str, name: &str) -> Key {
-        Key { resource: Arc::clone(&served.kind.storage_resource), namespace: namespace.into(), name: name.into() }
+        Key {
+            resource: Arc::clone(&served.kind.storage_resource),
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 
     /// Makes what must always be there: namespaces, and the objects of the CRDs that are served.
@@ -87,7 +91,8 @@ impl Server {
             match serde_json::to_value(crd) {
                 Ok(mut object) => {
                     accept_crd(&mut object);
-                    self.ensure("apiextensions.k8s.io", "v1", "customresourcedefinitions", object).await;
+                    self.ensure("apiextensions.k8s.io", "v1", "customresourcedefinitions", object)
+                        .await;
                 }
                 Err(error) => tracing::error!(%error, "a CRD cannot be written as JSON"),
             }
@@ -97,8 +102,13 @@ impl Server {
 
     /// Creates or updates one object of the server's own.
     async fn ensure(&self, group: &str, version: &str, plural: &str, object: Value) {
-        let Some(served) = self.registry.find(group, version, plural) else { return };
-        let actor = Actor { manager: MANAGER.to_owned(), user: MANAGER.to_owned() };
+        let Some(served) = self.registry.find(group, version, plural) else {
+            return;
+        };
+        let actor = Actor {
+            manager: MANAGER.to_owned(),
+            user: MANAGER.to_owned(),
+        };
         let write = Write {
             server: self,
             served,
@@ -117,9 +127,15 @@ impl Server {
 /// Gives a CRD object the status of one that is established.
 fn accept_crd(crd: &mut Value) {
     let names = crd.pointer("/spec/names").cloned().unwrap_or_default();
-    let storage = crd.pointer("/spec/versions").and_then(Value::as_array).into_iter().flatten();
-    let storage: Vec<Value> =
-        storage.filter(|v| v["storage"] == true).filter_map(|v| v.get("name").cloned()).collect();
+    let storage = crd
+        .pointer("/spec/versions")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    let storage: Vec<Value> = storage
+        .filter(|v| v["storage"] == true)
+        .filter_map(|v| v.get("name").cloned())
+        .collect();
     let condition = |kind: &str, reason: &str| json!({"type": kind, "status": "True", "reason": reason, "message": "", "lastTransitionTime": "1970-01-01T00:00:00Z"});
     let status = json!({
         "acceptedNames": names,

@@ -13,7 +13,11 @@ pub(crate) struct Cause {
 
 impl Cause {
     pub(crate) fn new(field: impl Into<String>, reason: &str, message: impl Into<String>) -> Self {
-        Self { field: field.into(), reason: reason.to_owned(), message: message.into() }
+        Self {
+            field: field.into(),
+            reason: reason.to_owned(),
+            message: message.into(),
+        }
     }
 }
 
@@ -41,7 +45,11 @@ pub(crate) struct Names<'a> {
 impl Names<'_> {
     /// `services.serving.knative.dev`, or `configmaps` in the core group.
     fn qualified(&self, word: &str) -> String {
-        if self.group.is_empty() { word.to_owned() } else { format!("{word}.{}", self.group) }
+        if self.group.is_empty() {
+            word.to_owned()
+        } else {
+            format!("{word}.{}", self.group)
+        }
     }
 
     fn details(&self, name: &str, kind: &str) -> Map<String, Value> {
@@ -56,12 +64,20 @@ impl Names<'_> {
 }
 
 fn causes_json(causes: &[Cause]) -> Value {
-    causes.iter().map(|cause| json!({"reason": cause.reason, "message": cause.message, "field": cause.field})).collect()
+    causes
+        .iter()
+        .map(|cause| json!({"reason": cause.reason, "message": cause.message, "field": cause.field}))
+        .collect()
 }
 
 impl ApiError {
     fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None }
+        Self {
+            code,
+            reason,
+            message: message.into(),
+            details: None,
+        }
     }
 
     fn with_details(mut self, details: Map<String, Value>) -> Self {
@@ -71,31 +87,49 @@ impl ApiError {
 
     /// 404 for a path that is nothing of ours; kubectl prints it as "the server could not find the requested resource".
     pub(crate) fn page_not_found() -> Self {
-        Self::new(404, "NotFound", "the server could not find the requested resource").with_details(Map::new())
+        Self::new(
+            404,
+            "NotFound",
+            "the server could not find the requested resource",
+        )
+        .with_details(Map::new())
     }
 
     /// 404 for an object.
     pub(crate) fn not_found(names: Names<'_>, name: &str) -> Self {
-        Self::new(404, "NotFound", format!("{} {name:?} not found", names.qualified(names.plural)))
-            .with_details(names.details(name, names.plural))
+        Self::new(
+            404,
+            "NotFound",
+            format!("{} {name:?} not found", names.qualified(names.plural)),
+        )
+        .with_details(names.details(name, names.plural))
     }
 
     /// 409: the name is taken.
     pub(crate) fn already_exists(names: Names<'_>, name: &str) -> Self {
-        Self::new(409, "AlreadyExists", format!("{} {name:?} already exists", names.qualified(names.plural)))
-            .with_details(names.details(name, names.plural))
+        Self::new(
+            409,
+            "AlreadyExists",
+            format!("{} {name:?} already exists", names.qualified(names.plural)),
+        )
+        .with_details(names.details(name, names.plural))
     }
 
     /// 409: somebody else was faster, or a precondition does not hold.
     pub(crate) fn conflict(names: Names<'_>, name: &str, why: &str) -> Self {
         let what = names.qualified(names.plural);
-        Self::new(409, "Conflict", format!("Operation cannot be fulfilled on {what} {name:?}: {why}"))
-            .with_details(names.details(name, names.plural))
+        Self::new(
+            409,
+            "Conflict",
+            format!("Operation cannot be fulfilled on {what} {name:?}: {why}"),
+        )
+        .with_details(names.details(name, names.plural))
     }
 
     /// 409 of a write whose resourceVersion is old.
     pub(crate) fn stale(names: Names<'_>, name: &str) -> Self {
-        let why = "the object has been modified; please apply your changes to the latest version and try again";
+        let why =
+            "the object has been modified; please apply your changes to the latest version and try again";
         Self::conflict(names, name, why)
     }
 
@@ -115,23 +149,39 @@ impl ApiError {
                 field => format!("{field}: {}", cause.message),
             })
             .collect();
-        let text = if let [one] = texts.as_slice() { one.clone() } else { format!("[{}]", texts.join(", ")) };
+        let text = if let [one] = texts.as_slice() {
+            one.clone()
+        } else {
+            format!("[{}]", texts.join(", "))
+        };
         let mut details = names.details(name, names.kind);
         details.insert("causes".into(), causes_json(causes));
-        Self::new(422, "Invalid", format!("{} {name:?} is invalid: {text}", names.qualified(names.kind)))
-            .with_details(details)
+        Self::new(
+            422,
+            "Invalid",
+            format!("{} {name:?} is invalid: {text}", names.qualified(names.kind)),
+        )
+        .with_details(details)
     }
 
     /// 422 about a query parameter, in the words of the options' own kind.
     pub(crate) fn invalid_options(options: &'static str, causes: &[Cause]) -> Self {
-        let names = Names { group: "meta.k8s.io", plural: options, kind: options };
+        let names = Names {
+            group: "meta.k8s.io",
+            plural: options,
+            kind: options,
+        };
         Self::invalid(names, "", causes)
     }
 
     /// 422 of a patch that can be read but not carried out.
     pub(crate) fn unprocessable(message: impl Into<String>) -> Self {
         let message = message.into();
-        Self::new(422, "Invalid", format!("the server rejected our request due to an error in our request: {message}"))
+        Self::new(
+            422,
+            "Invalid",
+            format!("the server rejected our request due to an error in our request: {message}"),
+        )
     }
 
     /// 400.
@@ -145,20 +195,32 @@ impl ApiError {
         if !causes.is_empty() {
             details.insert("causes".into(), causes_json(causes));
         }
-        Self::new(403, "Forbidden", format!("{} {name:?} is forbidden: {why}", names.qualified(names.plural)))
-            .with_details(details)
+        Self::new(
+            403,
+            "Forbidden",
+            format!("{} {name:?} is forbidden: {why}", names.qualified(names.plural)),
+        )
+        .with_details(details)
     }
 
     /// What an admission step answers, in its own words and with its own code.
     pub(crate) fn denied(code: u16, webhook: &str, text: &str) -> Self {
         let reason = if code == 403 { "Forbidden" } else { "BadRequest" };
-        Self::new(code, reason, format!("admission webhook {webhook:?} denied the request: {text}"))
+        Self::new(
+            code,
+            reason,
+            format!("admission webhook {webhook:?} denied the request: {text}"),
+        )
     }
 
     /// 405: the resource exists but not with this verb.
     pub(crate) fn method_not_allowed() -> Self {
-        Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
-            .with_details(Map::new())
+        Self::new(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        )
+        .with_details(Map::new())
     }
 
     /// 406: no form that we write is acceptable.
@@ -178,7 +240,11 @@ impl ApiError {
 
     /// 413.
     pub(crate) fn too_large(limit_bytes: usize) -> Self {
-        Self::new(413, "RequestEntityTooLarge", format!("Request entity too large: limit is {limit_bytes}"))
+        Self::new(
+            413,
+            "RequestEntityTooLarge",
+            format!("Request entity too large: limit is {limit_bytes}"),
+        )
     }
 
     /// 413 of a request that is too large in another way than in bytes.
@@ -197,13 +263,21 @@ impl ApiError {
         let cause = Cause::new("", "ResourceVersionTooLarge", "Too large resource version");
         details.insert("causes".into(), causes_json(&[cause]));
         details.insert("retryAfterSeconds".into(), 1.into());
-        Self::new(504, "Timeout", format!("Timeout: Too large resource version: {wanted}, current: {current}"))
-            .with_details(details)
+        Self::new(
+            504,
+            "Timeout",
+            format!("Timeout: Too large resource version: {wanted}, current: {current}"),
+        )
+        .with_details(details)
     }
 
     /// 500.
     pub(crate) fn internal(message: impl std::fmt::Display) -> Self {
-        Self::new(500, "InternalError", format!("Internal error occurred: {message}"))
+        Self::new(
+            500,
+            "InternalError",
+            format!("Internal error occurred: {message}"),
+        )
     }
 
     /// The `Status` object.
@@ -235,19 +309,33 @@ pub(crate) fn success(names: Names<'_>, name: &str, uid: &str) -> Value {
 mod tests {
     use super::*;
 
-    const SERVICE: Names<'static> = Names { group: "serving.knative.dev", plural: "services", kind: "Service" };
+    const SERVICE: Names<'static> = Names {
+        group: "serving.knative.dev",
+        plural: "services",
+        kind: "Service",
+    };
 
     #[test]
     fn texts_are_those_of_kubernetes() {
         for (error, wanted) in [
-            (ApiError::not_found(SERVICE, "x"), r#"services.serving.knative.dev "x" not found"#),
-            (ApiError::already_exists(SERVICE, "x"), r#"services.serving.knative.dev "x" already exists"#),
+            (
+                ApiError::not_found(SERVICE, "x"),
+                r#"services.serving.knative.dev "x" not found"#,
+            ),
+            (
+                ApiError::already_exists(SERVICE, "x"),
+                r#"services.serving.knative.dev "x" already exists"#,
+            ),
             (
                 ApiError::stale(SERVICE, "x"),
                 r#"Operation cannot be fulfilled on services.serving.knative.dev "x": the object has been modified; please apply your changes to the latest version and try again"#,
             ),
             (
-                ApiError::invalid(SERVICE, "x", &[Cause::new("spec.a", "FieldValueRequired", "Required value")]),
+                ApiError::invalid(
+                    SERVICE,
+                    "x",
+                    &[Cause::new("spec.a", "FieldValueRequired", "Required value")],
+                ),
                 r#"Service.serving.knative.dev "x" is invalid: spec.a: Required value"#,
             ),
             (
@@ -262,10 +350,14 @@ mod tests {
     #[test]
     fn details_name_the_object() {
         let status = ApiError::not_found(SERVICE, "x").to_status();
-        assert_eq!(status["details"], json!({"name": "x", "group": "serving.knative.dev", "kind": "services"}));
+        assert_eq!(
+            status["details"],
+            json!({"name": "x", "group": "serving.knative.dev", "kind": "services"})
+        );
         assert_eq!(status["code"], 404);
         let one = Cause::new(".spec.x", "FieldManagerConflict", "conflict with \"m\" using v1");
-        let status = ApiError::apply_conflict("Apply failed".to_owned(), std::slice::from_ref(&one)).to_status();
+        let status =
+            ApiError::apply_conflict("Apply failed".to_owned(), std::slice::from_ref(&one)).to_status();
         assert_eq!(status["message"], "Apply failed");
         assert_eq!(status["details"]["causes"][0]["field"], ".spec.x");
     }

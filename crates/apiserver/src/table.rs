@@ -36,7 +36,10 @@ pub(crate) fn table<'v>(
     include: IncludeObject,
     now: Timestamp,
 ) -> Value {
-    let rows: Vec<Value> = objects.into_iter().map(|object| row(served, object, include, now)).collect();
+    let rows: Vec<Value> = objects
+        .into_iter()
+        .map(|object| row(served, object, include, now))
+        .collect();
     json!({
         "kind": "Table",
         "apiVersion": format!("meta.k8s.io/{version}"),
@@ -71,10 +74,22 @@ fn column_definitions(served: &Served) -> Vec<Value> {
         Columns::Paths(columns) => {
             let mut definitions = vec![definition("Name", "string", "name", NAME_DESCRIPTION, 0)];
             if columns.is_empty() {
-                definitions.push(definition("Age", "date", "", "Time since the object was created.", 0));
+                definitions.push(definition(
+                    "Age",
+                    "date",
+                    "",
+                    "Time since the object was created.",
+                    0,
+                ));
             }
             definitions.extend(columns.iter().map(|column| {
-                definition(&column.name, &column.kind, &column.format, &column.description, column.priority)
+                definition(
+                    &column.name,
+                    &column.kind,
+                    &column.format,
+                    &column.description,
+                    column.priority,
+                )
             }));
             definitions
         }
@@ -104,13 +119,15 @@ fn row(served: &Served, object: &Value, include: IncludeObject, now: Timestamp) 
 /// (apiextensions-apiserver pkg/registry/customresource/tableconvertor).
 fn cell(column: &PathColumn, object: &Value, now: Timestamp) -> Value {
     let found = column.path.find(object);
-    let Some(value) = found.first() else { return Value::Null };
+    let Some(value) = found.first() else {
+        return Value::Null;
+    };
     match (column.kind.as_str(), value) {
         (_, Value::Null) => Value::Null,
         ("date", Value::String(at)) => age(at, now).into(),
-        ("integer" | "number", Value::Number(_)) | ("boolean", Value::Bool(_)) | ("string", Value::String(_)) => {
-            (*value).clone()
-        }
+        ("integer" | "number", Value::Number(_))
+        | ("boolean", Value::Bool(_))
+        | ("string", Value::String(_)) => (*value).clone(),
         ("string", other) => other.to_string().into(),
         _ => Value::Null,
     }
@@ -128,7 +145,11 @@ pub(crate) fn age(since: &str, now: Timestamp) -> String {
 fn human_duration(seconds: i64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     let two = |large: i64, unit: &str, small: i64, small_unit: &str| {
-        if small == 0 { format!("{large}{unit}") } else { format!("{large}{unit}{small}{small_unit}") }
+        if small == 0 {
+            format!("{large}{unit}")
+        } else {
+            format!("{large}{unit}{small}{small_unit}")
+        }
     };
     match seconds {
         ..-1 => "<invalid>".to_owned(),

@@ -45,13 +45,21 @@ impl Notice {
     /// Something good.
     #[must_use]
     pub fn normal(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { kind: EventKind::Normal, reason, message: message.into() }
+        Self {
+            kind: EventKind::Normal,
+            reason,
+            message: message.into(),
+        }
     }
 
     /// Something bad.
     #[must_use]
     pub fn warning(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { kind: EventKind::Warning, reason, message: message.into() }
+        Self {
+            kind: EventKind::Warning,
+            reason,
+            message: message.into(),
+        }
     }
 }
 
@@ -77,13 +85,24 @@ pub struct Publisher {
     waiting: mpsc::Receiver<(ObjectReference, Notice)>,
     /// Uid of the object and what was said about it → name of the Event and how often it was said.
     said: HashMap<(String, Notice), (String, i32)>,
+    /// Events made so far; keeps the names of two of one moment apart.
+    made: u32,
 }
 
 /// A sink and the publisher behind it.
 #[must_use]
 pub fn channel(client: Client, clock: Arc<dyn Clock>) -> (EventSink, Publisher) {
     let (sender, waiting) = mpsc::channel(EVENTS_WAITING_MAX);
-    (EventSink(sender), Publisher { client, clock, waiting, said: HashMap::new() })
+    (
+        EventSink(sender),
+        Publisher {
+            client,
+            clock,
+            waiting,
+            said: HashMap::new(),
+            made: 0,
+        },
+    )
 }
 
 impl Publisher {
@@ -98,12 +117,18 @@ impl Publisher {
 
     async fn publish(&mut self, object: ObjectReference, notice: Notice) -> Result<(), kube::Error> {
         let now = self.clock.now();
-        let api = Api::<Event>::namespaced(self.client.clone(), object.namespace.as_deref().unwrap_or("default"));
+        let api = Api::<Event>::namespaced(
+            self.client.clone(),
+            object.namespace.as_deref().unwrap_or("default"),
+        );
         let said = (object.uid.clone().unwrap_or_default(), notice);
         if let Some((name, count)) = self.said.get_mut(&said) {
             *count += 1;
             let patch = json!({ "count": *count, "lastTimestamp": Time(now) });
-            match api.patch(name, &PatchParams::apply(FIELD_MANAGER), &Patch::Merge(patch)).await {
+            match api
+                .patch(name, &PatchParams::apply(FIELD_MANAGER), &Patch::Merge(patch))
+                .await
+            {
                 Err(gone) if crate::error::is_gone(&gone) => {}
                 result => return result.map(drop),
             }
@@ -111,20 +136,29 @@ impl Publisher {
         if self.said.len() >= EVENTS_REMEMBERED_MAX {
             self.said.clear();
         }
-        let event = event(object, &said.1, now);
+        self.made = self.made.wrapping_add(1);
+        let event = event(object, &said.1, now, self.made);
         let name = event.metadata.name.clone().unwrap_or_default();
-        let params = PostParams { dry_run: false, field_manager: Some(FIELD_MANAGER.to_owned()) };
+        let params = PostParams {
+            dry_run: false,
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+        };
         api.create(&params, &event).await?;
         self.said.insert(said, (name, 1));
         Ok(())
     }
 }
 
-fn event(object: ObjectReference, notice: &Notice, now: Timestamp) -> Event {
-    let name = format!("{}.{:x}", object.name.as_deref().unwrap_or_default(), now.as_nanosecond());
+fn event(object: ObjectReference, notice: &Notice, now: Timestamp, number: u32) -> Event {
+    let unique = now.as_nanosecond() + i128::from(number);
+    let name = format!("{}.{unique:x}", object.name.as_deref().unwrap_or_default());
     let end = notice.message.floor_char_boundary(MESSAGE_BYTES_MAX);
     Event {
-        metadata: ObjectMeta { name: Some(name), namespace: object.namespace.clone(), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(name),
+            namespace: object.namespace.clone(),
+            ..ObjectMeta::default()
+        },
         involved_object: object,
         type_: Some(match notice.kind {
             EventKind::Normal => "Normal".to_owned(),
@@ -135,7 +169,10 @@ fn event(object: ObjectReference, notice: &Notice, now: Timestamp) -> Event {
         first_timestamp: Some(Time(now)),
         last_timestamp: Some(Time(now)),
         count: Some(1),
-        source: Some(EventSource { component: Some(FIELD_MANAGER.to_owned()), host: None }),
+        source: Some(EventSource {
+            component: Some(FIELD_MANAGER.to_owned()),
+            host: None,
+        }),
         reporting_component: Some(FIELD_MANAGER.to_owned()),
         reporting_instance: Some(FIELD_MANAGER.to_owned()),
         ..Event::default()
@@ -153,9 +190,18 @@ mod tests {
             namespace: Some("default".to_owned()),
             ..ObjectReference::default()
         };
-        let event = event(object, &Notice::warning("InternalError", "é".repeat(2000)), Timestamp::UNIX_EPOCH);
-        assert_eq!(event.metadata.name.as_deref(), Some("hello.0"));
+        let event = event(
+            object,
+            &Notice::warning("InternalError", "é".repeat(2000)),
+            Timestamp::UNIX_EPOCH,
+            10,
+        );
+        assert_eq!(event.metadata.name.as_deref(), Some("hello.a"));
         assert_eq!(event.type_.as_deref(), Some("Warning"));
-        assert!(event.message.is_some_and(|m| m.len() <= MESSAGE_BYTES_MAX && m.starts_with('é')));
+        assert!(
+            event
+                .message
+                .is_some_and(|m| m.len() <= MESSAGE_BYTES_MAX && m.starts_with('é'))
+        );
     }
 }

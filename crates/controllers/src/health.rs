@@ -17,7 +17,10 @@ impl HealthReports {
     /// The trap of a revision object that fails.
     #[must_use]
     pub fn failure(&self, key: &ObjectKey, uid: &str) -> Option<String> {
-        self.lock().get(key).filter(|(of, _)| &**of == uid).map(|(_, message)| message.clone())
+        self.lock()
+            .get(key)
+            .filter(|(of, _)| &**of == uid)
+            .map(|(_, message)| message.clone())
     }
 
     /// Forgets a revision.
@@ -40,7 +43,10 @@ impl HealthReports {
 /// Takes note of reports until the data plane ends.
 pub async fn listen(context: Arc<Context>, mut reports: mpsc::Receiver<Report>) {
     while let Some(report) = reports.recv().await {
-        let key = ObjectKey::new(Arc::clone(&report.revision.namespace), Arc::clone(&report.revision.name));
+        let key = ObjectKey::new(
+            Arc::clone(&report.revision.namespace),
+            Arc::clone(&report.revision.name),
+        );
         if context.stores.revisions.by_key(&key).is_some() {
             context.health.take_note(&key, report);
             context.queues.revision.add(key);

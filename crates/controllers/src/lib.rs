@@ -112,15 +112,31 @@ struct Row {
 
 /// Every reconciler.
 const ROWS: [Row; 7] = [
-    Row { name: "service", queue: |q| &q.service, reconcile: |c, k| service::reconcile(c, k).boxed() },
+    Row {
+        name: "service",
+        queue: |q| &q.service,
+        reconcile: |c, k| service::reconcile(c, k).boxed(),
+    },
     Row {
         name: "configuration",
         queue: |q| &q.configuration,
         reconcile: |c, k| configuration::reconcile(c, k).boxed(),
     },
-    Row { name: "revision", queue: |q| &q.revision, reconcile: |c, k| revision::reconcile(c, k).boxed() },
-    Row { name: "route", queue: |q| &q.route, reconcile: |c, k| route::reconcile(c, k).boxed() },
-    Row { name: "labeler", queue: |q| &q.labeler, reconcile: |c, k| labeler::reconcile(c, k).boxed() },
+    Row {
+        name: "revision",
+        queue: |q| &q.revision,
+        reconcile: |c, k| revision::reconcile(c, k).boxed(),
+    },
+    Row {
+        name: "route",
+        queue: |q| &q.route,
+        reconcile: |c, k| route::reconcile(c, k).boxed(),
+    },
+    Row {
+        name: "labeler",
+        queue: |q| &q.labeler,
+        reconcile: |c, k| labeler::reconcile(c, k).boxed(),
+    },
     Row {
         name: "pod-autoscaler",
         queue: |q| &q.pod_autoscaler,
@@ -141,7 +157,13 @@ pub fn build(config: Config, inputs: Inputs) -> (Handle, Task) {
     let (stores, reflectors) = reflectors::new(&inputs.client);
     let (event_sink, event_publisher) = events::channel(inputs.client.clone(), Arc::clone(&inputs.clock));
     let shutdown = inputs.shutdown.clone();
-    let context = Arc::new(Context::new(config, &inputs, stores, event_sink, routing_table.clone()));
+    let context = Arc::new(Context::new(
+        config,
+        &inputs,
+        stores,
+        event_sink,
+        routing_table.clone(),
+    ));
     let task = async move {
         let mut tasks = JoinSet::new();
         reflectors.spawn(&mut tasks, &context);
@@ -152,7 +174,13 @@ pub fn build(config: Config, inputs: Inputs) -> (Handle, Task) {
         tasks.shutdown().await;
         context.preparations.stop();
     };
-    (Handle { routing_table, synced }, task.boxed())
+    (
+        Handle {
+            routing_table,
+            synced,
+        },
+        task.boxed(),
+    )
 }
 
 /// Runs all reconcilers once every reflector has listed its kind, so that none mistakes "not seen" for "not there".

@@ -25,19 +25,28 @@ impl ObjectKey {
     /// The object `name` in `namespace`.
     #[must_use]
     pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 
     /// The key of an object.
     #[must_use]
     pub fn of<K: Resource>(object: &K) -> Self {
-        Self::new(object.meta().namespace.as_deref().unwrap_or_default(), object.meta().name.as_deref().unwrap_or_default())
+        Self::new(
+            object.meta().namespace.as_deref().unwrap_or_default(),
+            object.meta().name.as_deref().unwrap_or_default(),
+        )
     }
 
     /// Another object's key in the same namespace.
     #[must_use]
     pub fn sibling(&self, name: impl Into<Arc<str>>) -> Self {
-        Self { namespace: Arc::clone(&self.namespace), name: name.into() }
+        Self {
+            namespace: Arc::clone(&self.namespace),
+            name: name.into(),
+        }
     }
 }
 
@@ -95,7 +104,12 @@ impl<K: Resource> Meta for K {
 
 /// Metadata of a child of `owner`: same namespace, owned by it as its controller.
 #[must_use]
-pub fn child_meta<O: Resource<DynamicType = ()>>(owner: &O, name: String, labels: Map, annotations: Map) -> ObjectMeta {
+pub fn child_meta<O: Resource<DynamicType = ()>>(
+    owner: &O,
+    name: String,
+    labels: Map,
+    annotations: Map,
+) -> ObjectMeta {
     let reference = OwnerReference {
         api_version: O::api_version(&()).into_owned(),
         kind: O::kind(&()).into_owned(),
@@ -118,18 +132,27 @@ pub fn child_meta<O: Resource<DynamicType = ()>>(owner: &O, name: String, labels
 #[must_use]
 pub fn is_controlled_by<C: Resource, O: Resource>(child: &C, owner: &O) -> bool {
     let uid = owner.meta().uid.as_deref();
-    child.owner_references().iter().any(|r| r.controller == Some(true) && Some(r.uid.as_str()) == uid)
+    child
+        .owner_references()
+        .iter()
+        .any(|r| r.controller == Some(true) && Some(r.uid.as_str()) == uid)
 }
 
 fn post_params() -> PostParams {
-    PostParams { dry_run: false, field_manager: Some(FIELD_MANAGER.to_owned()) }
+    PostParams {
+        dry_run: false,
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+    }
 }
 
 fn api_of<K>(client: &Client, object: &K) -> Api<K>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
 {
-    Api::namespaced(client.clone(), object.meta().namespace.as_deref().unwrap_or_default())
+    Api::namespaced(
+        client.clone(),
+        object.meta().namespace.as_deref().unwrap_or_default(),
+    )
 }
 
 /// Carries out a [`Write`]. Gives the object as created, or nothing when there was nothing to create. A namespace
@@ -139,14 +162,24 @@ where
 /// [`Error::Conflict`] when the object is there already or changed since.
 pub async fn write<K>(client: &Client, write: Write<K>) -> Result<Option<K>, Error>
 where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned,
 {
     let (result, created) = match write {
         Write::Keep => return Ok(None),
-        Write::Create(object) => (api_of(client, &object).create(&post_params(), &object).await, true),
-        Write::Replace(object) => {
-            (api_of(client, &object).replace(&object.name_any(), &post_params(), &object).await, false)
-        }
+        Write::Create(object) => (
+            api_of(client, &object).create(&post_params(), &object).await,
+            true,
+        ),
+        Write::Replace(object) => (
+            api_of(client, &object)
+                .replace(&object.name_any(), &post_params(), &object)
+                .await,
+            false,
+        ),
     };
     match result {
         Ok(object) => Ok(created.then_some(object)),
@@ -161,9 +194,16 @@ where
 /// [`Error::Conflict`] when it changed since. That it is gone is no error.
 pub async fn write_status<K>(client: &Client, object: &K) -> Result<(), Error>
 where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned,
 {
-    match api_of(client, object).replace_status(&object.name_any(), &post_params(), object).await {
+    match api_of(client, object)
+        .replace_status(&object.name_any(), &post_params(), object)
+        .await
+    {
         Ok(_) => Ok(()),
         Err(gone) if error::is_gone(&gone) => Ok(()),
         Err(other) => Err(other.into()),
@@ -175,7 +215,10 @@ where
 pub fn keep_times(old: &[Condition], new: &mut [Condition]) {
     for condition in new {
         if let Some(before) = condition::find(old, &condition.type_) {
-            let timed = Condition { last_transition_time: before.last_transition_time.clone(), ..condition.clone() };
+            let timed = Condition {
+                last_transition_time: before.last_transition_time.clone(),
+                ..condition.clone()
+            };
             if timed == *before {
                 *condition = timed;
             }

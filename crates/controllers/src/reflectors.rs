@@ -165,7 +165,14 @@ struct Reflector<K: Watched> {
 
 fn reflect<K: Watched>(client: &Client) -> (Cache<K>, Reflector<K>) {
     let (store, writer) = reflector::store();
-    (Cache(store.clone()), Reflector { api: Api::all(client.clone()), store, writer })
+    (
+        Cache(store.clone()),
+        Reflector {
+            api: Api::all(client.clone()),
+            store,
+            writer,
+        },
+    )
 }
 
 impl<K: Watched> Reflector<K> {
@@ -189,7 +196,9 @@ impl<K: Watched> Reflector<K> {
             }
             self.writer.apply_watcher_event(&event);
             match event {
-                watcher::Event::Apply(object) | watcher::Event::Delete(object) => self.touch(&context, &object),
+                watcher::Event::Apply(object) | watcher::Event::Delete(object) => {
+                    self.touch(&context, &object)
+                }
                 watcher::Event::InitDone => {
                     for object in before.drain(..).chain(self.store.state()) {
                         self.touch(&context, &object);

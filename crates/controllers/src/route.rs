@@ -15,12 +15,24 @@ use std::sync::Arc;
 /// # Errors
 /// When the API refuses; the key is then tried again.
 pub async fn reconcile(context: Arc<Context>, key: ObjectKey) -> Result<Next, Error> {
-    let Some(route) = context.stores.routes.by_key(&key).filter(|r| !r.is_being_deleted()) else {
+    let Some(route) = context
+        .stores
+        .routes
+        .by_key(&key)
+        .filter(|r| !r.is_being_deleted())
+    else {
         return Ok(Next::OnChange);
     };
     let configuration = |name: &str| context.stores.configurations.by_key(&key.sibling(name));
     let revision = |name: &str| context.stores.revisions.by_key(&key.sibling(name));
     let table = Arc::clone(&context.routing_table.borrow());
-    let plan = plan::plan(&route, &configuration, &revision, &table, &context.config, context.now());
+    let plan = plan::plan(
+        &route,
+        &configuration,
+        &revision,
+        &table,
+        &context.config,
+        context.now(),
+    );
     apply::apply(&context, &route, plan).await
 }

@@ -14,10 +14,19 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 /// Rebuilds the table for ever. Says `synced` once every Revision that had a digest at the start was tried.
-pub async fn run(context: Arc<Context>, table: watch::Sender<Arc<RoutingTable>>, synced: watch::Sender<bool>) {
+pub async fn run(
+    context: Arc<Context>,
+    table: watch::Sender<Arc<RoutingTable>>,
+    synced: watch::Sender<bool>,
+) {
     let mut awaited: Vec<ObjectKey> = Vec::new();
     for revision in context.stores.revisions.all() {
-        if revision.status.as_ref().is_some_and(|s| !s.container_statuses.is_empty()) && !revision.is_being_deleted() {
+        if revision
+            .status
+            .as_ref()
+            .is_some_and(|s| !s.container_statuses.is_empty())
+            && !revision.is_being_deleted()
+        {
             awaited.push(ObjectKey::of(&*revision));
         }
     }
@@ -55,7 +64,10 @@ fn changed_routes(old: &RoutingTable, new: &RoutingTable) -> HashSet<ObjectKey> 
     for (one, other) in [(old, new), (new, old)] {
         for (host, entry) in one.iter() {
             if other.lookup(host) != Some(entry) {
-                changed.insert(ObjectKey::new(Arc::clone(&entry.namespace), Arc::clone(&entry.name)));
+                changed.insert(ObjectKey::new(
+                    Arc::clone(&entry.namespace),
+                    Arc::clone(&entry.name),
+                ));
             }
         }
     }

@@ -94,7 +94,9 @@ impl Queue {
             }
             Err(_) => {
                 let failures = state.failures.entry(key.clone()).or_default();
-                let pause = PAUSE_MIN.saturating_mul(1_u32 << (*failures).min(20)).min(PAUSE_MAX);
+                let pause = PAUSE_MIN
+                    .saturating_mul(1_u32 << (*failures).min(20))
+                    .min(PAUSE_MAX);
                 *failures += 1;
                 Some(pause)
             }
@@ -242,7 +244,11 @@ mod tests {
         for n in 0..100 {
             queue.add(key(&format!("k{n}")));
         }
-        let (now, most, ran) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (now, most, ran) = (
+            Arc::new(AtomicUsize::new(0)),
+            Arc::new(AtomicUsize::new(0)),
+            Arc::new(AtomicUsize::new(0)),
+        );
         let counts = (Arc::clone(&now), Arc::clone(&most), Arc::clone(&ran));
         let running = Arc::clone(&queue);
         let task = tokio::spawn(async move {
@@ -262,6 +268,9 @@ mod tests {
         });
         tokio::time::sleep(Duration::from_secs(100)).await;
         task.abort();
-        assert_eq!((most.load(Ordering::SeqCst), ran.load(Ordering::SeqCst)), (RUNNING_MAX, 100));
+        assert_eq!(
+            (most.load(Ordering::SeqCst), ran.load(Ordering::SeqCst)),
+            (RUNNING_MAX, 100)
+        );
     }
 }

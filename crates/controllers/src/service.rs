@@ -15,12 +15,22 @@ use std::sync::Arc;
 /// # Errors
 /// When the API refuses; the key is then tried again.
 pub async fn reconcile(context: Arc<Context>, key: ObjectKey) -> Result<Next, Error> {
-    let Some(service) = context.stores.services.by_key(&key).filter(|s| !s.is_being_deleted()) else {
+    let Some(service) = context
+        .stores
+        .services
+        .by_key(&key)
+        .filter(|s| !s.is_being_deleted())
+    else {
         return Ok(Next::OnChange);
     };
     let configuration = context.stores.configurations.by_key(&key);
     let route = context.stores.routes.by_key(&key);
-    let template_name = service.spec.template.metadata.as_ref().and_then(|meta| meta.name.as_deref());
+    let template_name = service
+        .spec
+        .template
+        .metadata
+        .as_ref()
+        .and_then(|meta| meta.name.as_deref());
     let named_revision = template_name.and_then(|name| context.stores.revisions.by_key(&key.sibling(name)));
     let observed = plan::Observed {
         configuration: configuration.as_deref(),

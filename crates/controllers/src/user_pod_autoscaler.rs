@@ -16,15 +16,29 @@ use std::sync::Arc;
 /// When the API refuses; the key is then tried again.
 pub async fn reconcile(context: Arc<Context>, key: ObjectKey) -> Result<Next, Error> {
     let stores = &context.stores;
-    let Some(object) = stores.user_pod_autoscalers.by_key(&key).filter(|p| !p.is_being_deleted()) else {
+    let Some(object) = stores
+        .user_pod_autoscalers
+        .by_key(&key)
+        .filter(|p| !p.is_being_deleted())
+    else {
         return Ok(Next::OnChange);
     };
     let target = key.sibling(object.spec.scale_target_ref.name.as_deref().unwrap_or_default());
     let rivals = context.index().user_pod_autoscaler_service.to(&target);
-    let rivals: Vec<_> = rivals.iter().filter_map(|key| stores.user_pod_autoscalers.by_key(key)).collect();
+    let rivals: Vec<_> = rivals
+        .iter()
+        .filter_map(|key| stores.user_pod_autoscalers.by_key(key))
+        .collect();
     let found = stores.services.by_key(&target).is_some();
     if let Some(status) = plan::plan(&object, found, plan::oldest(&rivals), context.now()) {
-        write_status(&context.client, &PodAutoscaler { status: Some(status), ..(*object).clone() }).await?;
+        write_status(
+            &context.client,
+            &PodAutoscaler {
+                status: Some(status),
+                ..(*object).clone()
+            },
+        )
+        .await?;
     }
     Ok(Next::OnChange)
 }

@@ -20,7 +20,12 @@ pub(crate) struct Drain {
 
 impl Drain {
     pub(crate) fn new(in_flight: IntGauge) -> Self {
-        Self { stop: CancellationToken::new(), cut: CancellationToken::new(), tasks: TaskTracker::new(), in_flight }
+        Self {
+            stop: CancellationToken::new(),
+            cut: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            in_flight,
+        }
     }
 }
 
@@ -53,7 +58,10 @@ impl Handle {
     pub async fn drain(&self, timeout: Duration) -> usize {
         self.drain.stop.cancel();
         self.drain.tasks.close();
-        if tokio::time::timeout(timeout, self.drain.tasks.wait()).await.is_ok() {
+        if tokio::time::timeout(timeout, self.drain.tasks.wait())
+            .await
+            .is_ok()
+        {
             return 0;
         }
         let cut = self.in_flight();

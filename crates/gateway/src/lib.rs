@@ -66,7 +66,14 @@ pub enum BuildError {
 /// # Errors
 /// See [`BuildError`].
 pub fn build(config: Config, inputs: Inputs) -> Result<(Handle, Task), BuildError> {
-    let Inputs { listener, routes, invoke, registry, clock, shutdown } = inputs;
+    let Inputs {
+        listener,
+        routes,
+        invoke,
+        registry,
+        clock,
+        shutdown,
+    } = inputs;
     listener.set_nonblocking(true).map_err(BuildError::Listener)?;
     let listener = tokio::net::TcpListener::from_std(listener).map_err(BuildError::Listener)?;
     let address = listener.local_addr().map_err(BuildError::Listener)?;
@@ -74,7 +81,14 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Handle, Task), BuildErro
     let drain = drain::Drain::new(metrics.in_flight.clone());
     let handle = Handle::new(address, drain.clone());
     let router = router::Router::new(metrics.clone());
-    let gateway = Arc::new(proxy::Gateway { config, router, invoke, metrics, clock, drain: drain.clone() });
+    let gateway = Arc::new(proxy::Gateway {
+        config,
+        router,
+        invoke,
+        metrics,
+        clock,
+        drain: drain.clone(),
+    });
     let task = async move {
         let following = router::follow(Arc::clone(&gateway), routes, drain.stop.clone());
         let serving = listener::serve(gateway, listener, shutdown);

@@ -21,7 +21,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts connections until the gateway drains or is shut down, and ends when the last connection has.
 pub(crate) async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown: CancellationToken) {
-    let places = Arc::new(Semaphore::new(gateway.config.connections_max.clamp(1, Semaphore::MAX_PERMITS)));
+    let places = Arc::new(Semaphore::new(
+        gateway.config.connections_max.clamp(1, Semaphore::MAX_PERMITS),
+    ));
     let protocol = Arc::new(protocol(&gateway.config));
     let drain = gateway.drain.clone();
     let stopped = async {
@@ -53,7 +55,10 @@ pub(crate) async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown
 }
 
 /// The next connection, once there is a place for it.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
     loop {
         let Ok(place) = Arc::clone(places).acquire_owned().await else {
             // The semaphore is never closed; waiting is right all the same.
@@ -64,7 +69,10 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, 
             Ok((stream, peer)) => return (stream, peer, place),
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "a connection could not be accepted");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a connection could not be accepted"
+                );
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -74,7 +82,10 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, 
 /// Whether only the connection being accepted failed.
 fn is_the_clients(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+    )
 }
 
 /// HTTP/1.1 or HTTP/2 with prior knowledge, told apart by the first bytes.

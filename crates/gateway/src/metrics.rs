@@ -3,35 +3,38 @@
 //! Series of a revision appear with its first call and are removed when it leaves the routing table. A call records
 //! through handles it already holds; labels are looked up once per revision and status code.
 
-use arc_swap::ArcSwap;
-use kittiwake_core::invoke::CallReport;
+mod revision;
+
+pub(crate) use revision::{Finished, RevisionMetrics};
+
 use kittiwake_core::revision::RevisionSpec;
 use prometheus::core::Collector;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
-/// Status codes of one revision that get series of their own; further ones are counted as `other`.
-pub(crate) const CODES_PER_REVISION_MAX: usize = 32;
-/// Label of codes beyond [`CODES_PER_REVISION_MAX`].
-const CODE_OTHER: &str = "other";
 /// Name of the container in Knative's metrics where the user gave none.
 const CONTAINER_NAME: &str = "user-container";
 
 /// Knative's buckets of latencies, in milliseconds (`pkg/metrics`, defaultLatencyDistribution).
 const LATENCY_BUCKETS_MS: [f64; 26] = [
-    5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 100.0, 150.0, 200.0, 250.0, 300.0, 350.0, 400.0, 450.0, 500.0, 600.0, 700.0,
-    800.0, 900.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0, 20_000.0, 50_000.0, 100_000.0,
+    5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 100.0, 150.0, 200.0, 250.0, 300.0, 350.0, 400.0, 450.0, 500.0, 600.0,
+    700.0, 800.0, 900.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0, 20_000.0, 50_000.0, 100_000.0,
 ];
 /// Buckets of our own times, in seconds: from tens of microseconds up.
 const START_BUCKETS_SECONDS: [f64; 17] = [
-    0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
+    0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0,
+    2.0, 5.0,
 ];
 
-const REVISION_LABELS: [&str; 5] =
-    ["namespace_name", "service_name", "configuration_name", "revision_name", "container_name"];
+const REVISION_LABELS: [&str; 5] = [
+    "namespace_name",
+    "service_name",
+    "configuration_name",
+    "revision_name",
+    "container_name",
+];
 const CODE_LABELS: [&str; 7] = [
     "namespace_name",
     "service_name",
@@ -76,10 +79,16 @@ struct Vectors {
 impl Metrics {
     /// Makes the metrics and registers them.
     pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let unrouted = add(registry, IntCounterVec::new(
-            Opts::new("kittiwake_gateway_unrouted_requests_total", "Requests that reached no revision, by reason."),
-            &["reason"],
-        )?)?;
+        let unrouted = add(
+            registry,
+            IntCounterVec::new(
+                Opts::new(
+                    "kittiwake_gateway_unrouted_requests_total",
+                    "Requests that reached no revision, by reason.",
+                ),
+                &["reason"],
+            )?,
+        )?;
         let counter = |name, help| add(registry, IntCounterVec::new(Opts::new(name, help), &CODE_LABELS)?);
         let latencies = |name, help| {
             let options = HistogramOpts::new(name, help).buckets(LATENCY_BUCKETS_MS.to_vec());
@@ -95,25 +104,46 @@ impl Metrics {
                 "revision_request_latencies",
                 "Time from the request's head to the end of the answer's body, in milliseconds.",
             )?,
-            app_request_count: counter("revision_app_request_count", "Requests that the function itself answered.")?,
+            app_request_count: counter(
+                "revision_app_request_count",
+                "Requests that the function itself answered.",
+            )?,
             app_request_latencies: latencies(
                 "revision_app_request_latencies",
                 "As revision_request_latencies, without the time spent waiting for a free slot.",
             )?,
-            queue_depth: add(registry, IntGaugeVec::new(
-                Opts::new("revision_queue_depth", "Requests of the revision that wait or run."),
-                &REVISION_LABELS,
-            )?)?,
+            queue_depth: add(
+                registry,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "revision_queue_depth",
+                        "Requests of the revision that wait or run.",
+                    ),
+                    &REVISION_LABELS,
+                )?,
+            )?,
             cold_start: times(
                 "kittiwake_cold_start_seconds",
                 "Time to bring up a revision that was at zero, for the call that found it so.",
             )?,
-            instantiate: times("kittiwake_instantiate_seconds", "Time to make the instance for a call.")?,
-            queued: times("kittiwake_queue_seconds", "Time that a call waited for a free slot.")?,
+            instantiate: times(
+                "kittiwake_instantiate_seconds",
+                "Time to make the instance for a call.",
+            )?,
+            queued: times(
+                "kittiwake_queue_seconds",
+                "Time that a call waited for a free slot.",
+            )?,
         };
         Ok(Self {
-            in_flight: add(registry, IntGauge::new("kittiwake_gateway_in_flight", "Calls being answered.")?)?,
-            connections: add(registry, IntGauge::new("kittiwake_gateway_connections", "Open connections.")?)?,
+            in_flight: add(
+                registry,
+                IntGauge::new("kittiwake_gateway_in_flight", "Calls being answered.")?,
+            )?,
+            connections: add(
+                registry,
+                IntGauge::new("kittiwake_gateway_connections", "Open connections.")?,
+            )?,
             bad_request: unrouted.get_metric_with_label_values(&["bad_request"])?,
             no_route: unrouted.get_metric_with_label_values(&["no_route"])?,
             not_ready: unrouted.get_metric_with_label_values(&["not_ready"])?,
@@ -149,13 +179,7 @@ impl Metrics {
             owned(&revision.key.name),
             owned(CONTAINER_NAME),
         ];
-        RevisionMetrics {
-            labels,
-            vectors: Arc::clone(&self.vectors),
-            codes: ArcSwap::default(),
-            times: OnceLock::new(),
-            retired: Mutex::new(false),
-        }
+        RevisionMetrics::new(labels, Arc::clone(&self.vectors))
     }
 }
 
@@ -181,169 +205,30 @@ impl Drop for Counted {
     }
 }
 
-/// The series of one revision, each resolved once.
-#[derive(Debug)]
-pub(crate) struct RevisionMetrics {
-    labels: [String; REVISION_LABELS.len()],
-    vectors: Arc<Vectors>,
-    /// By status code; few, so a scan is quickest. Read without a lock, extended under `retired`.
-    codes: ArcSwap<Vec<(u16, Arc<CodeMetrics>)>>,
-    times: OnceLock<Option<TimeMetrics>>,
-    /// Whether the revision left the routing table: then no series is made again.
-    retired: Mutex<bool>,
-}
-
-#[derive(Debug)]
-struct CodeMetrics {
-    code: String,
-    class: String,
-    request_count: IntCounter,
-    request_latencies: Histogram,
-    app_request_count: IntCounter,
-    app_request_latencies: Histogram,
-}
-
-#[derive(Debug)]
-struct TimeMetrics {
-    queue_depth: IntGauge,
-    cold_start: Histogram,
-    instantiate: Histogram,
-    queued: Histogram,
-}
-
-/// One finished call, for its revision's metrics.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Finished {
-    /// The status that the caller got.
-    pub(crate) status: u16,
-    /// From the request's head to the end of the answer.
-    pub(crate) latency: Duration,
-    /// What the runtime reported, when the function answered.
-    pub(crate) report: Option<CallReport>,
-}
-
-impl RevisionMetrics {
-    /// Counts a call that waits or runs until the guard is dropped.
-    pub(crate) fn call(&self) -> Option<Counted> {
-        self.times().map(|times| Counted::new(times.queue_depth.clone()))
-    }
-
-    /// Records a call whose answer ended.
-    pub(crate) fn record(&self, finished: &Finished) {
-        if let Some(code) = self.code(finished.status) {
-            code.request_count.inc();
-            code.request_latencies.observe(milliseconds(finished.latency));
-            if let Some(report) = finished.report {
-                code.app_request_count.inc();
-                code.app_request_latencies.observe(milliseconds(finished.latency.saturating_sub(report.queued)));
-            }
-        }
-        if let (Some(report), Some(times)) = (finished.report, self.times()) {
-            times.queued.observe(report.queued.as_secs_f64());
-            times.instantiate.observe(report.instantiated.as_secs_f64());
-            if let Some(cold_start) = report.cold_start {
-                times.cold_start.observe(cold_start.as_secs_f64());
-            }
-        }
-    }
-
-    /// Removes every series. Calls in flight record into handles that nobody collects any more.
-    pub(crate) fn retire(&self) {
-        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
-        *retired = true;
-        for (_, metrics) in self.codes.load().iter() {
-            let labels = self.code_labels(&metrics.code, &metrics.class);
-            // A series that is not there needs no removal.
-            let _ = self.vectors.request_count.remove_label_values(&labels);
-            let _ = self.vectors.request_latencies.remove_label_values(&labels);
-            let _ = self.vectors.app_request_count.remove_label_values(&labels);
-            let _ = self.vectors.app_request_latencies.remove_label_values(&labels);
-        }
-        if self.times.get().is_some() {
-            let _ = self.vectors.queue_depth.remove_label_values(&self.labels);
-            let _ = self.vectors.cold_start.remove_label_values(&self.labels);
-            let _ = self.vectors.instantiate.remove_label_values(&self.labels);
-            let _ = self.vectors.queued.remove_label_values(&self.labels);
-        }
-    }
-
-    fn code(&self, status: u16) -> Option<Arc<CodeMetrics>> {
-        let find = |codes: &[(u16, Arc<CodeMetrics>)], status| {
-            codes.iter().find(|(code, _)| *code == status).map(|(_, metrics)| Arc::clone(metrics))
-        };
-        if let Some(known) = find(&self.codes.load(), status) {
-            return Some(known);
-        }
-        let retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
-        if *retired {
-            return None;
-        }
-        let mut codes = (**self.codes.load()).clone();
-        // Beyond the limit, one entry per class stands for the rest.
-        let (entry, label) = match codes.len() < CODES_PER_REVISION_MAX {
-            true => (status, status.to_string()),
-            false => (status / 100, CODE_OTHER.to_owned()),
-        };
-        if let Some(known) = find(&codes, entry) {
-            return Some(known);
-        }
-        let made = Arc::new(self.code_metrics(label, format!("{}xx", status / 100)).ok()?);
-        codes.push((entry, Arc::clone(&made)));
-        self.codes.store(Arc::new(codes));
-        Some(made)
-    }
-
-    fn code_metrics(&self, code: String, class: String) -> prometheus::Result<CodeMetrics> {
-        let labels = self.code_labels(&code, &class);
-        Ok(CodeMetrics {
-            request_count: self.vectors.request_count.get_metric_with_label_values(&labels)?,
-            request_latencies: self.vectors.request_latencies.get_metric_with_label_values(&labels)?,
-            app_request_count: self.vectors.app_request_count.get_metric_with_label_values(&labels)?,
-            app_request_latencies: self.vectors.app_request_latencies.get_metric_with_label_values(&labels)?,
-            code,
-            class,
-        })
-    }
-
-    fn code_labels<'a>(&'a self, code: &'a str, class: &'a str) -> [&'a str; CODE_LABELS.len()] {
-        let [namespace, service, configuration, revision, container] = &self.labels;
-        [namespace, service, configuration, revision, container, code, class]
-    }
-
-    fn times(&self) -> Option<&TimeMetrics> {
-        let make = || {
-            let retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
-            (!*retired).then(|| self.time_metrics().ok()).flatten()
-        };
-        self.times.get_or_init(make).as_ref()
-    }
-
-    fn time_metrics(&self) -> prometheus::Result<TimeMetrics> {
-        Ok(TimeMetrics {
-            queue_depth: self.vectors.queue_depth.get_metric_with_label_values(&self.labels)?,
-            cold_start: self.vectors.cold_start.get_metric_with_label_values(&self.labels)?,
-            instantiate: self.vectors.instantiate.get_metric_with_label_values(&self.labels)?,
-            queued: self.vectors.queued.get_metric_with_label_values(&self.labels)?,
-        })
-    }
-}
-
-fn milliseconds(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1_000.0
-}
-
 #[cfg(test)]
 mod tests {
+    use super::revision::CODES_PER_REVISION_MAX;
     use super::*;
     use crate::router::tests::entry;
+    use kittiwake_core::invoke::CallReport;
+    use std::time::Duration;
 
     fn text(registry: &Registry) -> String {
-        prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap()
+        prometheus::TextEncoder::new()
+            .encode_to_string(&registry.gather())
+            .unwrap()
     }
 
     fn finished(status: u16) -> Finished {
-        let report = CallReport { cold_start: Some(Duration::from_micros(300)), ..CallReport::default() };
-        Finished { status, latency: Duration::from_millis(7), report: Some(report) }
+        let report = CallReport {
+            cold_start: Some(Duration::from_micros(300)),
+            ..CallReport::default()
+        };
+        Finished {
+            status,
+            latency: Duration::from_millis(7),
+            report: Some(report),
+        }
     }
 
     #[test]
@@ -370,7 +255,11 @@ mod tests {
         handles.retire();
         handles.record(&finished(404));
         drop(running);
-        assert!(!text(&registry).contains("revision_name=\"a\""), "{}", text(&registry));
+        assert!(
+            !text(&registry).contains("revision_name=\"a\""),
+            "{}",
+            text(&registry)
+        );
     }
 
     #[test]
@@ -382,7 +271,10 @@ mod tests {
             handles.record(&finished(status));
         }
         let shown = text(&registry);
-        let series = shown.lines().filter(|line| line.starts_with("revision_request_count{")).count();
+        let series = shown
+            .lines()
+            .filter(|line| line.starts_with("revision_request_count{"))
+            .count();
         assert!(series <= CODES_PER_REVISION_MAX + 9, "{series}");
         assert!(shown.contains("response_code=\"other\",response_code_class=\"9xx\""));
     }

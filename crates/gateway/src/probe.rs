@@ -43,7 +43,9 @@ pub(crate) fn probe(headers: &HeaderMap) -> Option<Probe> {
 
 /// Whether a request comes from a prober, so that it must not count as traffic.
 pub(crate) fn is_prober(headers: &HeaderMap) -> bool {
-    let Some(agent) = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()) else { return false };
+    let Some(agent) = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()) else {
+        return false;
+    };
     USER_AGENTS.iter().any(|prober| agent.starts_with(prober))
 }
 
@@ -82,7 +84,10 @@ mod tests {
             (Some("else"), Some(Probe::Unknown)),
             (None, None),
         ] {
-            let headers = value.map(|value| (PROBE, HeaderValue::from_static(value))).into_iter().collect();
+            let headers = value
+                .map(|value| (PROBE, HeaderValue::from_static(value)))
+                .into_iter()
+                .collect();
             assert_eq!(probe(&headers), wanted);
         }
     }
@@ -93,14 +98,23 @@ mod tests {
         assert_eq!(none.status(), StatusCode::BAD_REQUEST);
         let headers = [(HASH, HeaderValue::from_static("abc"))].into_iter().collect();
         let some = answer(Probe::Ingress, &headers);
-        assert_eq!((some.status(), some.headers()[HASH].as_bytes()), (StatusCode::OK, b"abc".as_slice()));
+        assert_eq!(
+            (some.status(), some.headers()[HASH].as_bytes()),
+            (StatusCode::OK, b"abc".as_slice())
+        );
         assert_eq!(answer(Probe::Unknown, &headers).status(), StatusCode::BAD_REQUEST);
     }
 
     #[test]
     fn probers_are_known_by_their_user_agent() {
-        for (agent, wanted) in [("kube-probe/1.31", true), ("Knative-Ingress-Probe", true), ("curl/8", false)] {
-            let headers = [(USER_AGENT, HeaderValue::from_static(agent))].into_iter().collect();
+        for (agent, wanted) in [
+            ("kube-probe/1.31", true),
+            ("Knative-Ingress-Probe", true),
+            ("curl/8", false),
+        ] {
+            let headers = [(USER_AGENT, HeaderValue::from_static(agent))]
+                .into_iter()
+                .collect();
             assert_eq!(is_prober(&headers), wanted, "{agent}");
         }
     }

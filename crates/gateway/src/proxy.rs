@@ -53,6 +53,10 @@ impl Gateway {
     }
 
     /// The host that a request is for, or the answer where there is none to call: probes end here too.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the answer moves once either way; a box would cost an allocation"
+    )]
     fn route(&self, request: &Request<Incoming>) -> Result<(Arc<Host>, String), Response<Body>> {
         let probe = probe::probe(request.headers());
         if let Some(probe @ (Probe::Ingress | Probe::Unknown)) = probe {
@@ -62,10 +66,11 @@ impl Gateway {
             self.metrics.unrouted(Unrouted::BadRequest);
             return Err(response::no_tunnels());
         }
-        let authority = host::authority(request.uri(), request.headers()).map_err(|why| {
-            self.metrics.unrouted(Unrouted::BadRequest);
-            response::bad_host(why)
-        })?;
+        let authority =
+            host::authority(request.version(), request.uri(), request.headers()).map_err(|why| {
+                self.metrics.unrouted(Unrouted::BadRequest);
+                response::bad_host(why)
+            })?;
         let Some(name) = kittiwake_core::host::normalize_host(&authority) else {
             self.metrics.unrouted(Unrouted::BadRequest);
             return Err(response::bad_host("the host is empty or too long"));
@@ -82,7 +87,11 @@ impl Gateway {
 
     async fn call(&self, mut call: Call, authority: String, request: Request<Incoming>) -> Response<Body> {
         let Target { revision, .. } = call.target.clone();
-        let announced = request.body().size_hint().exact().or_else(|| content_length(request.headers()));
+        let announced = request
+            .body()
+            .size_hint()
+            .exact()
+            .or_else(|| content_length(request.headers()));
         if announced.is_some_and(|length| length > revision.limits.request_body.0) {
             return call.answered_by_us(response::too_large(&revision));
         }
@@ -93,7 +102,11 @@ impl Gateway {
             Err(error) => {
                 tracing::debug!(revision = %revision.key, error = &error as &dyn std::error::Error, "a call failed");
                 call.function_ran = response::function_ran(&error);
-                call.answered_by_us(response::failed(&error, &revision, self.config.unready_retry_after))
+                call.answered_by_us(response::failed(
+                    &error,
+                    &revision,
+                    self.config.unready_retry_after,
+                ))
             }
         }
     }
@@ -105,6 +118,14 @@ impl Gateway {
         headers::strip_hop_by_hop(&mut parts.headers);
         if parts.status == StatusCode::NO_CONTENT || parts.status.is_informational() {
             parts.headers.remove(CONTENT_LENGTH);
+        }
+        let length = answer_body.size_hint().exact().filter(|length| *length > 0);
+        if let (true, Some(length)) = (is_head, length) {
+            // What GET would say; a body that is not sent cannot say it any more.
+            parts
+                .headers
+                .entry(CONTENT_LENGTH)
+                .or_insert_with(|| length.into());
         }
         let metered = MeteredBody::new(answer_body, call);
         if is_head || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
@@ -138,8 +159,12 @@ fn content_length(headers: &http::HeaderMap) -> Option<u64> {
 fn forwarded(request: Request<Incoming>, peer: SocketAddr, authority: &str) -> Request<Body> {
     let (mut parts, body) = request.into_parts();
     headers::prepare(&mut parts.headers, peer.ip(), authority);
-    if let Some(path) = parts.uri.path_and_query().filter(|_| parts.uri.authority().is_some()) {
+    if let Some(path) = parts
+        .uri
+        .path_and_query()
+        .filter(|_| parts.uri.authority().is_some())
+    {
         parts.uri = http::Uri::from(path.clone());
     }
-    Request::from_parts(parts, body.map_err(|error| BodyError::from(error)).boxed_unsync())
+    Request::from_parts(parts, body.map_err(BodyError::from).boxed_unsync())
 }

@@ -24,7 +24,10 @@ pub(crate) fn exactly(status: StatusCode, text: impl Into<bytes::Bytes>) -> Resp
     let mut response = Response::new(body::full(text));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
@@ -33,7 +36,9 @@ pub(crate) fn exactly(status: StatusCode, text: impl Into<bytes::Bytes>) -> Resp
 fn with_retry_after(mut response: Response<Body>, after: Duration) -> Response<Body> {
     // Whole seconds, rounded up; 0 would mean "at once".
     let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    response
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     response
 }
 
@@ -44,7 +49,10 @@ pub(crate) fn bad_host(why: &'static str) -> Response<Body> {
 
 /// Tunnels are not served.
 pub(crate) fn no_tunnels() -> Response<Body> {
-    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "this server answers functions; it opens no tunnels (CONNECT)");
+    let mut response = plain(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this server answers functions; it opens no tunnels (CONNECT)",
+    );
     let allowed = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE");
     response.headers_mut().insert(ALLOW, allowed);
     response
@@ -52,13 +60,20 @@ pub(crate) fn no_tunnels() -> Response<Body> {
 
 /// No route has this host.
 pub(crate) fn no_route(host: &str) -> Response<Body> {
-    let line = format!("no route for host {host}; `kittiwake get ksvc -A` lists the hosts there are [{}]", ErrorCode::NoRoute);
+    let line = format!(
+        "no route for host {host}; `kittiwake get ksvc -A` lists the hosts there are [{}]",
+        ErrorCode::NoRoute
+    );
     plain(StatusCode::NOT_FOUND, line)
 }
 
 /// The route is there, but nobody can answer.
 pub(crate) fn not_ready(entry: &RouteEntry, retry_after: Duration) -> Response<Body> {
-    let why = entry.unready.as_deref().map(|why| format!(": {}", one_line(why))).unwrap_or_default();
+    let why = entry
+        .unready
+        .as_deref()
+        .map(|why| format!(": {}", one_line(why)))
+        .unwrap_or_default();
     let line = format!(
         "no revision of {name} is ready{why}; see `kittiwake describe {name} -n {namespace}` [{code}]",
         name = entry.name,
@@ -71,7 +86,10 @@ pub(crate) fn not_ready(entry: &RouteEntry, retry_after: Duration) -> Response<B
 /// The announced body is longer than the revision takes.
 pub(crate) fn too_large(revision: &RevisionSpec) -> Response<Body> {
     let limit = revision.limits.request_body;
-    let line = format!("the request body is larger than the limit of {limit} [{}]", ErrorCode::BodyTooLarge);
+    let line = format!(
+        "the request body is larger than the limit of {limit} [{}]",
+        ErrorCode::BodyTooLarge
+    );
     plain(StatusCode::PAYLOAD_TOO_LARGE, line)
 }
 
@@ -90,7 +108,10 @@ pub(crate) fn status(error: &InvokeError) -> StatusCode {
 
 /// Whether the function took part in a call that has no response.
 pub(crate) fn function_ran(error: &InvokeError) -> bool {
-    matches!(error, InvokeError::Trapped(_) | InvokeError::NoResponse | InvokeError::TimedOut)
+    matches!(
+        error,
+        InvokeError::Trapped(_) | InvokeError::NoResponse | InvokeError::TimedOut
+    )
 }
 
 /// The answer for a call without a response. What the guest said stays in its log, out of a caller's sight.
@@ -101,13 +122,23 @@ pub(crate) fn failed(error: &InvokeError, revision: &RevisionSpec, retry_after: 
         InvokeError::TimedOut => exactly(status, TIMEOUT_BODY),
         InvokeError::BodyTooLarge => too_large(revision),
         InvokeError::Trapped(_) => plain(status, format!("the function failed; see {look} [{code}]")),
-        InvokeError::NoResponse => plain(status, format!("the function ended without an answer; see {look} [{code}]")),
+        InvokeError::NoResponse => plain(
+            status,
+            format!("the function ended without an answer; see {look} [{code}]"),
+        ),
         InvokeError::Internal(_) => plain(status, format!("internal error; see the platform's log [{code}]")),
-        InvokeError::Overloaded { retry_after } => {
-            with_retry_after(plain(status, format!("all instances are busy; try again later [{code}]")), *retry_after)
-        }
+        InvokeError::Overloaded { retry_after } => with_retry_after(
+            plain(
+                status,
+                format!("all instances are busy; try again later [{code}]"),
+            ),
+            *retry_after,
+        ),
         InvokeError::NotStarted(error) => {
-            let line = format!("the function could not be started: {}; see {look} [{code}]", one_line(&error.message));
+            let line = format!(
+                "the function could not be started: {}; see {look} [{code}]",
+                one_line(&error.message)
+            );
             with_retry_after(plain(status, line), retry_after)
         }
     }
@@ -115,7 +146,11 @@ pub(crate) fn failed(error: &InvokeError, revision: &RevisionSpec, retry_after: 
 
 /// Where the function's owner finds more.
 fn look(revision: &RevisionSpec) -> String {
-    let name = if revision.service.is_empty() { &*revision.key.name } else { &*revision.service };
+    let name = if revision.service.is_empty() {
+        &*revision.key.name
+    } else {
+        &*revision.service
+    };
     match &*revision.key.namespace {
         "default" => format!("`kittiwake logs {name}`"),
         namespace => format!("`kittiwake logs {name} -n {namespace}`"),
@@ -139,10 +174,16 @@ mod tests {
     use kittiwake_core::artifact::PrepareError;
 
     fn text(response: Response<Body>) -> (u16, Option<String>, String) {
-        let retry = response.headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned());
+        let retry = response
+            .headers()
+            .get(RETRY_AFTER)
+            .map(|value| value.to_str().unwrap().to_owned());
         let status = response.status().as_u16();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let bytes = runtime.block_on(response.into_body().collect()).unwrap().to_bytes();
+        let bytes = runtime
+            .block_on(response.into_body().collect())
+            .unwrap()
+            .to_bytes();
         (status, retry, String::from_utf8(bytes.to_vec()).unwrap())
     }
 
@@ -150,14 +191,32 @@ mod tests {
     fn failures_have_knatives_statuses_and_one_line() {
         let revision = entry(&[("s-00001", 100)]).targets[0].revision.clone();
         let secs = Duration::from_secs;
-        let not_started = PrepareError::new(ErrorCode::RegistryUnavailable, "the registry is away\nbacktrace");
+        let not_started =
+            PrepareError::new(ErrorCode::RegistryUnavailable, "the registry is away\nbacktrace");
         for (error, status, retry, line) in [
-            (InvokeError::Trapped("secret backtrace".into()), 500, None, "the function failed; see `kittiwake logs s` [KW0201]\n"),
-            (InvokeError::TimedOut, 504, None, "request timeout"),
-            (InvokeError::NoResponse, 500, None, "the function ended without an answer; see `kittiwake logs s` [KW0203]\n"),
-            (InvokeError::BodyTooLarge, 413, None, "the request body is larger than the limit of 64Mi [KW0204]\n"),
             (
-                InvokeError::Overloaded { retry_after: Duration::from_millis(1500) },
+                InvokeError::Trapped("secret backtrace".into()),
+                500,
+                None,
+                "the function failed; see `kittiwake logs s` [KW0201]\n",
+            ),
+            (InvokeError::TimedOut, 504, None, "request timeout"),
+            (
+                InvokeError::NoResponse,
+                500,
+                None,
+                "the function ended without an answer; see `kittiwake logs s` [KW0203]\n",
+            ),
+            (
+                InvokeError::BodyTooLarge,
+                413,
+                None,
+                "the request body is larger than the limit of 64Mi [KW0204]\n",
+            ),
+            (
+                InvokeError::Overloaded {
+                    retry_after: Duration::from_millis(1500),
+                },
                 503,
                 Some("2"),
                 "all instances are busy; try again later [KW0205]\n",
@@ -168,7 +227,12 @@ mod tests {
                 Some("3"),
                 "the function could not be started: the registry is away; see `kittiwake logs s` [KW0103]\n",
             ),
-            (InvokeError::Internal("secret".into()), 500, None, "internal error; see the platform's log [KW0901]\n"),
+            (
+                InvokeError::Internal("secret".into()),
+                500,
+                None,
+                "internal error; see the platform's log [KW0901]\n",
+            ),
         ] {
             let answer = text(failed(&error, &revision, secs(3)));
             assert_eq!(answer, (status, retry.map(str::to_owned), line.to_owned()));

@@ -37,7 +37,11 @@ pub(crate) struct Router {
 
 impl Router {
     pub(crate) fn new(metrics: Metrics) -> Self {
-        Self { hosts: ArcSwap::default(), revisions: Mutex::default(), metrics }
+        Self {
+            hosts: ArcSwap::default(),
+            revisions: Mutex::default(),
+            metrics,
+        }
     }
 
     /// The host in the form of [`kittiwake_core::host::normalize_host`].
@@ -59,12 +63,18 @@ impl Router {
                     let known = revisions.get(key).cloned();
                     known.unwrap_or_else(|| Arc::new(self.metrics.revision(&revision)))
                 });
-                Target { metrics: Arc::clone(metrics), revision }
+                Target {
+                    metrics: Arc::clone(metrics),
+                    revision,
+                }
             });
             let targets = targets.collect();
             let host = match old.get(name) {
                 Some(host) if Arc::ptr_eq(&host.entry, entry) => Arc::clone(host),
-                _ => Arc::new(Host { entry: Arc::clone(entry), targets }),
+                _ => Arc::new(Host {
+                    entry: Arc::clone(entry),
+                    targets,
+                }),
             };
             hosts.insert(name.into(), host);
         }
@@ -117,10 +127,19 @@ pub(crate) mod tests {
                 env: vec![],
                 limits: Limits::default(),
             };
-            RouteTarget { revision: Arc::new(revision), percent: *percent }
+            RouteTarget {
+                revision: Arc::new(revision),
+                percent: *percent,
+            }
         });
         let targets = targets.collect();
-        RouteEntry { namespace: "default".into(), name: "s".into(), tag: None, targets, unready: None }
+        RouteEntry {
+            namespace: "default".into(),
+            name: "s".into(),
+            tag: None,
+            targets,
+            unready: None,
+        }
     }
 
     fn table(entries: &[(&str, Arc<RouteEntry>)]) -> RoutingTable {
@@ -133,7 +152,10 @@ pub(crate) mod tests {
 
     pub(crate) fn router(entries: &[(&str, RouteEntry)]) -> Router {
         let router = Router::new(Metrics::register(&prometheus::Registry::new()).unwrap());
-        let entries: Vec<_> = entries.iter().map(|(host, entry)| (*host, Arc::new(entry.clone()))).collect();
+        let entries: Vec<_> = entries
+            .iter()
+            .map(|(host, entry)| (*host, Arc::new(entry.clone())))
+            .collect();
         router.update(&table(&entries));
         router
     }
@@ -141,10 +163,16 @@ pub(crate) mod tests {
     #[test]
     fn what_did_not_change_is_taken_over() {
         let router = router(&[]);
-        let (a, b) = (Arc::new(entry(&[("a", 100)])), Arc::new(entry(&[("a", 50), ("b", 50)])));
+        let (a, b) = (
+            Arc::new(entry(&[("a", 100)])),
+            Arc::new(entry(&[("a", 50), ("b", 50)])),
+        );
         router.update(&table(&[("a", Arc::clone(&a)), ("b", b)]));
         let (host_a, host_b) = (router.lookup("a").unwrap(), router.lookup("b").unwrap());
-        assert!(Arc::ptr_eq(&host_a.targets[0].metrics, &host_b.targets[0].metrics), "one revision, one set of metrics");
+        assert!(
+            Arc::ptr_eq(&host_a.targets[0].metrics, &host_b.targets[0].metrics),
+            "one revision, one set of metrics"
+        );
         router.update(&table(&[("a", a), ("c", Arc::new(entry(&[])))]));
         assert!(Arc::ptr_eq(&host_a, &router.lookup("a").unwrap()));
         assert!(router.lookup("b").is_none() && router.lookup("c").unwrap().targets.is_empty());

@@ -9,7 +9,9 @@ pub(crate) fn pick(host: &Host, draw: impl FnOnce() -> u32) -> Option<&Target> {
         return Some(only);
     }
     let picked = host.entry.pick(draw())?;
-    host.targets.iter().find(|target| std::sync::Arc::ptr_eq(&target.revision, &picked.revision))
+    host.targets
+        .iter()
+        .find(|target| std::sync::Arc::ptr_eq(&target.revision, &picked.revision))
 }
 
 /// A draw from the thread's random numbers.
@@ -28,7 +30,9 @@ mod tests {
         let host = router.lookup("h").unwrap();
         let mut counts = std::collections::BTreeMap::<String, u32>::new();
         for draw in 0..PERCENT_TOTAL {
-            *counts.entry(pick(&host, || draw).unwrap().revision.key.name.to_string()).or_default() += 1;
+            *counts
+                .entry(pick(&host, || draw).unwrap().revision.key.name.to_string())
+                .or_default() += 1;
         }
         assert_eq!(counts, [("a".to_owned(), 10), ("b".to_owned(), 90)].into());
     }
@@ -36,7 +40,12 @@ mod tests {
     #[test]
     fn a_single_target_needs_no_draw_and_none_gives_none() {
         let router = router(&[("one", entry(&[("a", 100)])), ("none", entry(&[]))]);
-        let picked = pick(&router.lookup("one").unwrap(), || panic!("there is no choice")).unwrap().revision.key.name.to_string();
+        let picked = pick(&router.lookup("one").unwrap(), || panic!("there is no choice"))
+            .unwrap()
+            .revision
+            .key
+            .name
+            .to_string();
         assert_eq!(picked, "a");
         assert!(pick(&router.lookup("none").unwrap(), || 0).is_none());
     }

@@ -88,7 +88,7 @@ pub struct Outcome {
 }
 
 /// Waits until each target is ready or has failed, or `timeout` is over. Progress goes to standard error: a spinner
-/// for each object on a terminal, a line for each change otherwise.
+/// for each object on a terminal, otherwise a line for each change once it takes longer than a moment.
 ///
 /// # Errors
 /// When the server refuses or cannot be reached.
@@ -144,13 +144,16 @@ async fn detail(connection: &Connection, target: &Target, object: &Value, fallba
     }
 }
 
+/// Without a terminal nothing is said before this: what is quick needs no explanation.
+const QUIET: Duration = Duration::from_secs(2);
+
 /// Where progress is shown.
 struct Progress(Option<MultiProgress>);
 
 /// The progress of one object.
 enum Line {
     Spinner(ProgressBar),
-    Plain { display: String, last: String },
+    Plain { display: String, last: String, start: Instant },
 }
 
 impl Progress {
@@ -160,7 +163,7 @@ impl Progress {
 
     fn line(&self, display: &str) -> Line {
         let Some(bars) = &self.0 else {
-            return Line::Plain { display: display.to_owned(), last: String::new() };
+            return Line::Plain { display: display.to_owned(), last: String::new(), start: Instant::now() };
         };
         let style = ProgressStyle::with_template("{spinner} {prefix}  {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
         let bar = bars.add(ProgressBar::new_spinner().with_style(style).with_prefix(display.to_owned()));
@@ -173,7 +176,7 @@ impl Line {
     fn say(&mut self, text: &str) {
         match self {
             Self::Spinner(bar) => bar.set_message(text.to_owned()),
-            Self::Plain { display, last } if last != text => {
+            Self::Plain { display, last, start } if last != text && start.elapsed() >= QUIET => {
                 eprintln!("{display}: {text}");
                 text.clone_into(last);
             }

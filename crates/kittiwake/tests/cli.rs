@@ -213,6 +213,28 @@ fn ctrl_c_ends_it_with_success() {
 }
 
 #[test]
+fn a_second_ctrl_c_does_not_wait_for_calls_in_flight() {
+    let mut up = Up::start(&[]);
+    let wasm = up.folder.path().join("asleep.wasm");
+    std::fs::write(&wasm, kittiwake_testkit::guest::asleep()).unwrap();
+    let file = up.folder.path().join("asleep.yaml");
+    let image = format!("file://{}", wasm.display());
+    std::fs::write(&file, kittiwake_testkit::platform::service("asleep", &image, "")).unwrap();
+    up.ok(&["apply", "-f", &file.display().to_string()]);
+    let mut call = kittiwake();
+    call.args(["invoke", "asleep"]).env("KUBECONFIG", up.folder.path().join("data/kubeconfig"));
+    let mut call = call.stderr(Stdio::null()).spawn().unwrap();
+    while !http_get(&up.address("Metrics")).contains("kittiwake_gateway_in_flight 1") {
+        std::thread::yield_now();
+    }
+    up.signal("-INT");
+    up.read_until("Ctrl-C again stops at once");
+    up.signal("-INT");
+    assert_eq!(up.child.wait().unwrap().code(), Some(130), "as a program that was interrupted");
+    assert!(!call.wait().unwrap().success());
+}
+
+#[test]
 fn what_was_acknowledged_survives_kill_9_and_serves_without_its_source() {
     let mut up = Up::start(&[]);
     // The image is a copy, so that it can be taken away: after the restart everything must come from the cache.

@@ -124,6 +124,28 @@ async fn the_manifests_that_users_write_become_ready() {
     assert_eq!(answer.status, StatusCode::OK);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn traffic_is_split_between_two_revisions() {
+    let platform = TestPlatform::start_with(|config| config.working_dir = root()).await.unwrap();
+    let folder = root().join("examples/traffic-split");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|end| end == "yaml"));
+    files.sort();
+    for file in &files {
+        platform.deploy_yaml("traffic-split", &std::fs::read_to_string(file).unwrap()).await.unwrap();
+    }
+    let services = platform.connection().await.unwrap();
+    let list = services.get("/apis/serving.knative.dev/v1/namespaces/default/services").await.unwrap();
+    let traffic = list["items"][0]["status"]["traffic"].as_array().unwrap().clone();
+    assert_eq!(traffic.iter().filter_map(|target| target["percent"].as_i64()).sum::<i64>(), 100);
+    let tagged: Vec<&str> = traffic.iter().filter_map(|target| target["url"].as_str()).collect();
+    assert!(tagged.len() >= 2, "{traffic:?}");
+    for url in tagged {
+        let host = url.trim_start_matches("http://").split(':').next().unwrap().to_owned();
+        assert_eq!(platform.get(&host, "/").await.unwrap().status, StatusCode::OK, "{url}");
+    }
+}
+
 /// These components are made by npm and pip and are too large to be checked in. Where Node.js and Python are, they
 /// are built and called; elsewhere this says loudly that it did not.
 #[tokio::test(flavor = "multi_thread")]

@@ -32,6 +32,8 @@ pub(crate) struct Found {
 pub(crate) fn digest_mismatch(what: &str, promised: &Digest, received: &Digest) -> PrepareError {
     PrepareError::new(
         ErrorCode::DigestMismatch,
-        format!("{what} has the digest {received}, but {promised} was promised; it was changed on the way or the source is damaged: push the image again"),
+        format!(
+            "{what} has the digest {received}, but {promised} was promised; it was changed on the way or the source is damaged: push the image again"
+        ),
     )
 }

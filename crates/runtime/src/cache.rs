@@ -136,7 +136,9 @@ impl Cache {
     pub(crate) fn image(&self, pinned: &str) -> Option<Digest> {
         let path = self.image_path(pinned);
         let entry: ImageEntry = read_json(&path)?;
-        let wasm = (entry.image == pinned).then(|| Digest::parse(&entry.wasm)).flatten()?;
+        let wasm = (entry.image == pinned)
+            .then(|| Digest::parse(&entry.wasm))
+            .flatten()?;
         let here = self.blob_path(&wasm).exists() || self.compiled_blob(&wasm).is_some();
         here.then(|| {
             touch(&path);
@@ -147,7 +149,11 @@ impl Cache {
     /// Stores the `.wasm` of a pinned image.
     pub(crate) fn store_image(&self, pinned: &str, wasm: &[u8], local: bool) -> io::Result<Digest> {
         let digest = self.store_blob(wasm)?;
-        let entry = ImageEntry { image: pinned.to_owned(), wasm: digest.to_string(), local };
+        let entry = ImageEntry {
+            image: pinned.to_owned(),
+            wasm: digest.to_string(),
+            local,
+        };
         self.write_json(&self.image_path(pinned), &entry)?;
         self.evict();
         Ok(digest)
@@ -186,7 +192,12 @@ impl Cache {
     /// Stores the compiled form of a `.wasm`.
     pub(crate) fn store_compiled(&self, wasm: &Digest, compiled: &[u8]) -> io::Result<()> {
         let blob = self.store_blob(compiled)?;
-        self.write_json(&self.compiled().join(wasm.hex()), &CompiledEntry { blob: blob.to_string() })?;
+        self.write_json(
+            &self.compiled().join(wasm.hex()),
+            &CompiledEntry {
+                blob: blob.to_string(),
+            },
+        )?;
         self.evict();
         Ok(())
     }
@@ -198,19 +209,33 @@ impl Cache {
 
     /// Waits until no other process compiles `wasm`; the lock is released when the file is dropped.
     pub(crate) fn lock(&self, wasm: &Digest) -> io::Result<File> {
-        let file = File::options().create(true).truncate(false).write(true).open(self.locks().join(wasm.hex()))?;
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(self.locks().join(wasm.hex()))?;
         file.lock()?;
         Ok(file)
     }
 
     fn hold(self: &Arc<Self>, blob: Digest) -> Hold {
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner).entry(blob.clone()).or_default() += 1;
-        Hold { cache: Arc::clone(self), blob }
+        *self
+            .held
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(blob.clone())
+            .or_default() += 1;
+        Hold {
+            cache: Arc::clone(self),
+            blob,
+        }
     }
 
     /// Whether a file's content has the digest of its name. Each file is read once per process.
     fn check(&self, blob: &Digest, path: &Path) -> bool {
-        let Some(identity) = identity(path) else { return false };
+        let Some(identity) = identity(path) else {
+            return false;
+        };
         let known = |checked: &HashMap<Digest, FileIdentity>| checked.get(blob) == Some(&identity);
         if known(&self.checked.lock().unwrap_or_else(PoisonError::into_inner)) {
             return true;
@@ -263,7 +288,10 @@ fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
 /// Records that an entry was used; eviction goes by this. A failure only makes it look older than it is.
 fn touch(path: &Path) {
     if let Ok(file) = File::options().write(true).open(path) {
-        #[allow(clippy::disallowed_methods, reason = "compared with the file system's own clock, which no test moves")]
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "compared with the file system's own clock, which no test moves"
+        )]
         let now = SystemTime::now();
         let _ = file.set_modified(now);
     }
@@ -272,7 +300,11 @@ fn touch(path: &Path) {
 fn identity(path: &Path) -> Option<FileIdentity> {
     use std::os::unix::fs::MetadataExt as _;
     let meta = fs::metadata(path).ok()?;
-    Some(FileIdentity { inode: meta.ino(), bytes: meta.len(), modified: meta.modified().ok()? })
+    Some(FileIdentity {
+        inode: meta.ino(),
+        bytes: meta.len(),
+        modified: meta.modified().ok()?,
+    })
 }
 
 fn digest_of_file(path: &Path) -> io::Result<Digest> {
@@ -281,7 +313,9 @@ fn digest_of_file(path: &Path) -> io::Result<Digest> {
     let mut buffer = vec![0; CHECK_BUFFER_BYTES];
     loop {
         let count = file.read(&mut buffer)?;
-        let Some(part) = buffer.get(..count).filter(|part| !part.is_empty()) else { break };
+        let Some(part) = buffer.get(..count).filter(|part| !part.is_empty()) else {
+            break;
+        };
         hasher.update(part);
     }
     Ok(Digest::from_hasher(hasher))

@@ -78,22 +78,32 @@ impl Components {
             return Ok(loaded);
         }
         let (this, key) = (Arc::clone(self), wasm.clone());
-        self.loading.run(wasm.clone(), || async move { this.bring(key).await }.boxed()).await
+        self.loading
+            .run(wasm.clone(), || async move { this.bring(key).await }.boxed())
+            .await
     }
 
     fn in_memory(&self, wasm: &Digest) -> Option<Arc<Loaded>> {
-        self.loaded.lock().unwrap_or_else(PoisonError::into_inner).get(wasm).and_then(Weak::upgrade)
+        self.loaded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(wasm)
+            .and_then(Weak::upgrade)
     }
 
     async fn bring(self: Arc<Self>, wasm: Digest) -> Result<Arc<Loaded>, LoadError> {
         let (this, key) = (Arc::clone(&self), wasm.clone());
-        let found = blocking(move || Ok(this.from_disk(&key))).await.map_err(LoadError::Unusable)?;
+        let found = blocking(move || Ok(this.read_compiled(&key)))
+            .await
+            .map_err(LoadError::Unusable)?;
         let loaded = match found {
             Some(result) => result.map_err(LoadError::Unusable)?,
             None => {
                 let _permit = self.compiles.acquire().await;
                 let (this, key) = (Arc::clone(&self), wasm.clone());
-                blocking(move || Ok(this.compile(&key))).await.map_err(LoadError::Unusable)??
+                blocking(move || Ok(this.compile(&key)))
+                    .await
+                    .map_err(LoadError::Unusable)??
             }
         };
         let loaded = Arc::new(loaded);
@@ -104,7 +114,7 @@ impl Components {
     }
 
     /// Loads what was compiled before; `None` when there is nothing usable.
-    fn from_disk(&self, wasm: &Digest) -> Option<Result<Loaded, PrepareError>> {
+    fn read_compiled(&self, wasm: &Digest) -> Option<Result<Loaded, PrepareError>> {
         let (path, hold) = self.cache.compiled_form(wasm)?;
         let component = self.deserialize(wasm, &path)?;
         self.metrics.cache_hits.inc();
@@ -123,13 +133,15 @@ impl Components {
     fn compile(&self, wasm: &Digest) -> Result<Loaded, LoadError> {
         // Without the lock two processes do the same work, no worse; so its failure is no reason to stop.
         let _lock = self.cache.lock(wasm).ok();
-        if let Some(result) = self.from_disk(wasm) {
+        if let Some(result) = self.read_compiled(wasm) {
             return result.map_err(LoadError::Unusable);
         }
         self.metrics.cache_misses.inc();
         let binary = self.cache.wasm(wasm).ok_or(LoadError::Gone)?;
         let compiled = self.translate(&binary).map_err(LoadError::Unusable)?;
-        self.cache.store_compiled(wasm, &compiled).map_err(|error| LoadError::Unusable(disk_full(&error)))?;
+        self.cache
+            .store_compiled(wasm, &compiled)
+            .map_err(|error| LoadError::Unusable(disk_full(&error)))?;
         let lost = || {
             LoadError::Unusable(PrepareError::new(
                 ErrorCode::Internal,
@@ -146,7 +158,11 @@ impl Components {
             return Err(self.unsupported_module(binary));
         }
         let timer = self.metrics.compile_seconds.start_timer();
-        let compiled = self.engine.engine().precompile_component(binary).map_err(|error| not_compiled(&error))?;
+        let compiled = self
+            .engine
+            .engine()
+            .precompile_component(binary)
+            .map_err(|error| not_compiled(&error))?;
         timer.observe_duration();
         Ok(compiled)
     }
@@ -167,7 +183,10 @@ impl Components {
     /// Checks imports and exports, and links.
     fn link(&self, component: &Component, hold: Hold) -> Result<Loaded, PrepareError> {
         self.check_exports(component)?;
-        let pre = self.linker.instantiate_pre(component).map_err(|error| missing_import(&error))?;
+        let pre = self
+            .linker
+            .instantiate_pre(component)
+            .map_err(|error| missing_import(&error))?;
         let pre = ProxyPre::new(pre).map_err(|error| {
             PrepareError::new(
                 ErrorCode::NotHttpHandler,
@@ -183,17 +202,26 @@ impl Components {
         if names.iter().any(|name| name.starts_with(HANDLER_EXPORT)) {
             return Ok(());
         }
-        if let Some(service) = names.iter().find(|name| name.starts_with("wasi:http/handler@0.3")) {
+        if let Some(service) = names
+            .iter()
+            .find(|name| name.starts_with("wasi:http/handler@0.3"))
+        {
             return Err(PrepareError::new(
                 ErrorCode::UnsupportedKind,
-                format!("the component exports {service} (WASI 0.3); this version serves wasi:http/incoming-handler of WASI 0.2: build for wasm32-wasip2"),
+                format!(
+                    "the component exports {service} (WASI 0.3); this version serves wasi:http/incoming-handler of WASI 0.2: build for wasm32-wasip2"
+                ),
             ));
         }
         let mut listed: Vec<&str> = names.iter().copied().take(EXPORTS_NAMED_MAX).collect();
         if names.len() > EXPORTS_NAMED_MAX {
             listed.push("…");
         }
-        let has = if listed.is_empty() { "nothing".to_owned() } else { listed.join(", ") };
+        let has = if listed.is_empty() {
+            "nothing".to_owned()
+        } else {
+            listed.join(", ")
+        };
         let hint = if names.iter().any(|name| name.starts_with("wasi:cli/run")) {
             "it is a command-line program: write it as an HTTP handler (in Rust: wasip2::http::proxy::export!, or wstd)"
         } else {
@@ -201,7 +229,9 @@ impl Components {
         };
         Err(PrepareError::new(
             ErrorCode::NotHttpHandler,
-            format!("the component does not answer HTTP: it exports {has} but not wasi:http/incoming-handler; {hint}"),
+            format!(
+                "the component does not answer HTTP: it exports {has} but not wasi:http/incoming-handler; {hint}"
+            ),
         ))
     }
 }
@@ -209,7 +239,9 @@ impl Components {
 fn not_compiled(error: &wasmtime::Error) -> PrepareError {
     PrepareError::new(
         ErrorCode::CompileFailed,
-        format!("the WebAssembly cannot be compiled: {error:#}; it is broken, truncated, or uses a feature that is switched off: build it again"),
+        format!(
+            "the WebAssembly cannot be compiled: {error:#}; it is broken, truncated, or uses a feature that is switched off: build it again"
+        ),
     )
 }
 
@@ -219,11 +251,16 @@ fn missing_import(error: &wasmtime::Error) -> PrepareError {
     let name = text.split('`').nth(1).unwrap_or("of an unknown name");
     PrepareError::new(
         ErrorCode::MissingImport,
-        format!("the component imports {name}, which this platform does not provide ({text}); remove the import or use another interface"),
+        format!(
+            "the component imports {name}, which this platform does not provide ({text}); remove the import or use another interface"
+        ),
     )
 }
 
 /// The data directory cannot be written.
 pub(crate) fn disk_full(error: &std::io::Error) -> PrepareError {
-    PrepareError::new(ErrorCode::Internal, format!("the cache cannot be written: {error}; check the disk of the data directory"))
+    PrepareError::new(
+        ErrorCode::Internal,
+        format!("the cache cannot be written: {error}; check the disk of the data directory"),
+    )
 }

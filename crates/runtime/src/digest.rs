@@ -61,9 +61,13 @@ mod tests {
             "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
         assert_eq!(Digest::parse(&digest.to_string()), Some(digest.clone()));
-        for wrong in
-            ["", "sha256:", "sha512:ab", "sha256:../../etc/passwd", &digest.to_string().to_uppercase()]
-        {
+        for wrong in [
+            "",
+            "sha256:",
+            "sha512:ab",
+            "sha256:../../etc/passwd",
+            &digest.to_string().to_uppercase(),
+        ] {
             assert_eq!(Digest::parse(wrong), None, "{wrong}");
         }
     }

@@ -67,7 +67,12 @@ impl WasmEngine {
         };
         let slots = Arc::new(Gate::new(slots));
         let ticker = start_ticker(&engine, &slots, config.epoch_tick)?;
-        Ok(Self { engine, slots, ticker, slot_wait_max: config.slot_wait_max })
+        Ok(Self {
+            engine,
+            slots,
+            ticker,
+            slot_wait_max: config.slot_wait_max,
+        })
     }
 
     /// wasmtime's engine.
@@ -82,7 +87,10 @@ impl WasmEngine {
 
     /// Takes a slot for one instance, waiting until `deadline` or the configured limit, whichever is first.
     pub(crate) async fn slot(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Refused> {
-        let permit = self.slots.enter(deadline.min(Instant::now() + self.slot_wait_max)).await?;
+        let permit = self
+            .slots
+            .enter(deadline.min(Instant::now() + self.slot_wait_max))
+            .await?;
         if self.ticker.asleep.load(Ordering::SeqCst)
             && let Some(thread) = self.ticker.thread.get()
         {
@@ -132,7 +140,10 @@ fn pooled(config: &Config, slots: NonZeroU32) -> EngineConfig {
 
 /// One thread per engine advances its epoch; it sleeps while no guest runs, so that an idle platform is idle.
 fn start_ticker(engine: &Engine, slots: &Arc<Gate>, tick: Duration) -> Result<Arc<Ticker>, BuildError> {
-    let ticker = Arc::new(Ticker { asleep: AtomicBool::new(false), thread: std::sync::OnceLock::new() });
+    let ticker = Arc::new(Ticker {
+        asleep: AtomicBool::new(false),
+        thread: std::sync::OnceLock::new(),
+    });
     let (state, engine, slots) = (Arc::clone(&ticker), engine.weak(), Arc::downgrade(slots));
     let handle = std::thread::Builder::new()
         .name("kittiwake-epoch".to_owned())
@@ -140,9 +151,15 @@ fn start_ticker(engine: &Engine, slots: &Arc<Gate>, tick: Duration) -> Result<Ar
             let mut idle = Duration::ZERO;
             loop {
                 std::thread::sleep(tick);
-                let (Some(engine), Some(slots)) = (engine.upgrade(), slots.upgrade()) else { return };
+                let (Some(engine), Some(slots)) = (engine.upgrade(), slots.upgrade()) else {
+                    return;
+                };
                 engine.increment_epoch();
-                idle = if slots.is_idle() { idle.saturating_add(tick) } else { Duration::ZERO };
+                idle = if slots.is_idle() {
+                    idle.saturating_add(tick)
+                } else {
+                    Duration::ZERO
+                };
                 if idle < TICK_LINGER {
                     continue;
                 }
@@ -173,6 +190,9 @@ impl Hasher for StableHasher {
 
     fn finish(&self) -> u64 {
         let digest = self.0.clone().finalize();
-        digest.iter().take(8).fold(0, |value, byte| (value << 8) | u64::from(*byte))
+        digest
+            .iter()
+            .take(8)
+            .fold(0, |value, byte| (value << 8) | u64::from(*byte))
     }
 }

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The cache directory cannot be made or written.
-    #[error("the cache directory {path} cannot be used; choose another data directory or correct its permissions")]
+    #[error(
+        "the cache directory {path} cannot be used; choose another data directory or correct its permissions"
+    )]
     Cache {
         /// The directory.
         path: PathBuf,

@@ -36,7 +36,12 @@ pub(crate) struct Running(Arc<Function>);
 
 impl Function {
     /// A function that has not been called.
-    pub(crate) fn new(revision: &RevisionSpec, loaded: Arc<Loaded>, log: Arc<RevisionLog>, now: Duration) -> Self {
+    pub(crate) fn new(
+        revision: &RevisionSpec,
+        loaded: Arc<Loaded>,
+        log: Arc<RevisionLog>,
+        now: Duration,
+    ) -> Self {
         Self {
             loaded,
             log,
@@ -68,12 +73,22 @@ impl Function {
     /// Notes a trap; reported when the function has never answered since it was loaded.
     pub(crate) fn trapped(&self, revision: &RevisionSpec, reporter: &Reporter, message: &str) {
         if !self.answered.load(Ordering::Relaxed) && !self.failing.swap(true, Ordering::Relaxed) {
-            send(revision, reporter, Health::Failing { message: message.to_owned() });
+            send(
+                revision,
+                reporter,
+                Health::Failing {
+                    message: message.to_owned(),
+                },
+            );
         }
     }
 
     fn is_idle(&self, now: Duration, idle: Duration) -> bool {
-        let idle = if self.failing.load(Ordering::Relaxed) { idle.saturating_mul(FAILING_STAYS_TIMES) } else { idle };
+        let idle = if self.failing.load(Ordering::Relaxed) {
+            idle.saturating_mul(FAILING_STAYS_TIMES)
+        } else {
+            idle
+        };
         let since = millis(now).saturating_sub(self.used_millis.load(Ordering::Relaxed));
         self.calls.load(Ordering::Relaxed) == 0 && since >= millis(idle)
     }
@@ -86,7 +101,11 @@ impl Drop for Running {
 }
 
 fn send(revision: &RevisionSpec, reporter: &Reporter, health: Health) {
-    reporter.report(Report { revision: revision.key.clone(), uid: Arc::clone(&revision.uid), health });
+    reporter.report(Report {
+        revision: revision.key.clone(),
+        uid: Arc::clone(&revision.uid),
+        health,
+    });
 }
 
 fn millis(time: Duration) -> u64 {
@@ -106,7 +125,11 @@ impl Functions {
     /// None.
     pub(crate) fn new() -> Self {
         let shards = (0..SHARDS).map(|_| ArcSwap::from_pointee(Shard::new())).collect();
-        Self { shards, changing: Mutex::default(), hasher: RandomState::new() }
+        Self {
+            shards,
+            changing: Mutex::default(),
+            hasher: RandomState::new(),
+        }
     }
 
     fn shard(&self, uid: &str) -> Option<&ArcSwap<Shard>> {
@@ -134,7 +157,10 @@ impl Functions {
         let mut left = 0;
         for shard in &self.shards {
             let current = shard.load();
-            let busy = current.values().filter(|function| !function.is_idle(now, idle)).count();
+            let busy = current
+                .values()
+                .filter(|function| !function.is_idle(now, idle))
+                .count();
             left += busy;
             if busy < current.len() {
                 let mut next = Shard::clone(&current);

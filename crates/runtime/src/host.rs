@@ -40,7 +40,9 @@ pub(crate) struct Limiter {
 
 /// The guest asked for more memory than its revision allows.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("memory limit exceeded: the function needs {wanted} bytes of linear memory and may have {limit}; raise resources.limits.memory")]
+#[error(
+    "memory limit exceeded: the function needs {wanted} bytes of linear memory and may have {limit}; raise resources.limits.memory"
+)]
 pub(crate) struct MemoryLimitExceeded {
     limit: ByteCount,
     wanted: u64,
@@ -55,7 +57,10 @@ impl Host {
         log: &Arc<RevisionLog>,
     ) -> Self {
         let mut wasi = WasiCtx::builder();
-        wasi.envs(env).args(args).stdout(Output::new(log, LogStream::Stdout)).stderr(Output::new(log, LogStream::Stderr));
+        wasi.envs(env)
+            .args(args)
+            .stdout(Output::new(log, LogStream::Stdout))
+            .stderr(Output::new(log, LogStream::Stderr));
         Self {
             wasi: wasi.build(),
             http: WasiHttpCtx::new(),
@@ -76,19 +81,29 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
 
 impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
     }
 }
 
 impl WasiHttpView for Host {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { hooks: &mut self.doors, table: &mut self.table, ctx: &mut self.http }
+        WasiHttpCtxView {
+            hooks: &mut self.doors,
+            table: &mut self.table,
+            ctx: &mut self.http,
+        }
     }
 }
 
 /// What the guest gets for an outgoing request: the response, and a future for what follows it.
 type Sent = Result<
-    (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), HttpError>> + Send>),
+    (
+        http::Response<WasiBody>,
+        Box<dyn Future<Output = Result<(), HttpError>> + Send>,
+    ),
     HttpError,
 >;
 
@@ -99,7 +114,10 @@ impl WasiHttpHooks for Doors {
         _options: Option<RequestOptions>,
         _sent: Box<dyn Future<Output = Result<(), HttpError>> + Send>,
     ) -> Box<dyn Future<Output = Sent> + Send> {
-        let host = request.uri().authority().map_or("", |authority| authority.as_str());
+        let host = request
+            .uri()
+            .authority()
+            .map_or("", |authority| authority.as_str());
         self.log.write(
             LogStream::Platform,
             &format!("outbound HTTP to {host:?} was denied: functions may not reach other servers yet"),
@@ -109,17 +127,31 @@ impl WasiHttpHooks for Doors {
 }
 
 impl ResourceLimiter for Limiter {
-    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let wanted = self.used.saturating_add(desired.saturating_sub(current) as u64);
         if wanted > self.memory.0 {
             // A trap rather than a refused growth: few guests survive a failed allocation, and none says why.
-            return Err(MemoryLimitExceeded { limit: self.memory, wanted }.into());
+            return Err(MemoryLimitExceeded {
+                limit: self.memory,
+                wanted,
+            }
+            .into());
         }
         self.used = wanted;
         Ok(true)
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         Ok(desired <= TABLE_ELEMENTS_MAX)
     }
 
@@ -142,7 +174,10 @@ mod tests {
 
     #[test]
     fn the_memories_of_an_instance_share_one_limit() {
-        let mut limiter = Limiter { memory: ByteCount(100), used: 0 };
+        let mut limiter = Limiter {
+            memory: ByteCount(100),
+            used: 0,
+        };
         assert!(limiter.memory_growing(0, 60, None).unwrap());
         assert!(limiter.memory_growing(0, 30, None).unwrap());
         assert!(limiter.memory_growing(30, 40, None).unwrap());

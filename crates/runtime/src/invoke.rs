@@ -9,11 +9,10 @@ use crate::gate::Refused;
 use crate::host::Host;
 use crate::metrics::Metrics;
 use crate::prepare::root_cause;
-use crate::runtime::Shared;
+use crate::runtime::{BroughtUp, Shared};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http_body_util::BodyExt;
-use kittiwake_core::artifact::PrepareError;
 use kittiwake_core::body::Body;
 use kittiwake_core::invoke::{CallReport, InvokeError};
 use kittiwake_core::log::LogStream;
@@ -104,23 +103,30 @@ impl Shared {
             None => self.bring_up(&revision).await?,
         };
         let begun = self.clock.elapsed();
-        let call = Call { function, revision, state: Arc::default(), deadline, shared: self };
+        let call = Call {
+            function,
+            revision,
+            state: Arc::default(),
+            deadline,
+            shared: self,
+        };
         let held = call.admit(begun).await?;
         let queued = call.shared.clock.elapsed().saturating_sub(begun);
         let mut response = call.answer(request, held).await?;
         let instantiated = call.state.instantiated();
         let cold_start = cold_start.map(|loading| loading.saturating_add(instantiated));
-        let report = CallReport { cold_start, queued, instantiated };
+        let report = CallReport {
+            cold_start,
+            queued,
+            instantiated,
+        };
         response.extensions_mut().insert(report);
         Ok(response)
     }
 
     /// Loads a revision that is at zero; calls that come together share the work and are told the time it took.
     /// `None` when someone else had just done it.
-    async fn bring_up(
-        self: &Arc<Self>,
-        revision: &Arc<RevisionSpec>,
-    ) -> Result<(Arc<Function>, Option<Duration>), PrepareError> {
+    async fn bring_up(self: &Arc<Self>, revision: &Arc<RevisionSpec>) -> BroughtUp {
         let (this, revision) = (Arc::clone(self), Arc::clone(revision));
         let key = Arc::clone(&revision.uid);
         let load = move || {
@@ -133,7 +139,8 @@ impl Shared {
                 let log = this.logs.revision(&revision.key);
                 let now = this.clock.elapsed();
                 let function = Arc::new(Function::new(&revision, loaded, log, now));
-                this.functions.insert(Arc::clone(&revision.uid), Arc::clone(&function));
+                this.functions
+                    .insert(Arc::clone(&revision.uid), Arc::clone(&function));
                 Ok((function, Some(now.saturating_sub(begun))))
             }
             .boxed()
@@ -155,14 +162,26 @@ impl Call {
                 Refused::QueueFull => "queue_full",
                 Refused::DeadlinePassed => "no_slot_in_time",
             });
-            InvokeError::Overloaded { retry_after: RETRY_AFTER }
+            InvokeError::Overloaded {
+                retry_after: RETRY_AFTER,
+            }
         };
         let turn = match &self.function.gate {
             Some(gate) => Some(gate.enter(self.head_deadline()).await.map_err(refused)?),
             None => None,
         };
-        let slot = self.shared.engine.slot(self.head_deadline()).await.map_err(refused)?;
-        Ok(Held { _slot: slot, _turn: turn, _running: running, _live: Live::new(&self.shared.metrics) })
+        let slot = self
+            .shared
+            .engine
+            .slot(self.head_deadline())
+            .await
+            .map_err(refused)?;
+        Ok(Held {
+            _slot: slot,
+            _turn: turn,
+            _running: running,
+            _live: Live::new(&self.shared.metrics),
+        })
     }
 
     /// When the head of the response must be known: the earliest of the three limits.
@@ -176,7 +195,11 @@ impl Call {
             .fold(self.deadline, Instant::min)
     }
 
-    async fn answer(&self, request: http::Request<Body>, held: Held) -> Result<http::Response<Body>, InvokeError> {
+    async fn answer(
+        &self,
+        request: http::Request<Body>,
+        held: Held,
+    ) -> Result<http::Response<Body>, InvokeError> {
         let (sender, mut receiver) = oneshot::channel();
         let mut guest: Guest = Box::pin(self.clone().run_guest(request, sender, held));
         let first = std::future::poll_fn(|cx| {
@@ -239,12 +262,20 @@ impl Call {
         request: http::Request<Body>,
         sender: oneshot::Sender<Head>,
     ) -> Result<(), wasmtime::Error> {
-        let instance = self.function.loaded.pre.instantiate_async(&mut *wasm_store).await?;
-        self.state.set_instantiated(self.shared.clock.elapsed().saturating_sub(begun));
+        let instance = self
+            .function
+            .loaded
+            .pre
+            .instantiate_async(&mut *wasm_store)
+            .await?;
+        self.state
+            .set_instantiated(self.shared.clock.elapsed().saturating_sub(begun));
         let (mut parts, body) = request.into_parts();
         if parts.uri.authority().is_none() && !parts.headers.contains_key(http::header::HOST) {
             // HTTP/1.0 clients may leave it out; the interface has no way to.
-            parts.headers.insert(http::header::HOST, http::HeaderValue::from_static("localhost"));
+            parts
+                .headers
+                .insert(http::header::HOST, http::HeaderValue::from_static("localhost"));
         }
         let scheme = match parts.uri.scheme() {
             Some(scheme) if *scheme == http::uri::Scheme::HTTPS => Scheme::Https,
@@ -256,7 +287,10 @@ impl Call {
             .new_incoming_request(scheme, http::Request::from_parts(parts, body))
             .context("the request cannot be handed to the function")?;
         let response = http.new_response_outparam(sender)?;
-        instance.wasi_http_incoming_handler().call_handle(&mut *wasm_store, request, response).await
+        instance
+            .wasi_http_incoming_handler()
+            .call_handle(&mut *wasm_store, request, response)
+            .await
     }
 
     /// The guest has set its response.
@@ -280,8 +314,17 @@ impl Call {
         self.function.succeeded(&self.revision, &self.shared.reporter);
         let guest = guest.map(|guest| tokio::spawn(self.clone().see_through(guest)).abort_handle());
         let (parts, body) = response.into_parts();
-        let expected = parts.headers.get(http::header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
-        let body = ResponseBody::new(body, Arc::clone(&self.state), guest, self.limits().idle_timeout, expected);
+        let expected = parts
+            .headers
+            .get(http::header::CONTENT_LENGTH)
+            .and_then(|v| v.to_str().ok()?.parse().ok());
+        let body = ResponseBody::new(
+            body,
+            Arc::clone(&self.state),
+            guest,
+            self.limits().idle_timeout,
+            expected,
+        );
         Ok(http::Response::from_parts(parts, body.boxed_unsync()))
     }
 
@@ -304,10 +347,14 @@ impl Call {
     }
 
     fn ended_without_answer(&self, end: Result<(), wasmtime::Error>) -> InvokeError {
-        let Err(error) = end else { return self.no_response("it returned") };
+        let Err(error) = end else {
+            return self.no_response("it returned");
+        };
         if error.is::<wasmtime::PoolConcurrencyLimitError>() {
             self.shared.metrics.failed("pool_exhausted");
-            return InvokeError::Overloaded { retry_after: RETRY_AFTER };
+            return InvokeError::Overloaded {
+                retry_after: RETRY_AFTER,
+            };
         }
         match trap_message(&error) {
             Some(trap) => {
@@ -330,14 +377,19 @@ impl Call {
     fn answered_with_error(&self, code: &WasiErrorCode) -> InvokeError {
         self.shared.metrics.failed("error_code");
         let message = format!("it answered with the error {code:?}");
-        self.function.log.write(LogStream::Platform, &format!("the function failed: {message}"));
+        self.function
+            .log
+            .write(LogStream::Platform, &format!("the function failed: {message}"));
         InvokeError::Trapped(message)
     }
 
     fn trapped(&self, error: &wasmtime::Error, message: &str) {
         self.shared.metrics.failed("trap");
-        self.function.log.write(LogStream::Platform, &format!("the function failed: {error:?}"));
-        self.function.trapped(&self.revision, &self.shared.reporter, message);
+        self.function
+            .log
+            .write(LogStream::Platform, &format!("the function failed: {error:?}"));
+        self.function
+            .trapped(&self.revision, &self.shared.reporter, message);
     }
 
     fn timed_out(&self) {

@@ -42,23 +42,47 @@ impl Metrics {
         )?;
         registry.register(Box::new(compile_seconds.clone()))?;
         let calls_failed = IntCounterVec::new(
-            Opts::new("kittiwake_calls_failed_total", "Calls that the guest or a limit ended, by reason."),
+            Opts::new(
+                "kittiwake_calls_failed_total",
+                "Calls that the guest or a limit ended, by reason.",
+            ),
             &["reason"],
         )?;
         registry.register(Box::new(calls_failed.clone()))?;
         Ok(Self {
             instances_live: gauge("kittiwake_instances_live", "Instances that exist now.")?,
-            slots_taken: gauge("kittiwake_instance_slots_taken", "Instance slots that are taken now.")?,
+            slots_taken: gauge(
+                "kittiwake_instance_slots_taken",
+                "Instance slots that are taken now.",
+            )?,
             pool_memories: gauge("kittiwake_pool_memories", "Linear memories of the pool in use.")?,
             pool_stacks: gauge("kittiwake_pool_stacks", "Stacks of the pool in use.")?,
             compile_seconds,
             cache_hits: counter("kittiwake_cache_hits_total", "Compiled components found on disk.")?,
-            cache_misses: counter("kittiwake_cache_misses_total", "Compiled components not found on disk.")?,
-            cache_bytes: gauge("kittiwake_cache_bytes", "Size of the cache when it was last measured.")?,
-            cache_evicted: counter("kittiwake_cache_evicted_total", "Cache entries dropped to keep the size limit.")?,
-            cache_corrupt: counter("kittiwake_cache_corrupt_total", "Damaged cache entries that were made again.")?,
-            fetches: counter("kittiwake_image_fetches_total", "Images asked for at their source.")?,
-            functions_loaded: gauge("kittiwake_functions_loaded", "Revisions held in memory, ready for a call.")?,
+            cache_misses: counter(
+                "kittiwake_cache_misses_total",
+                "Compiled components not found on disk.",
+            )?,
+            cache_bytes: gauge(
+                "kittiwake_cache_bytes",
+                "Size of the cache when it was last measured.",
+            )?,
+            cache_evicted: counter(
+                "kittiwake_cache_evicted_total",
+                "Cache entries dropped to keep the size limit.",
+            )?,
+            cache_corrupt: counter(
+                "kittiwake_cache_corrupt_total",
+                "Damaged cache entries that were made again.",
+            )?,
+            fetches: counter(
+                "kittiwake_image_fetches_total",
+                "Images asked for at their source.",
+            )?,
+            functions_loaded: gauge(
+                "kittiwake_functions_loaded",
+                "Revisions held in memory, ready for a call.",
+            )?,
             calls_failed,
         })
     }

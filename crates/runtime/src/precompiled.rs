@@ -6,7 +6,10 @@ use wasmtime::component::Component;
 
 /// Maps a compiled component into memory. The caller has checked that the file's content has the digest under which
 /// this crate itself stored it after compiling.
-#[allow(unsafe_code, reason = "compiled code can only be loaded by trusting the file it is in")]
+#[allow(
+    unsafe_code,
+    reason = "compiled code can only be loaded by trusting the file it is in"
+)]
 pub(crate) fn load(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
     // SAFETY: `deserialize_file` requires that the file was made by `Engine::precompile_component` of a compatible
     // engine and that it does not change while it is mapped. `cache` only names files whose SHA-256 equals the one

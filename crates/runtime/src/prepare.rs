@@ -36,17 +36,28 @@ pub(crate) struct Preparations {
 impl Preparations {
     /// None under way.
     pub(crate) fn new() -> Self {
-        Self { flights: SingleFlight::new(), phases: std::sync::Mutex::default() }
+        Self {
+            flights: SingleFlight::new(),
+            phases: std::sync::Mutex::default(),
+        }
     }
 
     fn phases(&self, key: &(String, Digest)) -> watch::Receiver<PreparePhase> {
-        let mut all = self.phases.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut all = self
+            .phases
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         all.retain(|_, sender| sender.receiver_count() > 0);
-        all.entry(key.clone()).or_insert_with(|| watch::Sender::new(PreparePhase::Pulling)).subscribe()
+        all.entry(key.clone())
+            .or_insert_with(|| watch::Sender::new(PreparePhase::Pulling))
+            .subscribe()
     }
 
     fn enter(&self, key: &(String, Digest), phase: PreparePhase) {
-        let all = self.phases.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let all = self
+            .phases
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(sender) = all.get(key) {
             sender.send_replace(phase);
         }
@@ -56,7 +67,12 @@ impl Preparations {
 /// Tells credentials apart without keeping them.
 fn fingerprint(credentials: &[RegistryCredential]) -> Digest {
     let mut text = Vec::new();
-    for RegistryCredential { registry, username, password } in credentials {
+    for RegistryCredential {
+        registry,
+        username,
+        password,
+    } in credentials
+    {
         for part in [registry, username, password] {
             text.extend_from_slice(&(part.len() as u64).to_le_bytes());
             text.extend_from_slice(part.as_bytes());
@@ -75,7 +91,10 @@ impl Shared {
         let (image, loaded) = self.artifact_shared(&request, &progress).await?;
         progress(PreparePhase::Starting);
         self.start_once(&request, &loaded).await?;
-        Ok(Prepared { image, kind: FunctionKind::Component })
+        Ok(Prepared {
+            image,
+            kind: FunctionKind::Component,
+        })
     }
 
     /// Joins or starts the preparation of the request's image and passes its phases on.
@@ -112,8 +131,8 @@ impl Shared {
     ) -> Artifact {
         let reference = ImageRef::parse(image, &self.config.working_dir)?;
         if let Some(digest) = reference.digest()
-            && !(reference.is_local() && !self.config.allow_file_images)
-            && let Some(artifact) = self.from_cache(&reference.pinned(&digest)).await
+            && (self.config.allow_file_images || !reference.is_local())
+            && let Some(artifact) = self.cached_artifact(&reference.pinned(&digest)).await
         {
             return artifact;
         }
@@ -123,14 +142,22 @@ impl Shared {
         let found = self.puller.pull(&reference, credentials, &known).await?;
         tell(PreparePhase::Compiling);
         let Some(wasm) = found.wasm else {
-            return match self.from_cache(&found.pinned).await {
+            return match self.cached_artifact(&found.pinned).await {
                 Some(artifact) => artifact,
                 None => Err(lost(&found.pinned)),
             };
         };
-        let (cache, pinned, local) = (Arc::clone(&self.cache), found.pinned.clone(), reference.is_local());
-        let digest =
-            blocking(move || cache.store_image(&pinned, &wasm, local).map_err(|error| disk_full(&error))).await?;
+        let (cache, pinned, local) = (
+            Arc::clone(&self.cache),
+            found.pinned.clone(),
+            reference.is_local(),
+        );
+        let digest = blocking(move || {
+            cache
+                .store_image(&pinned, &wasm, local)
+                .map_err(|error| disk_full(&error))
+        })
+        .await?;
         match self.components.load(&digest).await {
             Ok(loaded) => Ok((found.pinned, loaded)),
             Err(LoadError::Unusable(error)) => Err(error),
@@ -139,7 +166,7 @@ impl Shared {
     }
 
     /// The artifact from the cache; `None` when it has to be fetched.
-    async fn from_cache(&self, pinned: &str) -> Option<Artifact> {
+    async fn cached_artifact(&self, pinned: &str) -> Option<Artifact> {
         let (cache, name) = (Arc::clone(&self.cache), pinned.to_owned());
         let wasm = blocking(move || Ok(cache.image(&name))).await.ok()??;
         match self.components.load(&wasm).await {
@@ -152,7 +179,12 @@ impl Shared {
     /// Starts one instance, to see at deploy time what would otherwise fail at the first call.
     async fn start_once(&self, request: &PrepareRequest, loaded: &Loaded) -> Result<(), PrepareError> {
         let deadline = Instant::now() + self.config.start_timeout;
-        let busy = |_| PrepareError::new(ErrorCode::Internal, "all instance slots are taken; the start is tried again");
+        let busy = |_| {
+            PrepareError::new(
+                ErrorCode::Internal,
+                "all instance slots are taken; the start is tried again",
+            )
+        };
         let _slot = self.engine.slot(deadline).await.map_err(busy)?;
         let log = self.logs.revision(&request.revision);
         let host = Host::new(&request.args, &request.env, request.limits.memory, &log);
@@ -160,21 +192,25 @@ impl Shared {
         wasm_store.limiter(|host| &mut host.limiter);
         wasm_store.set_epoch_deadline(1);
         wasm_store.epoch_deadline_async_yield_and_update(1);
-        let failure = match tokio::time::timeout_at(deadline, loaded.pre.instantiate_async(&mut wasm_store)).await {
-            Ok(Ok(_instance)) => return Ok(()),
-            Ok(Err(error)) => {
-                log.write(LogStream::Platform, &format!("the function could not be started: {error:?}"));
-                start_failure(&error)
-            }
-            Err(_) => {
-                let message = format!(
-                    "the function did not start within {} s; look for a loop in its initialization",
-                    self.config.start_timeout.as_secs_f32()
-                );
-                log.write(LogStream::Platform, &message);
-                PrepareError::new(ErrorCode::StartFailed, message)
-            }
-        };
+        let failure =
+            match tokio::time::timeout_at(deadline, loaded.pre.instantiate_async(&mut wasm_store)).await {
+                Ok(Ok(_instance)) => return Ok(()),
+                Ok(Err(error)) => {
+                    log.write(
+                        LogStream::Platform,
+                        &format!("the function could not be started: {error:?}"),
+                    );
+                    start_failure(&error)
+                }
+                Err(_) => {
+                    let message = format!(
+                        "the function did not start within {} s; look for a loop in its initialization",
+                        self.config.start_timeout.as_secs_f32()
+                    );
+                    log.write(LogStream::Platform, &message);
+                    PrepareError::new(ErrorCode::StartFailed, message)
+                }
+            };
         Err(failure)
     }
 }
@@ -186,7 +222,10 @@ fn start_failure(error: &wasmtime::Error) -> PrepareError {
     };
     PrepareError {
         code: ErrorCode::StartFailed,
-        message: format!("the function failed while it was started: {}; its log has the details", root_cause(error)),
+        message: format!(
+            "the function failed while it was started: {}; its log has the details",
+            root_cause(error)
+        ),
         exit_code: Some(exit_code),
     }
 }
@@ -200,6 +239,8 @@ pub(crate) fn root_cause(error: &wasmtime::Error) -> String {
 fn lost(pinned: &str) -> PrepareError {
     PrepareError::new(
         ErrorCode::Internal,
-        format!("{pinned} left the cache while it was being loaded; it is tried again. If it persists, raise the size of the cache"),
+        format!(
+            "{pinned} left the cache while it was being loaded; it is tried again. If it persists, raise the size of the cache"
+        ),
     )
 }

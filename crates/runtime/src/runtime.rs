@@ -45,6 +45,9 @@ pub struct Runtime {
     shared: Arc<Shared>,
 }
 
+/// A function that was brought up, with the time that took unless someone else had just done it.
+pub(crate) type BroughtUp = Result<(Arc<Function>, Option<Duration>), PrepareError>;
+
 /// What calls and preparations share.
 pub(crate) struct Shared {
     pub config: Config,
@@ -54,7 +57,7 @@ pub(crate) struct Shared {
     pub puller: Puller,
     pub preparations: Preparations,
     pub functions: Functions,
-    pub bringing_up: SingleFlight<Arc<str>, Result<(Arc<Function>, Option<Duration>), PrepareError>>,
+    pub bringing_up: SingleFlight<Arc<str>, BroughtUp>,
     pub logs: Arc<LogHub>,
     pub reporter: Reporter,
     pub clock: Arc<dyn Clock>,
@@ -65,7 +68,12 @@ pub(crate) struct Shared {
 pub fn build(config: Config, inputs: Inputs) -> Result<(Arc<Runtime>, Task), BuildError> {
     let metrics = Metrics::register(&inputs.registry)?;
     let engine = Arc::new(WasmEngine::new(&config)?);
-    let cache = Cache::open(&config.data_dir, engine.compiled_format(), config.cache_bytes_max, metrics.clone())?;
+    let cache = Cache::open(
+        &config.data_dir,
+        engine.compiled_format(),
+        config.cache_bytes_max,
+        metrics.clone(),
+    )?;
     let cache = Arc::new(cache);
     let linker = host::linker(engine.engine()).map_err(|error| BuildError::Engine(format!("{error:#}")))?;
     let components = Arc::new(Components::new(
@@ -97,7 +105,9 @@ async fn keep_house(shared: Weak<Shared>) {
     loop {
         tokio::time::sleep(HOUSEKEEPING_PERIOD).await;
         let Some(shared) = shared.upgrade() else { return };
-        shared.functions.unload_idle(shared.clock.elapsed(), shared.config.idle_unload);
+        shared
+            .functions
+            .unload_idle(shared.clock.elapsed(), shared.config.idle_unload);
         shared.measure();
     }
 }
@@ -105,7 +115,8 @@ async fn keep_house(shared: Weak<Shared>) {
 impl Shared {
     /// Brings the gauges up to date.
     pub(crate) fn measure(&self) {
-        let set = |gauge: &prometheus::IntGauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        let set =
+            |gauge: &prometheus::IntGauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         set(&self.metrics.functions_loaded, self.functions.len());
         set(&self.metrics.slots_taken, self.engine.slots_taken());
         if let Some(pool) = self.engine.engine().pooling_allocator_metrics() {
@@ -119,7 +130,9 @@ impl Runtime {
     /// Drops the functions that have not been called for `idle` from memory. The task does so by itself; this is for
     /// operators and tests that do not want to wait.
     pub fn unload_idle(&self, idle: Duration) {
-        self.shared.functions.unload_idle(self.shared.clock.elapsed(), idle);
+        self.shared
+            .functions
+            .unload_idle(self.shared.clock.elapsed(), idle);
         self.shared.measure();
     }
 }

@@ -14,16 +14,25 @@ pub(crate) struct SingleFlight<K, V: Clone> {
 impl<K: Eq + Hash + Clone, V: Clone + Send + Sync + 'static> SingleFlight<K, V> {
     /// No flights yet.
     pub(crate) fn new() -> Self {
-        Self { flights: Mutex::new(HashMap::new()) }
+        Self {
+            flights: Mutex::new(HashMap::new()),
+        }
     }
 
     /// Joins the flight of `key`, or starts it with `start`. A flight that all its callers left is dropped.
     pub(crate) async fn run(&self, key: K, start: impl FnOnce() -> BoxFuture<'static, V>) -> V {
         let flight = {
             let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-            flights.entry(key.clone()).or_insert_with(|| start().shared()).clone()
+            flights
+                .entry(key.clone())
+                .or_insert_with(|| start().shared())
+                .clone()
         };
-        let seat = Seat { owner: self, key, flight: flight.clone() };
+        let seat = Seat {
+            owner: self,
+            key,
+            flight: flight.clone(),
+        };
         let value = flight.await;
         drop(seat);
         value
@@ -42,9 +51,14 @@ impl<K: Eq + Hash, V: Clone> Drop for Seat<'_, K, V> {
         /// Handles of a flight with a single caller: the table's, the caller's own, and its seat's.
         const HANDLES_OF_LAST_CALLER: usize = 3;
         let mut flights = self.owner.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(current) = flights.get(&self.key) else { return };
+        let Some(current) = flights.get(&self.key) else {
+            return;
+        };
         let landed = self.flight.peek().is_some();
-        let alone = self.flight.strong_count().is_none_or(|handles| handles <= HANDLES_OF_LAST_CALLER);
+        let alone = self
+            .flight
+            .strong_count()
+            .is_none_or(|handles| handles <= HANDLES_OF_LAST_CALLER);
         if current.ptr_eq(&self.flight) && (landed || alone) {
             flights.remove(&self.key);
         }
@@ -88,7 +102,11 @@ mod tests {
     async fn a_flight_that_everyone_left_is_forgotten() {
         let flights = SingleFlight::<u8, ()>::new();
         let run = flights.run(1, || futures::future::pending().boxed());
-        assert!(tokio::time::timeout(std::time::Duration::ZERO, run).await.is_err());
+        assert!(
+            tokio::time::timeout(std::time::Duration::ZERO, run)
+                .await
+                .is_err()
+        );
         assert!(flights.flights.lock().unwrap().is_empty());
     }
 }

@@ -66,7 +66,8 @@ impl Pending {
     /// Queues a write.
     pub(crate) fn push(&mut self, record: Record) {
         let after = (!record.deleted).then(|| record.stored.clone());
-        self.overlay.insert(record.stored.key.clone(), (record.stored.resource_version, after));
+        self.overlay
+            .insert(record.stored.key.clone(), (record.stored.resource_version, after));
         self.records.push(record);
     }
 
@@ -80,7 +81,10 @@ impl Pending {
     }
 
     fn take(&mut self) -> Batch {
-        Batch { records: std::mem::take(&mut self.records), waiters: std::mem::take(&mut self.waiters) }
+        Batch {
+            records: std::mem::take(&mut self.records),
+            waiters: std::mem::take(&mut self.waiters),
+        }
     }
 
     /// Forgets what is durable up to `version`.
@@ -183,7 +187,13 @@ impl Shared {
             return;
         };
         self.commits.fetch_add(1, Ordering::Relaxed);
-        let published = |key: &Key| self.state.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
+        let published = |key: &Key| {
+            self.state
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(key)
+                .cloned()
+        };
         match disk.commit(&batch.records, version, &published) {
             Ok(()) => {
                 self.publish(batch.records, version);
@@ -194,14 +204,20 @@ impl Shared {
     }
 
     fn publish(&self, records: Vec<Record>, version: u64) {
-        self.state.write().unwrap_or_else(PoisonError::into_inner).publish(records);
+        self.state
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .publish(records);
         self.lock().settle(version);
         self.changes.send_replace(version);
     }
 
     /// A commit failed: its writes did not happen, and neither did those decided on top of them.
     fn fail(&self, waiters: Vec<Waiter>, error: DiskError) {
-        tracing::error!(error = &error as &dyn std::error::Error, "objects could not be stored");
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "objects could not be stored"
+        );
         let outcome = Err(Arc::new(error));
         let dependents = {
             let mut pending = self.lock();

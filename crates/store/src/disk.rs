@@ -28,7 +28,8 @@ pub(crate) type Published<'a> = &'a dyn Fn(&Key) -> Option<Stored>;
 /// Makes batches of writes durable.
 pub(crate) trait Durable: Send {
     /// All of `records`, or none, and the version reached. Durable when it returns `Ok`.
-    fn commit(&mut self, records: &[Record], version: u64, published: Published<'_>) -> Result<(), DiskError>;
+    fn commit(&mut self, records: &[Record], version: u64, published: Published<'_>)
+    -> Result<(), DiskError>;
 }
 
 /// No durability.
@@ -36,7 +37,12 @@ pub(crate) trait Durable: Send {
 pub(crate) struct Nothing;
 
 impl Durable for Nothing {
-    fn commit(&mut self, _records: &[Record], _version: u64, _published: Published<'_>) -> Result<(), DiskError> {
+    fn commit(
+        &mut self,
+        _records: &[Record],
+        _version: u64,
+        _published: Published<'_>,
+    ) -> Result<(), DiskError> {
         Ok(())
     }
 }
@@ -67,7 +73,14 @@ impl Disk {
         }
         let database = open_database(path)?;
         let loaded = load(path, &database)?;
-        Ok((Self { path: path.to_owned(), database: Some(database), unsure: BTreeSet::new() }, loaded))
+        Ok((
+            Self {
+                path: path.to_owned(),
+                database: Some(database),
+                unsure: BTreeSet::new(),
+            },
+            loaded,
+        ))
     }
 
     fn database(&mut self) -> Result<&Database, DiskError> {
@@ -80,8 +93,17 @@ impl Disk {
 }
 
 impl Durable for Disk {
-    fn commit(&mut self, records: &[Record], version: u64, published: Published<'_>) -> Result<(), DiskError> {
-        let repairs: Vec<_> = self.unsure.iter().map(|key| (key.clone(), published(key))).collect();
+    fn commit(
+        &mut self,
+        records: &[Record],
+        version: u64,
+        published: Published<'_>,
+    ) -> Result<(), DiskError> {
+        let repairs: Vec<_> = self
+            .unsure
+            .iter()
+            .map(|key| (key.clone(), published(key)))
+            .collect();
         let path = self.path.clone();
         let written = write(self.database()?, &repairs, records, version);
         match written {
@@ -91,7 +113,8 @@ impl Durable for Disk {
             }
             Err(failure) => {
                 self.database = None;
-                self.unsure.extend(records.iter().map(|record| record.stored.key.clone()));
+                self.unsure
+                    .extend(records.iter().map(|record| record.stored.key.clone()));
                 Err(failure.into_disk_error(path))
             }
         }
@@ -114,11 +137,17 @@ impl WriteFailure {
     fn into_disk_error(self, path: PathBuf) -> DiskError {
         match self {
             Self::Database(redb::Error::Io(error))
-                if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+                ) =>
             {
                 DiskError::Full { path }
             }
-            Self::Database(error) => DiskError::Failed { path, detail: error.to_string() },
+            Self::Database(error) => DiskError::Failed {
+                path,
+                detail: error.to_string(),
+            },
             Self::Encode(error) => DiskError::Encode(error),
         }
     }
@@ -135,7 +164,9 @@ fn write(
     {
         let mut objects = transaction.open_table(OBJECTS)?;
         let repairs = repairs.iter().map(|(key, stored)| (key, stored.as_ref()));
-        let records = records.iter().map(|r| (&r.stored.key, (!r.deleted).then_some(&r.stored)));
+        let records = records
+            .iter()
+            .map(|r| (&r.stored.key, (!r.deleted).then_some(&r.stored)));
         for (key, stored) in repairs.chain(records) {
             let place = (&*key.resource, &*key.namespace, &*key.name);
             if let Some(stored) = stored {
@@ -145,7 +176,9 @@ fn write(
                 objects.remove(place)?;
             }
         }
-        transaction.open_table(META)?.insert(META_RESOURCE_VERSION, version)?;
+        transaction
+            .open_table(META)?
+            .insert(META_RESOURCE_VERSION, version)?;
     }
     transaction.commit()?;
     Ok(())
@@ -155,7 +188,9 @@ fn write(
 /// damage, and never replaces a file that another process made meanwhile.
 fn create(path: &Path) -> Result<(), OpenError> {
     let fresh = path.with_extension(format!("new-{}", std::process::id()));
-    let made = create_at(&fresh).map_err(|error| open_error(path, error)).and_then(|()| publish(&fresh, path));
+    let made = create_at(&fresh)
+        .map_err(|error| open_error(path, error))
+        .and_then(|()| publish(&fresh, path));
     let removed = std::fs::remove_file(&fresh);
     made?;
     removed.map_err(|source| io_error(path, source))?;
@@ -189,46 +224,74 @@ fn publish(fresh: &Path, path: &Path) -> Result<(), OpenError> {
 
 /// Makes the file's name durable, not only its content.
 fn sync_directory(path: &Path) -> io::Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     File::open(directory)?.sync_all()
 }
 
 /// Opens the file and checks every page: a damaged file is an error here, not a surprise later.
 fn open_database(path: &Path) -> Result<Database, OpenError> {
-    let length = std::fs::metadata(path).map_err(|source| io_error(path, source))?.len();
+    let length = std::fs::metadata(path)
+        .map_err(|source| io_error(path, source))?
+        .len();
     if length == 0 {
         return Err(corrupt(path, "the file is empty"));
     }
     let mut builder = Database::builder();
-    builder.set_cache_size(CACHE_BYTES_MAX).set_check_integrity_on_open(true);
+    builder
+        .set_cache_size(CACHE_BYTES_MAX)
+        .set_check_integrity_on_open(true);
     builder.open(path).map_err(|error| open_error(path, error))
 }
 
 fn load(path: &Path, database: &Database) -> Result<Loaded, OpenError> {
     let failed = |error: redb::Error| open_error(path, error);
     let transaction = database.begin_read().map_err(|error| failed(error.into()))?;
-    let meta = transaction.open_table(META).map_err(|error| failed(error.into()))?;
+    let meta = transaction
+        .open_table(META)
+        .map_err(|error| failed(error.into()))?;
     let number = |name: &str| -> Result<u64, OpenError> {
         let found = meta.get(name).map_err(|error| failed(error.into()))?;
-        found.map(|value| value.value()).ok_or_else(|| corrupt(path, format!("its {name} is missing")))
+        found
+            .map(|value| value.value())
+            .ok_or_else(|| corrupt(path, format!("its {name} is missing")))
     };
     let layout = number(META_LAYOUT)?;
     if layout != LAYOUT {
-        return Err(OpenError::Layout { path: path.to_owned(), found: layout, known: LAYOUT });
+        return Err(OpenError::Layout {
+            path: path.to_owned(),
+            found: layout,
+            known: LAYOUT,
+        });
     }
     let resource_version = number(META_RESOURCE_VERSION)?;
-    let table = transaction.open_table(OBJECTS).map_err(|error| failed(error.into()))?;
+    let table = transaction
+        .open_table(OBJECTS)
+        .map_err(|error| failed(error.into()))?;
     let mut objects = BTreeMap::new();
     let mut last = None;
     for entry in table.iter().map_err(|error| failed(error.into()))? {
         let (place, value) = entry.map_err(|error| failed(error.into()))?;
         let key = shared_key(place.value(), last.as_ref());
         let (version, json) = value.value();
-        let object = serde_json::from_slice(json).map_err(|error| corrupt(path, format!("{key}: {error}")))?;
+        let object =
+            serde_json::from_slice(json).map_err(|error| corrupt(path, format!("{key}: {error}")))?;
         last = Some(key.clone());
-        objects.insert(key.clone(), Stored { key, resource_version: version, object: Arc::new(object) });
+        objects.insert(
+            key.clone(),
+            Stored {
+                key,
+                resource_version: version,
+                object: Arc::new(object),
+            },
+        );
     }
-    Ok(Loaded { objects, resource_version })
+    Ok(Loaded {
+        objects,
+        resource_version,
+    })
 }
 
 /// A key that shares its texts with its neighbor, since many objects have the same resource and namespace.
@@ -245,17 +308,25 @@ fn shared_key((resource, namespace, name): (&str, &str, &str), neighbor: Option<
 }
 
 fn io_error(path: &Path, source: io::Error) -> OpenError {
-    OpenError::Io { path: path.to_owned(), source }
+    OpenError::Io {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 fn corrupt(path: &Path, detail: impl Into<String>) -> OpenError {
-    OpenError::Corrupt { path: path.to_owned(), detail: detail.into() }
+    OpenError::Corrupt {
+        path: path.to_owned(),
+        detail: detail.into(),
+    }
 }
 
 fn open_error(path: &Path, error: impl Into<redb::Error>) -> OpenError {
     use redb::Error;
     match error.into() {
-        Error::DatabaseAlreadyOpen | Error::LockProtocolMismatch => OpenError::InUse { path: path.to_owned() },
+        Error::DatabaseAlreadyOpen | Error::LockProtocolMismatch => OpenError::InUse {
+            path: path.to_owned(),
+        },
         Error::Io(error) => match error.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => corrupt(path, error.to_string()),
             _ => io_error(path, error),
@@ -271,7 +342,14 @@ mod tests {
 
     fn record(name: &str, version: u64) -> Record {
         let key = Key::new("things", "", name);
-        Record { stored: Stored { key, resource_version: version, object: Arc::new(json!({"n": version})) }, deleted: false }
+        Record {
+            stored: Stored {
+                key,
+                resource_version: version,
+                object: Arc::new(json!({"n": version})),
+            },
+            deleted: false,
+        }
     }
 
     #[test]
@@ -282,8 +360,11 @@ mod tests {
         let kept = record("kept", 2);
         disk.commit(std::slice::from_ref(&kept), 2, &|_| None).unwrap();
         // These reach the disk, but their writers are told that they failed, as when only the last fsync fails.
-        disk.commit(&[record("kept", 3), record("ghost", 4)], 4, &|_| None).unwrap();
-        disk.unsure = [record("kept", 0), record("ghost", 0)].map(|record| record.stored.key).into();
+        disk.commit(&[record("kept", 3), record("ghost", 4)], 4, &|_| None)
+            .unwrap();
+        disk.unsure = [record("kept", 0), record("ghost", 0)]
+            .map(|record| record.stored.key)
+            .into();
         disk.database = None;
 
         let published = |key: &Key| (*key == kept.stored.key).then(|| kept.stored.clone());
@@ -292,13 +373,23 @@ mod tests {
         drop(disk);
 
         let (_, loaded) = Disk::open(&path).unwrap();
-        let found: Vec<_> = loaded.objects.values().map(|s| (&*s.key.name, s.resource_version)).collect();
-        assert_eq!((found, loaded.resource_version), (vec![("kept", 2), ("next", 5)], 5));
+        let found: Vec<_> = loaded
+            .objects
+            .values()
+            .map(|s| (&*s.key.name, s.resource_version))
+            .collect();
+        assert_eq!(
+            (found, loaded.resource_version),
+            (vec![("kept", 2), ("next", 5)], 5)
+        );
     }
 
     #[test]
     fn a_full_disk_is_told_apart_from_other_failures() {
-        for (kind, full) in [(io::ErrorKind::StorageFull, true), (io::ErrorKind::PermissionDenied, false)] {
+        for (kind, full) in [
+            (io::ErrorKind::StorageFull, true),
+            (io::ErrorKind::PermissionDenied, false),
+        ] {
             let failure = WriteFailure::Database(redb::Error::Io(kind.into()));
             let error = failure.into_disk_error("x".into());
             assert_eq!(matches!(error, DiskError::Full { .. }), full, "{error}");
@@ -312,10 +403,24 @@ mod tests {
         drop(Disk::open(&path).unwrap());
         let database = Database::open(&path).unwrap();
         let transaction = database.begin_write().unwrap();
-        transaction.open_table(META).unwrap().insert(META_LAYOUT, LAYOUT + 1).unwrap();
+        transaction
+            .open_table(META)
+            .unwrap()
+            .insert(META_LAYOUT, LAYOUT + 1)
+            .unwrap();
         transaction.commit().unwrap();
         drop(database);
         let error = Disk::open(&path).unwrap_err();
-        assert!(matches!(error, OpenError::Layout { found: 2, known: 1, .. }), "{error}");
+        assert!(
+            matches!(
+                error,
+                OpenError::Layout {
+                    found: 2,
+                    known: 1,
+                    ..
+                }
+            ),
+            "{error}"
+        );
     }
 }

@@ -18,8 +18,16 @@ pub struct Key {
 impl Key {
     /// The key of `name` in `namespace` (empty when cluster scoped).
     #[must_use]
-    pub fn new(resource: impl Into<Arc<str>>, namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
-        Self { resource: resource.into(), namespace: namespace.into(), name: name.into() }
+    pub fn new(
+        resource: impl Into<Arc<str>>,
+        namespace: impl Into<Arc<str>>,
+        name: impl Into<Arc<str>>,
+    ) -> Self {
+        Self {
+            resource: resource.into(),
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 }
 
@@ -90,9 +98,15 @@ pub struct Snapshot {
 /// no object, or its metadata is something else.
 #[must_use]
 pub(crate) fn set_resource_version(object: &mut Value, version: u64) -> bool {
-    let Some(fields) = object.as_object_mut() else { return false };
-    let metadata = fields.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
-    let Some(metadata) = metadata.as_object_mut() else { return false };
+    let Some(fields) = object.as_object_mut() else {
+        return false;
+    };
+    let metadata = fields
+        .entry("metadata")
+        .or_insert_with(|| Value::Object(Map::new()));
+    let Some(metadata) = metadata.as_object_mut() else {
+        return false;
+    };
     metadata.insert("resourceVersion".to_owned(), Value::String(version.to_string()));
     true
 }
@@ -123,7 +137,12 @@ mod tests {
 
     #[test]
     fn keys_sort_by_resource_namespace_name_and_print_as_a_path() {
-        let mut keys = vec![Key::new("b", "", "x"), Key::new("a", "z", "a"), Key::new("a", "", "z"), Key::new("a", "z", "A")];
+        let mut keys = [
+            Key::new("b", "", "x"),
+            Key::new("a", "z", "a"),
+            Key::new("a", "", "z"),
+            Key::new("a", "z", "A"),
+        ];
         keys.sort();
         let printed: Vec<_> = keys.iter().map(Key::to_string).collect();
         assert_eq!(printed, ["a/z", "a/z/A", "a/z/a", "b/x"]);

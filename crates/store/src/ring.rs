@@ -15,12 +15,18 @@ pub(crate) struct Ring {
 impl Ring {
     /// An empty ring of `limit` events, complete from `version` on.
     pub(crate) fn new(version: u64, limit: usize) -> Self {
-        Self { events: VecDeque::new(), complete_after: version, limit: limit.max(1) }
+        Self {
+            events: VecDeque::new(),
+            complete_after: version,
+            limit: limit.max(1),
+        }
     }
 
     /// Appends an event; its version must be higher than all before.
     pub(crate) fn push(&mut self, event: Event) {
-        debug_assert!(event.object.resource_version > self.events.back().map_or(0, |e| e.object.resource_version));
+        debug_assert!(
+            event.object.resource_version > self.events.back().map_or(0, |e| e.object.resource_version)
+        );
         self.events.push_back(event);
         while self.events.len() > self.limit {
             if let Some(gone) = self.events.pop_front() {
@@ -39,7 +45,9 @@ impl Ring {
         if version < self.complete_after {
             return None;
         }
-        let start = self.events.partition_point(|event| event.object.resource_version <= version);
+        let start = self
+            .events
+            .partition_point(|event| event.object.resource_version <= version);
         Some(self.events.range(start..))
     }
 }
@@ -56,11 +64,19 @@ mod tests {
             resource_version: version,
             object: Arc::new(serde_json::Value::Null),
         };
-        Event { kind: EventKind::Added, object, previous: None }
+        Event {
+            kind: EventKind::Added,
+            object,
+            previous: None,
+        }
     }
 
     fn versions(ring: &Ring, after: u64) -> Option<Vec<u64>> {
-        Some(ring.after(after)?.map(|event| event.object.resource_version).collect())
+        Some(
+            ring.after(after)?
+                .map(|event| event.object.resource_version)
+                .collect(),
+        )
     }
 
     #[test]
@@ -72,7 +88,11 @@ mod tests {
             ring.push(event(version));
         }
         assert_eq!(versions(&ring, 10), Some(vec![11, 14, 15]));
-        assert_eq!(versions(&ring, 12), Some(vec![14, 15]), "versions have gaps after a failed commit");
+        assert_eq!(
+            versions(&ring, 12),
+            Some(vec![14, 15]),
+            "versions have gaps after a failed commit"
+        );
         ring.push(event(16));
         assert_eq!(versions(&ring, 10), None);
         assert_eq!(versions(&ring, 11), Some(vec![14, 15, 16]));

@@ -27,7 +27,11 @@ pub(crate) struct State {
 impl State {
     /// The state just loaded: no event is remembered.
     pub(crate) fn new(objects: BTreeMap<Key, Stored>, resource_version: u64, events_kept: usize) -> Self {
-        Self { objects, resource_version, ring: Ring::new(resource_version, events_kept) }
+        Self {
+            objects,
+            resource_version,
+            ring: Ring::new(resource_version, events_kept),
+        }
     }
 
     pub(crate) fn resource_version(&self) -> u64 {
@@ -46,11 +50,15 @@ impl State {
             .range((Bound::Included(start), Bound::Unbounded))
             .map(|(_, stored)| stored)
             .take_while(|stored| {
-                &*stored.key.resource == resource && namespace.is_none_or(|namespace| &*stored.key.namespace == namespace)
+                &*stored.key.resource == resource
+                    && namespace.is_none_or(|namespace| &*stored.key.namespace == namespace)
             })
             .cloned()
             .collect();
-        Snapshot { items, resource_version: self.resource_version }
+        Snapshot {
+            items,
+            resource_version: self.resource_version,
+        }
     }
 
     /// Makes durable writes visible, in order, each with its event.
@@ -67,7 +75,11 @@ impl State {
                 (false, Some(_)) => EventKind::Modified,
             };
             self.resource_version = stored.resource_version;
-            self.ring.push(Event { kind, object: stored, previous: previous.map(|stored| stored.object) });
+            self.ring.push(Event {
+                kind,
+                object: stored,
+                previous: previous.map(|stored| stored.object),
+            });
         }
     }
 
@@ -77,12 +89,21 @@ impl State {
         if (oldest..=newest).contains(&version) {
             return Ok(());
         }
-        Err(Expired { requested: version, oldest, newest })
+        Err(Expired {
+            requested: version,
+            oldest,
+            newest,
+        })
     }
 
     /// Up to `limit` events of `resource` after `version`, and the version up to which nothing more is known.
     /// `None` when some are gone.
-    pub(crate) fn events_after(&self, resource: &Arc<str>, version: u64, limit: usize) -> Option<(Vec<Event>, u64)> {
+    pub(crate) fn events_after(
+        &self,
+        resource: &Arc<str>,
+        version: u64,
+        limit: usize,
+    ) -> Option<(Vec<Event>, u64)> {
         let mut found = Vec::new();
         for event in self.ring.after(version)? {
             if event.object.key.resource == *resource {
@@ -103,7 +124,14 @@ mod tests {
 
     fn record(resource: &str, namespace: &str, name: &str, version: u64, deleted: bool) -> Record {
         let object = Arc::new(json!({"metadata": {"resourceVersion": version.to_string()}}));
-        Record { stored: Stored { key: Key::new(resource, namespace, name), resource_version: version, object }, deleted }
+        Record {
+            stored: Stored {
+                key: Key::new(resource, namespace, name),
+                resource_version: version,
+                object,
+            },
+            deleted,
+        }
     }
 
     fn state() -> State {
@@ -139,10 +167,24 @@ mod tests {
     #[test]
     fn events_tell_added_modified_deleted_and_what_was_before() {
         let mut state = State::new(BTreeMap::new(), 1, 10);
-        state.publish(vec![record("a", "", "x", 2, false), record("a", "", "x", 3, false), record("a", "", "x", 5, true)]);
+        state.publish(vec![
+            record("a", "", "x", 2, false),
+            record("a", "", "x", 3, false),
+            record("a", "", "x", 5, true),
+        ]);
         let (events, up_to) = state.events_after(&"a".into(), 1, 10).unwrap();
-        let seen: Vec<_> = events.iter().map(|e| (e.kind, e.object.resource_version, e.previous.is_some())).collect();
-        assert_eq!(seen, [(EventKind::Added, 2, false), (EventKind::Modified, 3, true), (EventKind::Deleted, 5, true)]);
+        let seen: Vec<_> = events
+            .iter()
+            .map(|e| (e.kind, e.object.resource_version, e.previous.is_some()))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (EventKind::Added, 2, false),
+                (EventKind::Modified, 3, true),
+                (EventKind::Deleted, 5, true)
+            ]
+        );
         assert_eq!(up_to, 5);
         assert_eq!(state.get(&Key::new("a", "", "x")), None);
     }
@@ -150,11 +192,18 @@ mod tests {
     #[test]
     fn events_come_in_pieces_and_the_version_tells_how_far() {
         let state = state();
-        assert!(state.events_after(&"a".into(), 1, 10).is_none(), "the first event is gone");
+        assert!(
+            state.events_after(&"a".into(), 1, 10).is_none(),
+            "the first event is gone"
+        );
         let (events, up_to) = state.events_after(&"a".into(), 2, 2).unwrap();
         assert_eq!((events.len(), up_to), (2, 4));
         let (events, up_to) = state.events_after(&"a".into(), 4, 2).unwrap();
-        assert_eq!((events.len(), up_to), (1, 6), "events of other resources count as seen");
+        assert_eq!(
+            (events.len(), up_to),
+            (1, 6),
+            "events of other resources count as seen"
+        );
     }
 
     #[test]

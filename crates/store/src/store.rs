@@ -32,7 +32,10 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { events_kept: EVENTS_KEPT_MAX, writes_waiting_max: WRITES_WAITING_MAX }
+        Self {
+            events_kept: EVENTS_KEPT_MAX,
+            writes_waiting_max: WRITES_WAITING_MAX,
+        }
     }
 }
 
@@ -71,12 +74,20 @@ impl ObjectStore {
     /// A store that forgets everything when it is dropped, for tests and for trying things out.
     #[must_use]
     pub fn in_memory(config: Config) -> Self {
-        let shared = Shared::new(State::new(BTreeMap::new(), RESOURCE_VERSION_FIRST, config.events_kept));
+        let shared = Shared::new(State::new(
+            BTreeMap::new(),
+            RESOURCE_VERSION_FIRST,
+            config.events_kept,
+        ));
         Self::assemble(Arc::new(shared), &config, Committer::Writer(Mutex::new(Nothing)))
     }
 
     /// A store over any kind of durability, with a committer thread.
-    pub(crate) fn start(state: State, mut disk: Box<dyn Durable>, config: &Config) -> Result<Self, OpenError> {
+    pub(crate) fn start(
+        state: State,
+        mut disk: Box<dyn Durable>,
+        config: &Config,
+    ) -> Result<Self, OpenError> {
         let shared = Arc::new(Shared::new(state));
         let committing = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
@@ -88,7 +99,13 @@ impl ObjectStore {
 
     fn assemble(shared: Arc<Shared>, config: &Config, committer: Committer) -> Self {
         let permits = config.writes_waiting_max.clamp(1, Semaphore::MAX_PERMITS);
-        Self { inner: Arc::new(Inner { shared, waiting: Arc::new(Semaphore::new(permits)), committer }) }
+        Self {
+            inner: Arc::new(Inner {
+                shared,
+                waiting: Arc::new(Semaphore::new(permits)),
+                committer,
+            }),
+        }
     }
 
     /// The object, as far as it is durable.
@@ -129,11 +146,17 @@ impl ObjectStore {
         key: Key,
         decide: impl FnOnce(Option<&Stored>) -> Result<(Change, T), E> + Send,
     ) -> Result<(Option<Stored>, T), WriteError<E>> {
-        let permit = Arc::clone(&self.inner.waiting).acquire_owned().await.map_err(|_| WriteError::Closed)?;
+        let permit = Arc::clone(&self.inner.waiting)
+            .acquire_owned()
+            .await
+            .map_err(|_| WriteError::Closed)?;
         let (decided, durable) = self.decide(key, decide, permit)?;
         if let Some(durable) = durable {
             self.inner.kick();
-            durable.await.map_err(|_| WriteError::Closed)?.map_err(WriteError::Disk)?;
+            durable
+                .await
+                .map_err(|_| WriteError::Closed)?
+                .map_err(WriteError::Disk)?;
         }
         decided.map_err(WriteError::Refused)
     }
@@ -145,16 +168,31 @@ impl ObjectStore {
     pub fn watch(&self, resource: &str, from: u64) -> Result<Watcher, Expired> {
         let shared = &self.inner.shared;
         self.read(|state| state.check_watch(from))?;
-        Ok(Watcher::new(resource, from, Arc::clone(&shared.state), shared.changes.subscribe()))
+        Ok(Watcher::new(
+            resource,
+            from,
+            Arc::clone(&shared.state),
+            shared.changes.subscribe(),
+        ))
     }
 
     fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
-        look(&self.inner.shared.state.read().unwrap_or_else(PoisonError::into_inner))
+        look(
+            &self
+                .inner
+                .shared
+                .state
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     /// Runs `decide` under the writer's lock and queues what it decided. The receiver, where there is one, tells when
     /// the decision holds.
-    #[expect(clippy::type_complexity, reason = "the answer of `write` in two halves; a name would hide that")]
+    #[expect(
+        clippy::type_complexity,
+        reason = "the answer of `write` in two halves; a name would hide that"
+    )]
     fn decide<T, E>(
         &self,
         key: Key,
@@ -173,7 +211,8 @@ impl ObjectStore {
             // Also a refusal waits for what it was based on: "already exists" must not be said of what may yet fail.
             Err(refusal) => (None, Err(refusal)),
             Ok((change, told)) => {
-                let record = record(key, current.as_ref(), change, &mut pending).ok_or(WriteError::NotAnObject)?;
+                let record =
+                    record(key, current.as_ref(), change, &mut pending).ok_or(WriteError::NotAnObject)?;
                 let now = record.as_ref().map(|record| record.stored.clone()).or(current);
                 (record, Ok((now, told)))
             }
@@ -185,15 +224,26 @@ impl ObjectStore {
             pending.push(record);
         }
         let (done, durable) = oneshot::channel();
-        pending.wait(Waiter { done, permit: Some(permit) });
+        pending.wait(Waiter {
+            done,
+            permit: Some(permit),
+        });
         Ok((decided, Some(durable)))
     }
 }
 
 /// The write that a change asks for, with its version; inner `None` when there is nothing to write, outer `None` when
 /// the value is no object.
-#[expect(clippy::option_option, reason = "two different absences, told apart in the one caller")]
-fn record(key: Key, current: Option<&Stored>, change: Change, pending: &mut Pending) -> Option<Option<Record>> {
+#[expect(
+    clippy::option_option,
+    reason = "two different absences, told apart in the one caller"
+)]
+fn record(
+    key: Key,
+    current: Option<&Stored>,
+    change: Change,
+    pending: &mut Pending,
+) -> Option<Option<Record>> {
     let (mut object, deleted) = match (change, current) {
         (Change::Keep, _) | (Change::Delete, None) => return Some(None),
         (Change::Put(object), _) => (object, false),
@@ -205,7 +255,14 @@ fn record(key: Key, current: Option<&Stored>, change: Change, pending: &mut Pend
     }
     let resource_version = pending.next_resource_version();
     let _ = set_resource_version(&mut object, resource_version);
-    Some(Some(Record { stored: Stored { key, resource_version, object: Arc::new(object) }, deleted }))
+    Some(Some(Record {
+        stored: Stored {
+            key,
+            resource_version,
+            object: Arc::new(object),
+        },
+        deleted,
+    }))
 }
 
 impl Inner {

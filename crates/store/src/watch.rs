@@ -30,7 +30,13 @@ impl Watcher {
         state: Arc<RwLock<State>>,
         changes: watch::Receiver<u64>,
     ) -> Self {
-        Self { resource: resource.into(), state, changes, buffer: VecDeque::new(), scanned: from }
+        Self {
+            resource: resource.into(),
+            state,
+            changes,
+            buffer: VecDeque::new(),
+            scanned: from,
+        }
     }
 
     /// The next event. Dropping the future loses nothing.
@@ -55,7 +61,9 @@ impl Watcher {
     /// The version up to which every event was handed out: safe to send to a client as a bookmark.
     #[must_use]
     pub fn bookmark(&self) -> u64 {
-        self.buffer.front().map_or(self.scanned, |next| next.object.resource_version - 1)
+        self.buffer
+            .front()
+            .map_or(self.scanned, |next| next.object.resource_version - 1)
     }
 
     fn fill(&mut self) -> Result<(), WatchError> {

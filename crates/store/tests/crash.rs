@@ -1,5 +1,13 @@
 //! SIGKILL at random moments: what was acknowledged is there, what was deleted stays deleted.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test says what went wrong by panicking"
+)]
+
 use kittiwake_store::{Change, Config, Key, ObjectStore};
 use serde_json::json;
 use std::collections::HashMap;
@@ -28,9 +36,14 @@ fn key(writer: u64) -> Key {
 /// Not a test of its own: the process that gets killed. It never ends by itself.
 #[test]
 fn child() {
-    let (Ok(file), Ok(start)) = (std::env::var(FILE), std::env::var(START)) else { return };
+    let (Ok(file), Ok(start)) = (std::env::var(FILE), std::env::var(START)) else {
+        return;
+    };
     let start: u64 = start.parse().unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .build()
+        .unwrap();
     let store = ObjectStore::open(Path::new(&file), Config::default()).unwrap();
     println!();
     runtime.block_on(async {
@@ -39,8 +52,13 @@ fn child() {
             let store = store.clone();
             writers.spawn(async move {
                 for n in start.. {
-                    let change = effect(n).map_or(Change::Delete, |n| Change::Put(json!({"n": n, "pad": "x".repeat(3000)})));
-                    store.write(key(writer), |_| Ok::<_, ()>((change, ()))).await.unwrap();
+                    let change = effect(n).map_or(Change::Delete, |n| {
+                        Change::Put(json!({"n": n, "pad": "x".repeat(3000)}))
+                    });
+                    store
+                        .write(key(writer), |_| Ok::<_, ()>((change, ())))
+                        .await
+                        .unwrap();
                     let mut out = std::io::stdout().lock();
                     writeln!(out, "ack {writer} {n} {}", store.resource_version()).unwrap();
                     out.flush().unwrap();
@@ -91,22 +109,32 @@ fn acknowledged_writes_survive_being_killed() {
     let mut version_before = 0;
     for round in 1..=KILLS {
         // A linear congruential generator (Knuth, MMIX): the moments differ, and are the same in every run.
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         let acknowledgements = 1 + (random >> 33) % 150;
         let start = round * ROUND;
         let (last, told) = kill_after(&file, start, acknowledgements);
 
         let store = ObjectStore::open(&file, Config::default()).unwrap();
-        assert!(store.resource_version() >= told.max(version_before), "round {round}: the version went back");
+        assert!(
+            store.resource_version() >= told.max(version_before),
+            "round {round}: the version went back"
+        );
         version_before = store.resource_version();
         for writer in 0..WRITERS {
-            let found = store.get(&key(writer)).map(|stored| stored.object["n"].as_u64().unwrap());
+            let found = store
+                .get(&key(writer))
+                .map(|stored| stored.object["n"].as_u64().unwrap());
             // One more operation may have been under way, and may or may not have made it.
             let allowed = match last.get(&writer) {
                 Some(n) => [effect(*n), effect(n + 1)],
                 None => [values.get(&writer).copied().flatten(), effect(start)],
             };
-            assert!(allowed.contains(&found), "round {round}, writer {writer}: {found:?}, allowed {allowed:?}");
+            assert!(
+                allowed.contains(&found),
+                "round {round}, writer {writer}: {found:?}, allowed {allowed:?}"
+            );
             values.insert(writer, found);
         }
     }

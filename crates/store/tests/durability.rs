@@ -1,5 +1,13 @@
 //! What was acknowledged is there after the store is opened again, and a file that is not a store is refused.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test says what went wrong by panicking"
+)]
+
 use kittiwake_store::{Change, Config, Key, ObjectStore, OpenError, WriteError};
 use serde_json::json;
 use std::path::Path;
@@ -10,7 +18,10 @@ fn key(name: &str) -> Key {
 
 async fn put(store: &ObjectStore, name: &str, value: u64) -> u64 {
     let change = Change::Put(json!({"metadata": {"name": name}, "value": value}));
-    let (stored, ()) = store.write(key(name), |_| Ok::<_, ()>((change, ()))).await.unwrap();
+    let (stored, ()) = store
+        .write(key(name), |_| Ok::<_, ()>((change, ())))
+        .await
+        .unwrap();
     stored.unwrap().resource_version
 }
 
@@ -26,17 +37,34 @@ async fn everything_acknowledged_is_there_after_reopening() {
     for n in 0..20 {
         put(&store, &format!("n{n:02}"), n).await;
     }
-    let (deleted, ()) = store.write(key("n03"), |_| Ok::<_, ()>((Change::Delete, ()))).await.unwrap();
+    let (deleted, ()) = store
+        .write(key("n03"), |_| Ok::<_, ()>((Change::Delete, ())))
+        .await
+        .unwrap();
     let before = store.list("things", None);
     assert_eq!(deleted.unwrap().resource_version, before.resource_version);
     drop(store);
 
     let store = open(&path);
-    assert_eq!(store.list("things", None), before, "objects, their order of fields and the version");
+    assert_eq!(
+        store.list("things", None),
+        before,
+        "objects, their order of fields and the version"
+    );
     assert!(store.watch("things", before.resource_version).is_ok());
-    assert!(store.watch("things", before.resource_version - 1).is_err(), "the watch log is not kept");
-    assert!(store.watch("things", before.resource_version + 1).is_err(), "never told before");
-    assert_eq!(put(&store, "n03", 3).await, before.resource_version + 1, "also after a deletion");
+    assert!(
+        store.watch("things", before.resource_version - 1).is_err(),
+        "the watch log is not kept"
+    );
+    assert!(
+        store.watch("things", before.resource_version + 1).is_err(),
+        "never told before"
+    );
+    assert_eq!(
+        put(&store, "n03", 3).await,
+        before.resource_version + 1,
+        "also after a deletion"
+    );
 }
 
 #[tokio::test]
@@ -45,7 +73,10 @@ async fn the_version_does_not_go_back_when_everything_is_deleted() {
     let path = directory.path().join("objects.redb");
     let store = open(&path);
     put(&store, "a", 1).await;
-    store.write(key("a"), |_| Ok::<_, ()>((Change::Delete, ()))).await.unwrap();
+    store
+        .write(key("a"), |_| Ok::<_, ()>((Change::Delete, ())))
+        .await
+        .unwrap();
     let version = store.resource_version();
     drop(store);
     let store = open(&path);
@@ -58,14 +89,22 @@ async fn decisions_that_change_nothing_write_nothing() {
     let store = ObjectStore::in_memory(Config::default());
     put(&store, "a", 1).await;
     let (version, commits) = (store.resource_version(), store.commits());
-    let (kept, told) = store.write(key("a"), |_| Ok::<_, ()>((Change::Keep, "told"))).await.unwrap();
+    let (kept, told) = store
+        .write(key("a"), |_| Ok::<_, ()>((Change::Keep, "told")))
+        .await
+        .unwrap();
     assert_eq!((kept, told), (store.get(&key("a")), "told"));
-    let (gone, ()) = store.write(key("b"), |_| Ok::<_, ()>((Change::Delete, ()))).await.unwrap();
+    let (gone, ()) = store
+        .write(key("b"), |_| Ok::<_, ()>((Change::Delete, ())))
+        .await
+        .unwrap();
     assert_eq!(gone, None);
     let refused = store.write(key("a"), |_| Err::<(Change, ()), _>("no")).await;
     assert!(matches!(refused, Err(WriteError::Refused("no"))));
     for wrong in [json!(1), json!([]), json!({"metadata": 1})] {
-        let refused = store.write(key("a"), |_| Ok::<_, ()>((Change::Put(wrong), ()))).await;
+        let refused = store
+            .write(key("a"), |_| Ok::<_, ()>((Change::Put(wrong), ())))
+            .await;
         assert!(matches!(refused, Err(WriteError::NotAnObject)));
     }
     assert_eq!((store.resource_version(), store.commits()), (version, commits));
@@ -78,13 +117,19 @@ fn a_second_user_of_the_file_is_told_so() {
     let _first = open(&path);
     let error = ObjectStore::open(&path, Config::default()).unwrap_err();
     assert!(matches!(error, OpenError::InUse { .. }));
-    assert!(error.to_string().starts_with("another kittiwake is using "), "{error}");
+    assert!(
+        error.to_string().starts_with("another kittiwake is using "),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_missing_directory_is_named() {
     let error = ObjectStore::open(Path::new("/nowhere/at/all.redb"), Config::default()).unwrap_err();
-    assert!(matches!(&error, OpenError::Io { path, .. } if path == Path::new("/nowhere/at/all.redb")), "{error}");
+    assert!(
+        matches!(&error, OpenError::Io { path, .. } if path == Path::new("/nowhere/at/all.redb")),
+        "{error}"
+    );
 }
 
 /// A store's file with enough in it to have several levels of pages.
@@ -102,15 +147,36 @@ async fn a_file_cut_short_is_refused_with_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("objects.redb");
     let whole = sample(&path).await;
-    for length in [0, 1, 9, 64, 320, 512, 4096, 4097, 8192, whole.len() / 2, whole.len() - 4096, whole.len() - 1] {
+    for length in [
+        0,
+        1,
+        9,
+        64,
+        320,
+        512,
+        4096,
+        4097,
+        8192,
+        whole.len() / 2,
+        whole.len() - 4096,
+        whole.len() - 1,
+    ] {
         std::fs::write(&path, &whole[..length]).unwrap();
         let error = ObjectStore::open(&path, Config::default()).expect_err(&format!("{length} bytes"));
         assert!(matches!(error, OpenError::Corrupt { .. }), "{length}: {error:?}");
-        assert!(error.to_string().contains("move it away and apply your manifests again"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("move it away and apply your manifests again"),
+            "{error}"
+        );
     }
     for other in ["not a store", &"x".repeat(100_000)] {
         std::fs::write(&path, other).unwrap();
-        assert!(matches!(ObjectStore::open(&path, Config::default()), Err(OpenError::Corrupt { .. })));
+        assert!(matches!(
+            ObjectStore::open(&path, Config::default()),
+            Err(OpenError::Corrupt { .. })
+        ));
     }
 }
 
@@ -130,7 +196,10 @@ async fn a_damaged_page_is_refused_or_does_not_matter() {
         match ObjectStore::open(&path, Config::default()) {
             Ok(store) => assert_eq!(store.list("things", None), wanted, "byte {place}"),
             Err(error) => {
-                assert!(matches!(error, OpenError::Corrupt { .. }), "byte {place}: {error:?}");
+                assert!(
+                    matches!(error, OpenError::Corrupt { .. }),
+                    "byte {place}: {error:?}"
+                );
                 refused += 1;
             }
         }

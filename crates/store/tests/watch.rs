@@ -1,6 +1,16 @@
 //! A list and the events after it give the state, whatever happens in between.
 
-use kittiwake_store::{Change, Config, Event, EventKind, Key, ObjectStore, Snapshot, Stored, WatchError, Watcher};
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test says what went wrong by panicking"
+)]
+
+use kittiwake_store::{
+    Change, Config, Event, EventKind, Key, ObjectStore, Snapshot, Stored, WatchError, Watcher,
+};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -10,11 +20,23 @@ const RESOURCES: [&str; 2] = ["things", "others"];
 
 #[derive(Debug, Clone)]
 enum Op {
-    Put { resource: usize, name: u8, value: u8 },
-    Delete { resource: usize, name: u8 },
-    Keep { resource: usize, name: u8 },
+    Put {
+        resource: usize,
+        name: u8,
+        value: u8,
+    },
+    Delete {
+        resource: usize,
+        name: u8,
+    },
+    Keep {
+        resource: usize,
+        name: u8,
+    },
     /// A client lists and begins to watch.
-    Watch { resource: usize },
+    Watch {
+        resource: usize,
+    },
     /// Every watcher takes what there is.
     CatchUp,
 }
@@ -40,10 +62,16 @@ struct Mirror {
 
 impl Mirror {
     fn start(store: &ObjectStore, resource: &'static str) -> Self {
-        let Snapshot { items, resource_version } = store.list(resource, None);
+        let Snapshot {
+            items,
+            resource_version,
+        } = store.list(resource, None);
         Self {
             resource,
-            objects: items.into_iter().map(|stored| (stored.key.clone(), stored)).collect(),
+            objects: items
+                .into_iter()
+                .map(|stored| (stored.key.clone(), stored))
+                .collect(),
             watcher: store.watch(resource, resource_version).unwrap(),
             version: resource_version,
         }
@@ -67,7 +95,10 @@ impl Mirror {
         self.version = version;
         let key = event.object.key.clone();
         assert_eq!(&*key.resource, self.resource);
-        assert_eq!(event.object.object["metadata"]["resourceVersion"], json!(version.to_string()));
+        assert_eq!(
+            event.object.object["metadata"]["resourceVersion"],
+            json!(version.to_string())
+        );
         let before = match event.kind {
             EventKind::Deleted => self.objects.remove(&key),
             EventKind::Added | EventKind::Modified => self.objects.insert(key, event.object),
@@ -88,8 +119,18 @@ async fn run(ops: Vec<Op>) {
     let mut mirrors = vec![Mirror::start(&store, RESOURCES[0])];
     for op in ops {
         match op {
-            Op::Put { resource, name, value } => {
-                change(&store, resource, name, Change::Put(json!({"metadata": {}, "value": value}))).await;
+            Op::Put {
+                resource,
+                name,
+                value,
+            } => {
+                change(
+                    &store,
+                    resource,
+                    name,
+                    Change::Put(json!({"metadata": {}, "value": value})),
+                )
+                .await;
                 model.insert((resource, name), value);
             }
             Op::Delete { resource, name } => {
@@ -113,11 +154,19 @@ async fn run(ops: Vec<Op>) {
         mirror.catch_up(&store).await;
     }
     let values = |(resource, objects): (usize, Vec<Stored>)| {
-        objects.into_iter().map(move |s| ((resource, s.key.name.to_string()), s.object["value"].clone())).collect::<Vec<_>>()
+        objects
+            .into_iter()
+            .map(move |s| ((resource, s.key.name.to_string()), s.object["value"].clone()))
+            .collect::<Vec<_>>()
     };
-    let stored: BTreeMap<_, Value> =
-        (0..RESOURCES.len()).map(|r| (r, store.list(RESOURCES[r], None).items)).flat_map(values).collect();
-    let wanted: BTreeMap<_, Value> = model.into_iter().map(|((r, name), v)| ((r, format!("n{name}")), json!(v))).collect();
+    let stored: BTreeMap<_, Value> = (0..RESOURCES.len())
+        .map(|r| (r, store.list(RESOURCES[r], None).items))
+        .flat_map(values)
+        .collect();
+    let wanted: BTreeMap<_, Value> = model
+        .into_iter()
+        .map(|((r, name), v)| ((r, format!("n{name}")), json!(v)))
+        .collect();
     assert_eq!(stored, wanted);
 }
 
@@ -130,7 +179,10 @@ proptest! {
 
 #[tokio::test]
 async fn a_watcher_that_sleeps_too_long_is_told_and_costs_nothing() {
-    let store = ObjectStore::in_memory(Config { events_kept: 10, ..Config::default() });
+    let store = ObjectStore::in_memory(Config {
+        events_kept: 10,
+        ..Config::default()
+    });
     let start = store.resource_version();
     let mut slow = store.watch("things", start).unwrap();
     for n in 0..11 {
@@ -138,7 +190,10 @@ async fn a_watcher_that_sleeps_too_long_is_told_and_costs_nothing() {
     }
     assert_eq!(slow.next().await, Err(WatchError::Lagged));
     let expired = store.watch("things", start).unwrap_err();
-    assert_eq!((expired.requested, expired.oldest, expired.newest), (start, start + 1, start + 11));
+    assert_eq!(
+        (expired.requested, expired.oldest, expired.newest),
+        (start, start + 1, start + 11)
+    );
     let mut again = store.watch("things", expired.oldest).unwrap();
     for n in 1..11 {
         assert_eq!(again.next().await.unwrap().object.object["n"], json!(n));

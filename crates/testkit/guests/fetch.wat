@@ -1,11 +1,13 @@
 ;; Asks another server, and says what came: "denied" for the error HTTP-request-denied, otherwise "reached".
 (data (i32.const 1024) "example.com")
+(data (i32.const 1036) "/")
 (data (i32.const 1040) "denied\n")
 (data (i32.const 1056) "reached\n")
 (func (export "wasi:http/incoming-handler@0.2.3#handle") (param $request i32) (param $out i32)
   (local $asked i32) (local $coming i32)
   (local.set $asked (call $outgoing-request (call $fields)))
   (drop (call $set-authority (local.get $asked) (i32.const 1) (i32.const 1024) (i32.const 11)))
+  (drop (call $set-path (local.get $asked) (i32.const 1) (i32.const 1036) (i32.const 1)))
   (call $fetch (local.get $asked) (i32.const 0) (i32.const 0) (i32.const 128))
   (if (i32.load8_u (i32.const 128)) (then (unreachable)))
   (local.set $coming (i32.load (i32.const 136)))

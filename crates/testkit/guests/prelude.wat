@@ -23,6 +23,8 @@
 (import "wasi:http/types@0.2.3" "[constructor]outgoing-request" (func $outgoing-request (param i32) (result i32)))
 (import "wasi:http/types@0.2.3" "[method]outgoing-request.set-authority"
   (func $set-authority (param i32 i32 i32 i32) (result i32)))
+(import "wasi:http/types@0.2.3" "[method]outgoing-request.set-path-with-query"
+  (func $set-path (param i32 i32 i32 i32) (result i32)))
 (import "wasi:http/types@0.2.3" "[method]future-incoming-response.subscribe"
   (func $incoming-response-subscribe (param i32) (result i32)))
 (import "wasi:http/types@0.2.3" "[method]future-incoming-response.get" (func $incoming-response-get (param i32 i32)))

@@ -1,6 +1,11 @@
 //! Guest components for tests: a few lines of WebAssembly text each (`guests/*.wat`), made into components when first
 //! asked for. No Wasm toolchain is needed.
 
+#![allow(
+    clippy::panic,
+    reason = "only tests use it, and a guest that cannot be made is a broken test"
+)]
+
 use std::sync::LazyLock;
 use wit_component::{ComponentEncoder, StringEncoding};
 use wit_parser::Resolve;
@@ -12,18 +17,35 @@ const PRELUDE: &str = include_str!("../guests/prelude.wat");
 fn encode(world: &str, text: &str) -> Vec<u8> {
     let mut module = wat::parse_str(text).unwrap_or_else(|error| panic!("guest text: {error}"));
     let mut resolve = Resolve::default();
-    let package = resolve.push_source("guest.wit", WIT).unwrap_or_else(|error| panic!("guest WIT: {error:?}"));
-    let world = resolve.select_world(&[package], Some(world)).unwrap_or_else(|error| panic!("guest world: {error:?}"));
+    let package = resolve
+        .push_source("guest.wit", WIT)
+        .unwrap_or_else(|error| panic!("guest WIT: {error:?}"));
+    let world = resolve
+        .select_world(&[package], Some(world))
+        .unwrap_or_else(|error| panic!("guest world: {error:?}"));
     wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false)
-        .and_then(|()| ComponentEncoder::default().validate(true).module(&module)?.encode())
+        .and_then(|()| {
+            ComponentEncoder::default()
+                .validate(true)
+                .module(&module)?
+                .encode()
+        })
         .unwrap_or_else(|error| panic!("guest component: {error:?}"))
 }
 
 /// An HTTP handler: the prelude and the guest's own fields make one module. A guest's own imports come first, as the
 /// text format wants it.
 fn handler(world: &str, fields: &str) -> Vec<u8> {
-    let (imports, rest): (Vec<&str>, Vec<&str>) = fields.lines().partition(|line| line.starts_with("(import "));
-    encode(world, &format!("(module\n{}\n{PRELUDE}\n{}\n)", imports.join("\n"), rest.join("\n")))
+    let (imports, rest): (Vec<&str>, Vec<&str>) =
+        fields.lines().partition(|line| line.starts_with("(import "));
+    encode(
+        world,
+        &format!(
+            "(module\n{}\n{PRELUDE}\n{}\n)",
+            imports.join("\n"),
+            rest.join("\n")
+        ),
+    )
 }
 
 macro_rules! guests {

@@ -17,7 +17,10 @@ impl Call {
             served: &self.served,
             namespace: self.path.namespace.clone(),
             subresource: self.path.subresource.as_deref(),
-            actor: Actor { manager: self.manager()?, user: USER.to_owned() },
+            actor: Actor {
+                manager: self.manager()?,
+                user: USER.to_owned(),
+            },
             dry_run: self.query.dry_run()?,
             validation: self.query.field_validation()?,
         })

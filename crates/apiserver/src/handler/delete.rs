@@ -61,7 +61,10 @@ pub(crate) async fn handle(call: &Call, body: Body) -> Result<Response, ApiError
 pub(crate) async fn collection(call: &Call, body: Body) -> Result<Response, ApiError> {
     let options = options(call, body).await?;
     let selection = Selection::parse(call)?;
-    let snapshot = call.server.store.list(&call.served.kind.storage_resource, selection.namespace());
+    let snapshot = call
+        .server
+        .store
+        .list(&call.served.kind.storage_resource, selection.namespace());
     let mut objects = Vec::new();
     for stored in snapshot.items {
         let object = call.served.read(&stored.object);
@@ -90,7 +93,10 @@ pub(crate) async fn delete_object(
     if options.dry_run {
         let old = server.store.get(&key);
         let (change, object) = decide(old.as_ref())?;
-        return Ok(Deletion { object, gone: matches!(change, Change::Delete) });
+        return Ok(Deletion {
+            object,
+            gone: matches!(change, Change::Delete),
+        });
     }
     let result = server.store.write(key, |old| {
         let (change, object) = decide(old)?;
@@ -98,7 +104,10 @@ pub(crate) async fn delete_object(
         Ok((change, (object, gone)))
     });
     match result.await {
-        Ok((stored, (object, gone))) => Ok(Deletion { object: stored.map_or(object, |stored| stored.object), gone }),
+        Ok((stored, (object, gone))) => Ok(Deletion {
+            object: stored.map_or(object, |stored| stored.object),
+            gone,
+        }),
         Err(WriteError::Refused(error)) => Err(error),
         Err(other) => Err(store_failure(other.to_string())),
     }
@@ -116,11 +125,16 @@ fn decide(
     let old = &old.ok_or_else(|| ApiError::not_found(names, name))?.object;
     let preconditions = [
         ("UID", &options.uid, object::uid(old)),
-        ("ResourceVersion", &options.resource_version, object::resource_version(old)),
+        (
+            "ResourceVersion",
+            &options.resource_version,
+            object::resource_version(old),
+        ),
     ];
     for (what, wanted, is) in preconditions {
         if let Some(wanted) = wanted.as_deref().filter(|wanted| *wanted != is) {
-            let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {is}");
+            let why =
+                format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {is}");
             return Err(ApiError::conflict(names, name, &why));
         }
     }
@@ -155,7 +169,9 @@ fn decide(
 /// The finalizers that hold the object back under a propagation policy.
 fn finalizers(object: &Value, propagation: Option<Propagation>) -> Vec<&str> {
     let mut finalizers = object::finalizers(object);
-    let Some(propagation) = propagation else { return finalizers };
+    let Some(propagation) = propagation else {
+        return finalizers;
+    };
     finalizers.retain(|finalizer| *finalizer != FOREGROUND && *finalizer != ORPHAN);
     match propagation {
         Propagation::Background => {}
@@ -168,9 +184,14 @@ fn finalizers(object: &Value, propagation: Option<Propagation>) -> Vec<&str> {
 /// The options of a deletion: the body's, then the query's.
 async fn options(call: &Call, body: Body) -> Result<DeleteOptions, ApiError> {
     let bytes = body::read(&call.server, &call.headers, body).await?;
-    let body = if bytes.is_empty() { Value::Null } else { body::decode(&call.headers, &bytes)?.value };
+    let body = if bytes.is_empty() {
+        Value::Null
+    } else {
+        body::decode(&call.headers, &bytes)?.value
+    };
     let text = |pointer: &str| Some(object::text(&body, pointer).to_owned()).filter(|text| !text.is_empty());
-    let policy = text("/propagationPolicy").or_else(|| call.query.get("propagationPolicy").map(str::to_owned));
+    let policy =
+        text("/propagationPolicy").or_else(|| call.query.get("propagationPolicy").map(str::to_owned));
     let propagation = match policy.as_deref() {
         None if body.get("orphanDependents") == Some(&Value::Bool(true)) => Some(Propagation::Orphan),
         None => None,
@@ -185,7 +206,10 @@ async fn options(call: &Call, body: Body) -> Result<DeleteOptions, ApiError> {
             return Err(ApiError::invalid_options("DeleteOptions", &[cause]));
         }
     };
-    let in_body = body.get("dryRun").and_then(Value::as_array).is_some_and(|list| !list.is_empty());
+    let in_body = body
+        .get("dryRun")
+        .and_then(Value::as_array)
+        .is_some_and(|list| !list.is_empty());
     Ok(DeleteOptions {
         propagation,
         uid: text("/preconditions/uid"),
@@ -204,7 +228,10 @@ mod tests {
         let object = json!({"metadata": {"finalizers": ["orphan", "x/y"]}});
         assert_eq!(finalizers(&object, None), ["orphan", "x/y"]);
         assert_eq!(finalizers(&object, Some(Propagation::Background)), ["x/y"]);
-        assert_eq!(finalizers(&object, Some(Propagation::Foreground)), ["x/y", FOREGROUND]);
+        assert_eq!(
+            finalizers(&object, Some(Propagation::Foreground)),
+            ["x/y", FOREGROUND]
+        );
         assert_eq!(finalizers(&object, Some(Propagation::Orphan)), ["x/y", ORPHAN]);
     }
 }

@@ -8,6 +8,10 @@ use axum::response::Response;
 /// Answers with the newest state; `resourceVersion` in the query is always satisfied by that.
 pub(crate) fn handle(call: &Call) -> Result<Response, ApiError> {
     let key = Server::key(&call.served, &call.path.namespace, call.name());
-    let stored = call.server.store.get(&key).ok_or_else(|| ApiError::not_found(call.served.names(), call.name()))?;
+    let stored = call
+        .server
+        .store
+        .get(&key)
+        .ok_or_else(|| ApiError::not_found(call.served.names(), call.name()))?;
     reply::object(call, 200, &call.served.read(&stored.object), &[])
 }

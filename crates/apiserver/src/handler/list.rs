@@ -33,7 +33,8 @@ impl Selection {
     /// Reads the selectors of a request. A watch on one object selects its name.
     pub(crate) fn parse(call: &Call) -> Result<Self, ApiError> {
         let (label_text, field_text) = (call.query.get("labelSelector"), call.query.get("fieldSelector"));
-        let bad = |what: &str, error: String| ApiError::bad_request(format!("unable to parse {what}: {error}"));
+        let bad =
+            |what: &str, error: String| ApiError::bad_request(format!("unable to parse {what}: {error}"));
         let labels = LabelSelector::parse(label_text.unwrap_or_default());
         let fields = FieldSelector::parse(field_text.unwrap_or_default());
         let fields = fields.map_err(|error| bad("fieldSelector", error.to_string()))?;
@@ -41,7 +42,9 @@ impl Selection {
         for field in fields.fields() {
             let always = matches!(field, "metadata.name" | "metadata.namespace");
             if !always && !known.iter().any(|name| name == field) {
-                return Err(ApiError::bad_request(format!("field label not supported: {field}")));
+                return Err(ApiError::bad_request(format!(
+                    "field label not supported: {field}"
+                )));
             }
         }
         Ok(Self {
@@ -61,7 +64,10 @@ impl Selection {
     /// Whether an object is wanted.
     pub(crate) fn matches(&self, object: &Value) -> bool {
         (self.namespace.is_empty() || self.namespace == crate::object::namespace(object))
-            && self.name.as_deref().is_none_or(|name| name == crate::object::name(object))
+            && self
+                .name
+                .as_deref()
+                .is_none_or(|name| name == crate::object::name(object))
             && (!self.selective || (self.labels.matches(object) && self.fields.matches(object)))
     }
 }
@@ -127,7 +133,11 @@ impl Token {
 
 /// Answers with one page of the collection, the whole of it when no limit is given.
 pub(crate) fn handle(call: &Call) -> Result<Response, ApiError> {
-    let limit = call.query.number("limit")?.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0);
+    let limit = call
+        .query
+        .number("limit")?
+        .and_then(|limit| usize::try_from(limit).ok())
+        .filter(|limit| *limit > 0);
     let now = call.server.clock.elapsed();
     let (page, kept, start) = match call.query.get("continue") {
         Some(text) => {
@@ -139,7 +149,9 @@ pub(crate) fn handle(call: &Call) -> Result<Response, ApiError> {
         }
         None => (snapshot(call)?, None, 0),
     };
-    let end = limit.map_or(page.objects.len(), |limit| start.saturating_add(limit)).min(page.objects.len());
+    let end = limit
+        .map_or(page.objects.len(), |limit| start.saturating_add(limit))
+        .min(page.objects.len());
     let objects = page.objects.get(start..end).unwrap_or_default();
     let mut metadata = Map::new();
     metadata.insert("resourceVersion".into(), page.resource_version.to_string().into());
@@ -156,11 +168,20 @@ pub(crate) fn handle(call: &Call) -> Result<Response, ApiError> {
 
 fn snapshot(call: &Call) -> Result<Page, ApiError> {
     let selection = Selection::parse(call)?;
-    let snapshot = call.server.store.list(&call.served.kind.storage_resource, selection.namespace());
+    let snapshot = call
+        .server
+        .store
+        .list(&call.served.kind.storage_resource, selection.namespace());
     check_resource_version(call, snapshot.resource_version)?;
-    let objects = snapshot.items.iter().map(|stored| call.served.read(&stored.object));
+    let objects = snapshot
+        .items
+        .iter()
+        .map(|stored| call.served.read(&stored.object));
     let objects = Arc::new(objects.filter(|object| selection.matches(object)).collect());
-    Ok(Page { objects, resource_version: snapshot.resource_version })
+    Ok(Page {
+        objects,
+        resource_version: snapshot.resource_version,
+    })
 }
 
 /// Whether a list at `current` is what `resourceVersion` and `resourceVersionMatch` ask for
@@ -169,7 +190,11 @@ fn check_resource_version(call: &Call, current: u64) -> Result<(), ApiError> {
     let wanted = call.query.number("resourceVersion")?;
     let rule = call.query.get("resourceVersionMatch");
     let forbidden = |why: &str| {
-        let cause = crate::status::Cause::new("resourceVersionMatch", "FieldValueForbidden", format!("Forbidden: {why}"));
+        let cause = crate::status::Cause::new(
+            "resourceVersionMatch",
+            "FieldValueForbidden",
+            format!("Forbidden: {why}"),
+        );
         Err(ApiError::invalid_options("ListOptions", &[cause]))
     };
     match (rule, wanted) {
@@ -177,9 +202,13 @@ fn check_resource_version(call: &Call, current: u64) -> Result<(), ApiError> {
             Err(ApiError::too_large_resource_version(wanted, current))
         }
         (None, _) | (Some("NotOlderThan"), Some(_)) => Ok(()),
-        (Some("Exact"), Some(0)) => forbidden("resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\""),
+        (Some("Exact"), Some(0)) => {
+            forbidden("resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"")
+        }
         (Some("Exact"), Some(wanted)) if wanted == current => Ok(()),
-        (Some("Exact"), Some(wanted)) => Err(ApiError::expired(format!("The resourceVersion for the provided list is too old: {wanted}"))),
+        (Some("Exact"), Some(wanted)) => Err(ApiError::expired(format!(
+            "The resourceVersion for the provided list is too old: {wanted}"
+        ))),
         (Some(_), None) => forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided"),
         (Some(_), Some(_)) => forbidden("supported values are \"Exact\" and \"NotOlderThan\""),
     }
@@ -196,7 +225,11 @@ struct List<'a> {
 }
 
 /// A list of the kind's own list type.
-pub(crate) fn list_value<'a>(served: &'a Served, metadata: Value, objects: &'a [Arc<Value>]) -> impl Serialize + 'a {
+pub(crate) fn list_value<'a>(
+    served: &'a Served,
+    metadata: Value,
+    objects: &'a [Arc<Value>],
+) -> impl Serialize + 'a {
     List {
         kind: &served.kind.list_kind,
         api_version: served.api_version(),
@@ -209,7 +242,10 @@ fn respond(call: &Call, metadata: Value, objects: &[Arc<Value>]) -> Result<Respo
     match call.format.shape {
         Shape::Whole => reply::encoded(call, 200, &list_value(&call.served, metadata, objects)),
         Shape::Metadata(version) => {
-            let items: Vec<Value> = objects.iter().map(|object| table::partial_metadata(object, version)).collect();
+            let items: Vec<Value> = objects
+                .iter()
+                .map(|object| table::partial_metadata(object, version))
+                .collect();
             let api_version = format!("meta.k8s.io/{version}");
             let list = json!({"kind": "PartialObjectMetadataList", "apiVersion": api_version, "metadata": metadata, "items": items});
             reply::encoded(call, 200, &list)
@@ -217,7 +253,14 @@ fn respond(call: &Call, metadata: Value, objects: &[Arc<Value>]) -> Result<Respo
         Shape::Table(version) => {
             let include = IncludeObject::parse(call.query.get("includeObject"))?;
             let objects = objects.iter().map(AsRef::as_ref);
-            let table = table::table(&call.served, version, objects, metadata, include, call.server.clock.now());
+            let table = table::table(
+                &call.served,
+                version,
+                objects,
+                metadata,
+                include,
+                call.server.clock.now(),
+            );
             reply::encoded(call, 200, &table)
         }
     }
@@ -230,7 +273,10 @@ mod tests {
     #[test]
     fn snapshots_are_bounded_in_number_and_age() {
         let snapshots = Snapshots::default();
-        let page = Page { objects: Arc::default(), resource_version: 1 };
+        let page = Page {
+            objects: Arc::default(),
+            resource_version: 1,
+        };
         let first = snapshots.keep(page.clone(), Duration::ZERO);
         assert!(snapshots.find(first, SNAPSHOT_AGE_MAX).is_none());
         assert!(snapshots.find(first, Duration::ZERO).is_some());
@@ -242,7 +288,10 @@ mod tests {
 
     #[test]
     fn tokens_survive_the_wire_and_strangers_are_refused() {
-        let token = Token { id: u64::MAX, at: 500 };
+        let token = Token {
+            id: u64::MAX,
+            at: 500,
+        };
         let read = Token::decode(&token.encode()).ok().unwrap();
         assert_eq!((read.id, read.at), (u64::MAX, 500));
         assert_eq!(Token::decode("x%").err().unwrap().code, 400);

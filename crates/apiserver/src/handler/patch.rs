@@ -2,11 +2,11 @@
 //! resourceVersion cannot lose a race.
 
 use crate::decode::{self, Decoded};
-use crate::handler::write::{Proposal, Write, spec_changed};
+use crate::handler::write::Proposal;
 use crate::handler::{Call, body, reply};
 use crate::negotiation::{self, PatchForm};
 use crate::object;
-use crate::patch::apply::{ApplyError, ApplyRequest, Conflict, LAST_APPLIED_ANNOTATION};
+use crate::patch::apply::{ApplyError, ApplyRequest};
 use crate::patch::{self, PatchError};
 use crate::status::{ApiError, Cause};
 use axum::body::Body;
@@ -21,7 +21,10 @@ pub(crate) async fn handle(call: &Call, body: Body) -> Result<Response, ApiError
         return apply(call, &bytes).await;
     }
     let patch = match form {
-        PatchForm::Json => Decoded { value: Value::Null, duplicate_fields: Vec::new() },
+        PatchForm::Json => Decoded {
+            value: Value::Null,
+            duplicate_fields: Vec::new(),
+        },
         _ => decode::json(&bytes).map_err(|error| ApiError::bad_request(error.to_string()))?,
     };
     let names = call.served.names();
@@ -34,7 +37,11 @@ pub(crate) async fn handle(call: &Call, body: Body) -> Result<Response, ApiError
             PatchForm::Merge | PatchForm::Apply => patch::merge::apply(old, &patch.value),
         };
         body::check_kind(&call.served, &patched)?;
-        Ok(Proposal { object: patched, duplicate_fields: patch.duplicate_fields, ..Proposal::default() })
+        Ok(Proposal {
+            object: patched,
+            duplicate_fields: patch.duplicate_fields,
+            ..Proposal::default()
+        })
     });
     let written = written.await?;
     reply::object(call, 200, &written.object, &written.warnings)
@@ -51,17 +58,34 @@ fn patch_error(error: PatchError) -> ApiError {
 /// Server-side apply.
 async fn apply(call: &Call, bytes: &[u8]) -> Result<Response, ApiError> {
     if call.query.get("fieldManager").is_none() {
-        let cause = Cause::new("fieldManager", "FieldValueRequired", "Required value: is required for apply patch");
+        let cause = Cause::new(
+            "fieldManager",
+            "FieldValueRequired",
+            "Required value: is required for apply patch",
+        );
         return Err(ApiError::invalid_options("PatchOptions", &[cause]));
     }
-    let decoded = decode::yaml(bytes).map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")))?;
+    let decoded = decode::yaml(bytes)
+        .map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")))?;
     let mut applied = decoded.value;
     if !applied.is_object() {
-        return Err(ApiError::bad_request("an apply patch must be an object with apiVersion and kind"));
+        return Err(ApiError::bad_request(
+            "an apply patch must be an object with apiVersion and kind",
+        ));
     }
     body::check_kind(&call.served, &applied)?;
-    if applied.pointer("/metadata/managedFields").is_some_and(|fields| !fields.is_null()) {
+    if applied
+        .pointer("/metadata/managedFields")
+        .is_some_and(|fields| !fields.is_null())
+    {
         return Err(ApiError::bad_request("metadata.managedFields must be nil"));
+    }
+    // The URL names the object; clients may leave that out of what they apply.
+    let name = object::metadata_mut(&mut applied)
+        .entry("name")
+        .or_insert_with(|| call.name().into());
+    if name.as_str().is_none_or(str::is_empty) {
+        *name = call.name().into();
     }
     let unknown_fields = call.served.version.schema.prune(&mut applied);
     let only_status = call.path.subresource.as_deref() == Some("status");
@@ -75,51 +99,38 @@ async fn apply(call: &Call, bytes: &[u8]) -> Result<Response, ApiError> {
                 return Err(ApiError::not_found(call.served.names(), call.name()));
             }
             if old.is_none() && !object::uid(&applied).is_empty() {
-                return Err(ApiError::conflict(call.served.names(), call.name(), "uid mismatch: the provided object specified a uid, and no existing object was found"));
+                return Err(ApiError::conflict(
+                    call.served.names(),
+                    call.name(),
+                    "uid mismatch: the provided object specified a uid, and no existing object was found",
+                ));
             }
-            let attempt = |applied: Value, force: bool| {
-                patch::apply::apply(ApplyRequest {
-                    schema: &call.served.version.schema,
-                    live: old,
-                    applied,
-                    manager: &write.actor.manager,
-                    force,
-                    api_version: call.served.api_version(),
-                    subresource: call.path.subresource.as_deref(),
-                    now,
-                })
-            };
-            let object = match (attempt(applied.clone(), force), old) {
-                (Err(ApplyError::Conflict(conflicts)), Some(live)) if hands_over(&write, live, &conflicts) => {
-                    attempt(applied, true)
-                }
-                (result, _) => result,
-            };
+            let object = patch::apply::apply(ApplyRequest {
+                schema: &call.served.version.schema,
+                live: old,
+                applied,
+                manager: &write.actor.manager,
+                force,
+                api_version: call.served.api_version(),
+                subresource: call.path.subresource.as_deref(),
+                now,
+            });
             let object = object.map_err(apply_error)?;
-            Ok(Proposal { object, duplicate_fields, unknown_fields, applied: true, ..Proposal::default() })
+            Ok(Proposal {
+                object,
+                duplicate_fields,
+                unknown_fields,
+                applied: true,
+                ..Proposal::default()
+            })
         })
         .await?;
-    reply::object(call, if written.created { 201 } else { 200 }, &written.object, &written.warnings)
-}
-
-/// Whether `kubectl apply --server-side` takes over from `kubectl apply`: when what the latter last applied, completed
-/// by defaults and admission, is exactly what is there. Kubernetes compares without completing, which fails for lists
-/// that are owned whole and completed inside, such as a Knative Service's `containers`.
-fn hands_over(write: &Write<'_>, live: &Value, conflicts: &[Conflict]) -> bool {
-    let ours = write.actor.manager == "kubectl"
-        && write.subresource.is_none()
-        && conflicts.iter().all(|conflict| conflict.manager == "kubectl-client-side-apply");
-    let annotations = live.pointer("/metadata/annotations");
-    let last = annotations.and_then(|map| map.get(LAST_APPLIED_ANNOTATION)).and_then(Value::as_str);
-    let last = last.filter(|_| ours).and_then(|text| serde_json::from_str::<Value>(text).ok());
-    let Some(mut last) = last.filter(Value::is_object) else { return false };
-    for kept in ["metadata", "status"] {
-        match live.get(kept) {
-            Some(value) => object::map_mut(&mut last).insert(kept.to_owned(), value.clone()),
-            None => object::map_mut(&mut last).shift_remove(kept),
-        };
-    }
-    write.complete(Some(live), &mut last, &mut Vec::new()).is_ok() && !spec_changed(live, &last, true)
+    reply::object(
+        call,
+        if written.created { 201 } else { 200 },
+        &written.object,
+        &written.warnings,
+    )
 }
 
 /// Leaves in an applied object what this endpoint writes: managers own only that.
@@ -134,7 +145,8 @@ fn trim(applied: &mut Value, has_status: bool, only_status: bool) {
     if let Some(map) = applied.as_object_mut() {
         map.retain(|key, _| matches!(key.as_str(), "apiVersion" | "kind" | "metadata" | "status"));
     }
-    object::metadata_mut(applied).retain(|key, _| matches!(key.as_str(), "name" | "namespace" | "uid" | "resourceVersion"));
+    object::metadata_mut(applied)
+        .retain(|key, _| matches!(key.as_str(), "name" | "namespace" | "uid" | "resourceVersion"));
 }
 
 fn apply_error(error: ApplyError) -> ApiError {
@@ -143,7 +155,9 @@ fn apply_error(error: ApplyError) -> ApiError {
         ApplyError::Conflict(ref conflicts) => {
             let causes: Vec<Cause> = conflicts
                 .iter()
-                .map(|conflict| Cause::new(conflict.field.clone(), "FieldManagerConflict", conflict.message()))
+                .map(|conflict| {
+                    Cause::new(conflict.field.clone(), "FieldManagerConflict", conflict.message())
+                })
                 .collect();
             ApiError::apply_conflict(error.to_string(), &causes)
         }

@@ -17,7 +17,11 @@ const WARNINGS_BYTES_MAX: usize = 4096;
 
 /// A JSON response.
 pub(crate) fn json(code: u16, value: &impl Serialize) -> Response {
-    bytes(code, "application/json", serde_json::to_vec(value).unwrap_or_default())
+    bytes(
+        code,
+        "application/json",
+        serde_json::to_vec(value).unwrap_or_default(),
+    )
 }
 
 /// A response of some bytes.
@@ -27,7 +31,9 @@ pub(crate) fn bytes(code: u16, content_type: &str, body: impl Into<Body>) -> Res
     if let Ok(value) = HeaderValue::from_str(content_type) {
         response.headers_mut().insert(CONTENT_TYPE, value);
     }
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     response
 }
 
@@ -35,13 +41,20 @@ pub(crate) fn bytes(code: u16, content_type: &str, body: impl Into<Body>) -> Res
 pub(crate) fn error(error: &ApiError) -> Response {
     let mut response = json(error.code, &error.to_status());
     if error.code == 504 {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
 }
 
 /// One object, in the shape that was asked for, with warnings.
-pub(crate) fn object(call: &Call, code: u16, value: &Value, warnings: &[String]) -> Result<Response, ApiError> {
+pub(crate) fn object(
+    call: &Call,
+    code: u16,
+    value: &Value,
+    warnings: &[String],
+) -> Result<Response, ApiError> {
     let mut response = match call.format.shape {
         Shape::Whole => encoded(call, code, value)?,
         Shape::Metadata(version) => encoded(call, code, &table::partial_metadata(value, version))?,
@@ -49,7 +62,11 @@ pub(crate) fn object(call: &Call, code: u16, value: &Value, warnings: &[String])
             let include = IncludeObject::parse(call.query.get("includeObject"))?;
             let metadata = json!({"resourceVersion": object::resource_version(value)});
             let now = call.server.clock.now();
-            encoded(call, code, &table::table(&call.served, version, [value], metadata, include, now))?
+            encoded(
+                call,
+                code,
+                &table::table(&call.served, version, [value], metadata, include, now),
+            )?
         }
     };
     add_warnings(&mut response, warnings);
@@ -59,13 +76,21 @@ pub(crate) fn object(call: &Call, code: u16, value: &Value, warnings: &[String])
 /// A value in the encoding that was asked for; `?pretty=true` is for people with curl.
 pub(crate) fn encoded(call: &Call, code: u16, value: &impl Serialize) -> Result<Response, ApiError> {
     match call.format.encoding {
-        Encoding::Json if call.query.get("pretty").is_some_and(|pretty| pretty != "false") => {
-            Ok(bytes(code, "application/json", serde_json::to_vec_pretty(value).map_err(ApiError::internal)?))
-        }
-        Encoding::Json => Ok(bytes(code, "application/json", serde_json::to_vec(value).map_err(ApiError::internal)?)),
-        Encoding::Yaml => {
-            Ok(bytes(code, "application/yaml", serde_yaml_ng::to_string(value).map_err(ApiError::internal)?))
-        }
+        Encoding::Json if call.query.get("pretty").is_some_and(|pretty| pretty != "false") => Ok(bytes(
+            code,
+            "application/json",
+            serde_json::to_vec_pretty(value).map_err(ApiError::internal)?,
+        )),
+        Encoding::Json => Ok(bytes(
+            code,
+            "application/json",
+            serde_json::to_vec(value).map_err(ApiError::internal)?,
+        )),
+        Encoding::Yaml => Ok(bytes(
+            code,
+            "application/yaml",
+            serde_yaml_ng::to_string(value).map_err(ApiError::internal)?,
+        )),
     }
 }
 
@@ -73,7 +98,10 @@ pub(crate) fn encoded(call: &Call, code: u16, value: &impl Serialize) -> Result<
 pub(crate) fn add_warnings(response: &mut Response, warnings: &[String]) {
     let mut total = 0;
     for warning in warnings {
-        let clean: String = warning.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let clean: String = warning
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
         total += clean.len();
         if total > WARNINGS_BYTES_MAX {
             return;

@@ -26,15 +26,25 @@ pub(crate) fn handle(server: &Server, target: &Target, parts: &Parts) -> Result<
     let (registry, headers) = (&server.registry, &parts.headers);
     match target {
         Target::CoreVersions => {
-            let address = headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+            let address = headers
+                .get(http::header::HOST)
+                .and_then(|host| host.to_str().ok())
+                .unwrap_or_default();
             let form = negotiation::discovery(headers);
-            Ok(document(headers, &discovery::core_versions(registry, form, address)))
+            Ok(document(
+                headers,
+                &discovery::core_versions(registry, form, address),
+            ))
         }
-        Target::Groups => Ok(document(headers, &discovery::groups(registry, negotiation::discovery(headers)))),
+        Target::Groups => Ok(document(
+            headers,
+            &discovery::groups(registry, negotiation::discovery(headers)),
+        )),
         Target::Group(group) => Ok(document(headers, &discovery::group(registry, group)?)),
-        Target::GroupVersion(group, version) => {
-            Ok(document(headers, &discovery::group_version(registry, group, version)?))
-        }
+        Target::GroupVersion(group, version) => Ok(document(
+            headers,
+            &discovery::group_version(registry, group, version)?,
+        )),
         Target::Other(segments) => {
             let words: Vec<&str> = segments.iter().map(String::as_str).collect();
             other(server, &words, parts)
@@ -54,7 +64,9 @@ fn other(server: &Server, words: &[&str], parts: &Parts) -> Result<Response, Api
         }),
         ["openapi", "v2"] => {
             let tag = discovery::etag(openapi::V2_EMPTY);
-            Ok(tagged(&parts.headers, &tag, || reply::bytes(200, openapi::V2_CONTENT_TYPE, openapi::V2_EMPTY)))
+            Ok(tagged(&parts.headers, &tag, || {
+                reply::bytes(200, openapi::V2_CONTENT_TYPE, openapi::V2_EMPTY)
+            }))
         }
         ["openapi", "v3"] => {
             let root = server.open_api.root();
@@ -68,16 +80,25 @@ fn other(server: &Server, words: &[&str], parts: &Parts) -> Result<Response, Api
 
 /// One OpenAPI document. Under its hashed URL it never changes, and clients may keep it.
 fn open_api(server: &Server, path: &str, parts: &Parts) -> Result<Response, ApiError> {
-    let document = server.open_api.document(path).ok_or_else(ApiError::page_not_found)?;
+    let document = server
+        .open_api
+        .document(path)
+        .ok_or_else(ApiError::page_not_found)?;
     let query = Query::parse(&parts.uri)?;
     let tag = format!("\"{}\"", document.hash);
-    let mut response =
-        tagged(&parts.headers, &tag, || reply::bytes(200, "application/json", document.json.clone()));
+    let mut response = tagged(&parts.headers, &tag, || {
+        reply::bytes(200, "application/json", document.json.clone())
+    });
     if query.get("hash") == Some(document.hash.as_str()) {
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
-        let next_year = server.clock.now().checked_add((24 * 365).hours()).unwrap_or(jiff::Timestamp::MAX);
-        if let Ok(value) = HeaderValue::from_str(&next_year.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()) {
+        let next_year = server
+            .clock
+            .now()
+            .checked_add((24 * 365).hours())
+            .unwrap_or(jiff::Timestamp::MAX);
+        if let Ok(value) = HeaderValue::from_str(&next_year.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
+        {
             headers.insert(EXPIRES, value);
         }
     }
@@ -88,14 +109,21 @@ fn document(headers: &HeaderMap, document: &Document) -> Response {
     let mut response = tagged(headers, &document.etag(), || {
         reply::bytes(200, &document.content_type, document.value.to_string())
     });
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public"));
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("public"));
     response
 }
 
 /// 304 when the client has this content already, else the content with its tag.
 fn tagged(headers: &HeaderMap, tag: &str, content: impl FnOnce() -> Response) -> Response {
-    let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    let known = known.flat_map(|value| value.split(',')).any(|value| value.trim().trim_start_matches("W/") == tag);
+    let known = headers
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    let known = known
+        .flat_map(|value| value.split(','))
+        .any(|value| value.trim().trim_start_matches("W/") == tag);
     let mut response = if known { not_modified() } else { content() };
     let out = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(tag) {
@@ -131,10 +159,25 @@ fn go_arch() -> &'static str {
 }
 
 fn paths(server: &Server) -> Vec<String> {
-    let mut paths: Vec<String> = ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
-        .map(str::to_owned)
-        .to_vec();
-    for (group, versions) in server.registry.groups().into_iter().filter(|(group, _)| !group.is_empty()) {
+    let mut paths: Vec<String> = [
+        "/api",
+        "/api/v1",
+        "/apis",
+        "/healthz",
+        "/livez",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/readyz",
+        "/version",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    for (group, versions) in server
+        .registry
+        .groups()
+        .into_iter()
+        .filter(|(group, _)| !group.is_empty())
+    {
         paths.extend(versions.iter().map(|version| format!("/apis/{group}/{version}")));
         paths.push(format!("/apis/{group}"));
     }

@@ -39,11 +39,20 @@ enum Start {
 pub(crate) fn handle(call: &Call) -> Result<Response, ApiError> {
     let selection = Selection::parse(call)?;
     let include = IncludeObject::parse(call.query.get("includeObject"))?;
-    let writer = EventWriter { server: Arc::clone(&call.server), served: call.served.clone(), shape: call.format.shape, include };
-    let timeout = call.query.number("timeoutSeconds")?.filter(|seconds| *seconds > 0).map_or_else(
-        || DURATION_DEFAULT_MIN + DURATION_DEFAULT_MIN.mul_f64(rand::random()),
-        Duration::from_secs,
-    );
+    let writer = EventWriter {
+        server: Arc::clone(&call.server),
+        served: call.served.clone(),
+        shape: call.format.shape,
+        include,
+    };
+    let timeout = call
+        .query
+        .number("timeoutSeconds")?
+        .filter(|seconds| *seconds > 0)
+        .map_or_else(
+            || DURATION_DEFAULT_MIN + DURATION_DEFAULT_MIN.mul_f64(rand::random()),
+            Duration::from_secs,
+        );
     let now = Instant::now();
     let mut stream = Stream {
         initial: VecDeque::new(),
@@ -65,24 +74,41 @@ pub(crate) fn handle(call: &Call) -> Result<Response, ApiError> {
 
 /// Reads `resourceVersion`, `resourceVersionMatch` and `sendInitialEvents`.
 fn start(call: &Call) -> Result<Start, ApiError> {
-    let version = call.query.number("resourceVersion")?.filter(|version| *version > 0);
+    let version = call
+        .query
+        .number("resourceVersion")?
+        .filter(|version| *version > 0);
     let rule = call.query.get("resourceVersionMatch");
     let forbidden = |why: &str| {
-        let cause = Cause::new("resourceVersionMatch", "FieldValueForbidden", format!("Forbidden: {why}"));
+        let cause = Cause::new(
+            "resourceVersionMatch",
+            "FieldValueForbidden",
+            format!("Forbidden: {why}"),
+        );
         ApiError::invalid_options("ListOptions", &[cause])
     };
-    let Some(send) = call.query.get("sendInitialEvents").map(|_| call.query.flag("sendInitialEvents")) else {
+    let Some(send) = call
+        .query
+        .get("sendInitialEvents")
+        .map(|_| call.query.flag("sendInitialEvents"))
+    else {
         if rule.is_some() {
-            return Err(forbidden("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"));
+            return Err(forbidden(
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            ));
         }
         return Ok(version.map_or(Start::State { marked: false }, Start::After));
     };
     if rule != Some("NotOlderThan") {
-        return Err(forbidden("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"));
+        return Err(forbidden(
+            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+        ));
     }
     let current = call.server.store.resource_version();
     match version {
-        Some(version) if send && version > current => Err(ApiError::too_large_resource_version(version, current)),
+        Some(version) if send && version > current => {
+            Err(ApiError::too_large_resource_version(version, current))
+        }
         _ if send => Ok(Start::State { marked: true }),
         Some(version) => Ok(Start::After(version)),
         None => Ok(Start::Now),
@@ -113,7 +139,8 @@ impl EventWriter {
 
     /// A bookmark: kind and resource version only. `initial_end` marks the end of the initial state.
     fn bookmark(&self, resource_version: u64, initial_end: bool) -> Vec<u8> {
-        let mut metadata = json!({"resourceVersion": resource_version.to_string(), "creationTimestamp": null});
+        let mut metadata =
+            json!({"resourceVersion": resource_version.to_string(), "creationTimestamp": null});
         if initial_end {
             let annotations = json!({"k8s.io/initial-events-end": "true"});
             object::map_mut(&mut metadata).insert("annotations".into(), annotations);
@@ -125,7 +152,14 @@ impl EventWriter {
             Shape::Metadata(version) => {
                 json!({"kind": "PartialObjectMetadata", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata})
             }
-            Shape::Table(version) => table::table(&self.served, version, [], metadata, self.include, self.server.clock.now()),
+            Shape::Table(version) => table::table(
+                &self.served,
+                version,
+                [],
+                metadata,
+                self.include,
+                self.server.clock.now(),
+            ),
         };
         line("BOOKMARK", &object)
     }
@@ -169,7 +203,10 @@ impl Stream {
             Start::Now => store.resource_version(),
             Start::State { marked } => {
                 let snapshot = store.list(resource, self.selection.namespace());
-                let objects = snapshot.items.iter().map(|stored| self.writer.served.read(&stored.object));
+                let objects = snapshot
+                    .items
+                    .iter()
+                    .map(|stored| self.writer.served.read(&stored.object));
                 self.initial = objects.filter(|object| self.selection.matches(object)).collect();
                 self.initial_end = Some(snapshot.resource_version).filter(|_| marked && self.bookmarks);
                 snapshot.resource_version
@@ -179,7 +216,9 @@ impl Stream {
             Ok(watcher) => self.watcher = Some(watcher),
             Err(_) => {
                 let current = store.resource_version();
-                self.failure = Some(ApiError::expired(format!("too old resource version: {from} ({current})")));
+                self.failure = Some(ApiError::expired(format!(
+                    "too old resource version: {from} ({current})"
+                )));
             }
         }
     }
@@ -225,7 +264,9 @@ impl Stream {
     fn initial_chunk(&mut self) -> Vec<u8> {
         let mut chunk = Vec::new();
         while chunk.len() < CHUNK_BYTES_MAX {
-            let Some(object) = self.initial.pop_front() else { break };
+            let Some(object) = self.initial.pop_front() else {
+                break;
+            };
             chunk.extend(self.writer.event("ADDED", &object));
         }
         if self.initial.is_empty()

@@ -124,10 +124,19 @@ impl Write<'_> {
         let name = object::name(&object).to_owned();
         self.change(&name, |old| {
             let mut object = object;
-            for (key, value) in old.and_then(|old| old.get("metadata")?.as_object()).into_iter().flatten() {
-                metadata_mut(&mut object).entry(key.clone()).or_insert_with(|| value.clone());
+            for (key, value) in old
+                .and_then(|old| old.get("metadata")?.as_object())
+                .into_iter()
+                .flatten()
+            {
+                metadata_mut(&mut object)
+                    .entry(key.clone())
+                    .or_insert_with(|| value.clone());
             }
-            Ok(Proposal { object, ..Proposal::default() })
+            Ok(Proposal {
+                object,
+                ..Proposal::default()
+            })
         })
         .await
     }
@@ -147,9 +156,11 @@ impl Write<'_> {
             Ok((decision.change, (decision.created, decision.warnings)))
         });
         match result.await {
-            Ok((Some(stored), (created, warnings))) => {
-                Ok(Written { object: self.served.read(&stored.object), created, warnings })
-            }
+            Ok((Some(stored), (created, warnings))) => Ok(Written {
+                object: self.served.read(&stored.object),
+                created,
+                warnings,
+            }),
             Ok((None, _)) => Err(ApiError::not_found(self.served.names(), name)),
             Err(WriteError::Refused(error)) => Err(error),
             Err(other) => Err(store_failure(other.to_string())),
@@ -168,7 +179,11 @@ impl Write<'_> {
             (_, Some(old)) => old.object,
             (_, None) => return Err(ApiError::not_found(self.served.names(), &key.name)),
         };
-        Ok(Written { object: self.served.read(&object), created: decision.created, warnings: decision.warnings })
+        Ok(Written {
+            object: self.served.read(&object),
+            created: decision.created,
+            warnings: decision.warnings,
+        })
     }
 
     /// The name of a new object, made from `generateName` when there is none.
@@ -212,7 +227,9 @@ impl Write<'_> {
         if self.namespace.is_empty() {
             return Ok(());
         }
-        let Some(namespaces) = self.server.registry.find("", "v1", "namespaces") else { return Ok(()) };
+        let Some(namespaces) = self.server.registry.find("", "v1", "namespaces") else {
+            return Ok(());
+        };
         let namespace = &self.namespace;
         let stored = self.server.store.get(&Server::key(namespaces, "", namespace));
         let stored = stored.ok_or_else(|| ApiError::not_found(namespaces.names(), namespace))?;
@@ -221,16 +238,21 @@ impl Write<'_> {
         }
         let message = format!("namespace {namespace} is being terminated");
         let cause = Cause::new("metadata.namespace", "NamespaceTerminating", message);
-        let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
+        let why =
+            format!("unable to create new content in namespace {namespace} because it is being terminated");
         Err(ApiError::forbidden(self.served.names(), name, &why, &[cause]))
     }
 
     /// A new object, complete and checked.
     fn prepare_create(&self, proposal: Proposal) -> Result<Decision, ApiError> {
-        let Proposal { mut object, applied, .. } = proposal.clone();
+        let Proposal {
+            mut object, applied, ..
+        } = proposal.clone();
         let kind = &self.served.kind;
         if !applied && !object::resource_version(&object).is_empty() {
-            return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
+            return Err(ApiError::bad_request(
+                "resourceVersion should not be set on objects to be created",
+            ));
         }
         self.stamp(&mut object);
         let mut warnings = self.drop_unknown(&proposal, &mut object)?;
@@ -242,18 +264,26 @@ impl Write<'_> {
             metadata.shift_remove("managedFields");
         }
         metadata.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
-        metadata.insert("creationTimestamp".into(), object::time(self.server.clock.now()).into());
+        metadata.insert(
+            "creationTimestamp".into(),
+            object::time(self.server.clock.now()).into(),
+        );
         if kind.generation {
             metadata.insert("generation".into(), 1.into());
         }
         if kind.status {
             object::remove(&mut object, "status");
         }
-        self.complete(None, &mut object, &mut warnings)?;
+        self.default(&mut object);
         if !applied {
             self.record(None, &mut object);
         }
-        Ok(Decision { change: Change::Put(self.served.to_storage(object)), created: true, warnings })
+        self.complete(None, &mut object, &mut warnings)?;
+        Ok(Decision {
+            change: Change::Put(self.served.to_storage(object)),
+            created: true,
+            warnings,
+        })
     }
 
     /// The new state of an object, complete and checked.
@@ -266,24 +296,40 @@ impl Write<'_> {
         self.keep_immutable(old, &mut object);
         self.split_status(old, &mut object);
         self.check_finalizers(old, &object)?;
+        self.default(&mut object);
+        if !proposal.applied {
+            self.record(Some(old), &mut object);
+        }
         self.complete(Some(old), &mut object, &mut warnings)?;
         if self.served.kind.generation && spec_changed(old, &object, self.served.kind.status) {
-            let generation = old.pointer("/metadata/generation").and_then(Value::as_u64).unwrap_or(0);
+            let generation = old
+                .pointer("/metadata/generation")
+                .and_then(Value::as_u64)
+                .unwrap_or(0);
             metadata_mut(&mut object).insert("generation".into(), (generation + 1).into());
         }
         let last_finalizer_gone = object::is_terminating(old)
             && object::finalizers(&object).is_empty()
             && self.served.kind.hooks.begin_deletion.is_none();
         if last_finalizer_gone {
-            return Ok(Decision { change: Change::Delete, created: false, warnings });
+            return Ok(Decision {
+                change: Change::Delete,
+                created: false,
+                warnings,
+            });
         }
         if same_but_times(old, &object) {
-            return Ok(Decision { change: Change::Keep, created: false, warnings });
+            return Ok(Decision {
+                change: Change::Keep,
+                created: false,
+                warnings,
+            });
         }
-        if !proposal.applied {
-            self.record(Some(old), &mut object);
-        }
-        Ok(Decision { change: Change::Put(self.served.to_storage(object)), created: false, warnings })
+        Ok(Decision {
+            change: Change::Put(self.served.to_storage(object)),
+            created: false,
+            warnings,
+        })
     }
 
     /// Writes `apiVersion` and `kind`, which clients of Kubernetes' own kinds may leave out.
@@ -318,8 +364,15 @@ impl Write<'_> {
         if self.validation == FieldValidation::Ignore {
             return Ok(Vec::new());
         }
-        let unknown = proposal.unknown_fields.iter().chain(&pruned).map(|path| format!("unknown field {path:?}"));
-        let duplicate = proposal.duplicate_fields.iter().map(|path| format!("duplicate field {path:?}"));
+        let unknown = proposal
+            .unknown_fields
+            .iter()
+            .chain(&pruned)
+            .map(|path| format!("unknown field {path:?}"));
+        let duplicate = proposal
+            .duplicate_fields
+            .iter()
+            .map(|path| format!("duplicate field {path:?}"));
         let mut texts: Vec<String> = unknown.chain(duplicate).collect();
         texts.dedup();
         if texts.is_empty() || self.validation == FieldValidation::Warn {
@@ -343,8 +396,15 @@ impl Write<'_> {
                 None => metadata.shift_remove(field),
             };
         }
-        let managed = metadata.get("managedFields").is_some_and(|fields| !fields.is_null());
-        match kept.and_then(|kept| kept.get("managedFields")).filter(|_| !managed) {
+        // An empty list comes from clients that do not know the field; only `[{}]` means "forget the managers".
+        let managed = metadata
+            .get("managedFields")
+            .and_then(Value::as_array)
+            .is_some_and(|list| !list.is_empty());
+        match kept
+            .and_then(|kept| kept.get("managedFields"))
+            .filter(|_| !managed)
+        {
             Some(fields) => metadata.insert("managedFields".into(), fields.clone()),
             None if !managed => metadata.shift_remove("managedFields"),
             None => None,
@@ -385,17 +445,34 @@ impl Write<'_> {
             added.join(", ")
         );
         let cause = Cause::new("metadata.finalizers", "FieldValueForbidden", message);
-        Err(ApiError::invalid(self.served.names(), object::name(old), &[cause]))
+        Err(ApiError::invalid(
+            self.served.names(),
+            object::name(old),
+            &[cause],
+        ))
     }
 
-    /// Defaults, admission, validation. Types are checked first, so that admission sees well-formed objects.
-    pub(crate) fn complete(&self, old: Option<&Value>, object: &mut Value, warnings: &mut Vec<String>) -> Result<(), ApiError> {
-        let (kind, schema) = (&self.served.kind, &self.served.version.schema);
-        schema.default(object);
-        if let Some(default) = kind.hooks.default {
+    /// Defaults of the schema and of the kind itself. They belong to the manager that writes.
+    fn default(&self, object: &mut Value) {
+        self.served.version.schema.default(object);
+        if let Some(default) = self.served.kind.hooks.default {
             default(object);
         }
-        let wrong_types = schema.validate(object).into_iter().filter(|cause| cause.reason == "FieldValueTypeInvalid");
+    }
+
+    /// Admission, validation. What admission adds is owned by nobody, as in Kubernetes: managers are recorded before.
+    /// Types are checked first, so that admission sees well-formed objects.
+    fn complete(
+        &self,
+        old: Option<&Value>,
+        object: &mut Value,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), ApiError> {
+        let (kind, schema) = (&self.served.kind, &self.served.version.schema);
+        let wrong_types = schema
+            .validate(object)
+            .into_iter()
+            .filter(|cause| cause.reason == "FieldValueTypeInvalid");
         self.refuse(object, wrong_types.map(field_cause).collect())?;
         let review = Review {
             api_version: self.served.api_version(),
@@ -426,7 +503,11 @@ impl Write<'_> {
         if causes.is_empty() {
             return Ok(());
         }
-        Err(ApiError::invalid(self.served.names(), object::name(object), &causes))
+        Err(ApiError::invalid(
+            self.served.names(),
+            object::name(object),
+            &causes,
+        ))
     }
 
     fn record(&self, old: Option<&Value>, new: &mut Value) {
@@ -458,25 +539,40 @@ fn set_or_remove(map: &mut serde_json::Map<String, Value>, key: &str, value: Opt
 fn same_but_times(old: &Value, new: &Value) -> bool {
     const MANAGED: &str = "managedFields";
     let rest_equal = |a: &Value, b: &Value, skip: &str| {
-        let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else { return a == b };
-        a.iter().all(|(key, value)| key == skip || b.get(key) == Some(value))
+        let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else {
+            return a == b;
+        };
+        a.iter()
+            .all(|(key, value)| key == skip || b.get(key) == Some(value))
             && b.keys().all(|key| key == skip || a.contains_key(key))
     };
     let metadata = |object: &Value| object.get("metadata").cloned().unwrap_or_default();
     let (before, after) = (metadata(old), metadata(new));
-    let entries = |metadata: &Value| metadata.get(MANAGED).and_then(Value::as_array).cloned().unwrap_or_default();
+    let entries = |metadata: &Value| {
+        metadata
+            .get(MANAGED)
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default()
+    };
     let (managed_before, managed_after) = (entries(&before), entries(&after));
     rest_equal(old, new, "metadata")
         && rest_equal(&before, &after, MANAGED)
         && managed_before.len() == managed_after.len()
-        && managed_before.iter().zip(&managed_after).all(|(a, b)| rest_equal(a, b, "time"))
+        && managed_before
+            .iter()
+            .zip(&managed_after)
+            .all(|(a, b)| rest_equal(a, b, "time"))
 }
 
 /// Whether anything but metadata (and, where it is a subresource, status) differs.
-pub(crate) fn spec_changed(old: &Value, new: &Value, status_apart: bool) -> bool {
-    let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else { return false };
+fn spec_changed(old: &Value, new: &Value, status_apart: bool) -> bool {
+    let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else {
+        return false;
+    };
     let counts = |key: &str| key != "metadata" && !(status_apart && key == "status");
-    old.iter().any(|(key, value)| counts(key) && new.get(key) != Some(value))
+    old.iter()
+        .any(|(key, value)| counts(key) && new.get(key) != Some(value))
         || new.keys().any(|key| counts(key) && !old.contains_key(key))
 }
 
@@ -490,7 +586,10 @@ mod tests {
         let object = |time: &str, manager: &str| json!({"metadata": {"managedFields": [{"manager": manager, "time": time}]}, "spec": 1});
         assert!(same_but_times(&object("1", "a"), &object("2", "a")));
         assert!(!same_but_times(&object("1", "a"), &object("1", "b")));
-        assert!(!same_but_times(&object("1", "a"), &json!({"metadata": {}, "spec": 1})));
+        assert!(!same_but_times(
+            &object("1", "a"),
+            &json!({"metadata": {}, "spec": 1})
+        ));
         assert!(!same_but_times(&json!({"spec": 1}), &json!({"spec": 2})));
     }
 
@@ -500,7 +599,15 @@ mod tests {
         let status = json!({"metadata": {"a": 2}, "spec": {"x": 1}, "status": {"y": 2}});
         assert!(!spec_changed(&old, &status, true));
         assert!(spec_changed(&old, &status, false));
-        assert!(spec_changed(&old, &json!({"metadata": {}, "spec": {"x": 2}, "status": {"y": 1}}), true));
-        assert!(spec_changed(&old, &json!({"metadata": {}, "spec": {"x": 1}, "data": {}, "status": {"y": 1}}), true));
+        assert!(spec_changed(
+            &old,
+            &json!({"metadata": {}, "spec": {"x": 2}, "status": {"y": 1}}),
+            true
+        ));
+        assert!(spec_changed(
+            &old,
+            &json!({"metadata": {}, "spec": {"x": 1}, "data": {}, "status": {"y": 1}}),
+            true
+        ));
     }
 }

@@ -1,7 +1,7 @@
 //! Server-side apply: a manager says what it wants, and owns it (structured-merge-diff `merge/update.go`, apimachinery
 //! `pkg/util/managedfields`).
 
-use super::field_set::{FieldSet, canonical_json, display_path};
+use super::field_set::{FieldSet, PathElement, canonical_json, display_path};
 use super::managed_fields::{
     BEFORE_FIRST_APPLY, Identity, Managers, Operation, Owned, strip, time_text, visible,
 };
@@ -303,7 +303,9 @@ impl Run<'_> {
     }
 
     /// The fields that client-side apply set and that still have that value (`lastappliedmanager.go`): kubectl takes
-    /// them over when it turns to server-side apply.
+    /// them over when it turns to server-side apply. Beyond Kubernetes, an atomic list or map to which defaulting has
+    /// only added still counts as that value; otherwise no Knative Service, whose containers always gain defaults,
+    /// could be taken over.
     fn set_by_client_side_apply(&self) -> FieldSet {
         let last_applied = last_applied(self.live).and_then(|text| decode::yaml(text.as_bytes()).ok());
         let Some(last_applied) = last_applied else {
@@ -311,8 +313,13 @@ impl Run<'_> {
         };
         let fields = extract(self.root, &last_applied.value).0;
         let comparison = compare(self.root, &last_applied.value, self.live);
+        let modified = comparison.modified.paths();
+        let other = modified
+            .iter()
+            .filter(|path| !only_defaulted(path, &last_applied.value, self.live));
+        let other = FieldSet::of(other.map(Vec::as_slice));
         fields
-            .difference(&comparison.changed())
+            .difference(&comparison.added.union(&other))
             .difference(&comparison.removed)
     }
 
@@ -356,6 +363,38 @@ impl Run<'_> {
         }
         described.sort_by_key(|conflict| (conflict.owner(), conflict.field.clone()));
         described
+    }
+}
+
+/// Whether the live value at a path is what was applied, maybe with fields that defaulting added.
+fn only_defaulted(path: &[PathElement], applied: &Value, live: &Value) -> bool {
+    at(path, applied)
+        .zip(at(path, live))
+        .is_some_and(|(applied, live)| covers(live, applied))
+}
+
+/// The value at a path of fields.
+fn at<'v>(path: &[PathElement], value: &'v Value) -> Option<&'v Value> {
+    path.iter().try_fold(value, |value, element| match element {
+        PathElement::Field(name) => value.get(name),
+        _ => None,
+    })
+}
+
+/// Whether `live` has all that `applied` has.
+fn covers(live: &Value, applied: &Value) -> bool {
+    match (live, applied) {
+        (Value::Object(live), Value::Object(applied)) => applied
+            .iter()
+            .all(|(name, applied)| live.get(name).is_some_and(|live| covers(live, applied))),
+        (Value::Array(live), Value::Array(applied)) => {
+            live.len() == applied.len()
+                && live
+                    .iter()
+                    .zip(applied)
+                    .all(|(live, applied)| covers(live, applied))
+        }
+        _ => live == applied,
     }
 }
 

@@ -42,7 +42,11 @@ impl Answer {
     }
 
     pub fn warnings(&self) -> Vec<&str> {
-        self.headers.get_all("warning").iter().map(|value| value.to_str().unwrap()).collect()
+        self.headers
+            .get_all("warning")
+            .iter()
+            .map(|value| value.to_str().unwrap())
+            .collect()
     }
 
     pub fn version(&self) -> &str {
@@ -69,7 +73,10 @@ impl Api {
             clock: clock.clone(),
             logs: logs.clone(),
         };
-        let config = Config { namespace_purge_delay: Duration::ZERO, ..Config::default() };
+        let config = Config {
+            namespace_purge_delay: Duration::ZERO,
+            ..Config::default()
+        };
         let (handle, task) = build(config, inputs).unwrap();
         tokio::spawn(task);
         let api = Self { handle, clock, logs };
@@ -83,11 +90,19 @@ impl Api {
         let bytes = body.collect().await.unwrap().to_bytes();
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let json = serde_json::from_slice(&bytes).unwrap_or_default();
-        Answer { code: head.status.as_u16(), headers: head.headers, json, text }
+        Answer {
+            code: head.status.as_u16(),
+            headers: head.headers,
+            json,
+            text,
+        }
     }
 
     pub async fn send(&self, method: &str, path: &str, content_type: &str, body: impl Into<Body>) -> Answer {
-        let request = Request::builder().method(method).uri(path).header("content-type", content_type);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", content_type);
         self.request(request.body(body.into()).unwrap()).await
     }
 
@@ -96,7 +111,13 @@ impl Api {
     }
 
     pub async fn accept(&self, path: &str, accept: &str) -> Answer {
-        self.request(Request::get(path).header("accept", accept).body(Body::empty()).unwrap()).await
+        self.request(
+            Request::get(path)
+                .header("accept", accept)
+                .body(Body::empty())
+                .unwrap(),
+        )
+        .await
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
@@ -126,14 +147,22 @@ impl Api {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("{path} never became as wanted"))
+        tokio::time::timeout(PATIENCE, asking)
+            .await
+            .unwrap_or_else(|_| panic!("{path} never became as wanted"))
     }
 
     pub async fn watch(&self, path: &str) -> Watch {
-        let request = Request::get(path).header("accept", JSON).body(Body::empty()).unwrap();
+        let request = Request::get(path)
+            .header("accept", JSON)
+            .body(Body::empty())
+            .unwrap();
         let response = self.handle.router().oneshot(request).await.unwrap();
         assert_eq!(response.status(), 200, "{path}");
-        Watch { stream: response.into_body().into_data_stream(), buffer: Vec::new() }
+        Watch {
+            stream: response.into_body().into_data_stream(),
+            buffer: Vec::new(),
+        }
     }
 
     pub fn client(&self) -> kube::Client {
@@ -155,7 +184,9 @@ impl Watch {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
                 return Some(serde_json::from_slice(&line).unwrap());
             }
-            let chunk = tokio::time::timeout(PATIENCE, self.stream.next()).await.expect("an event comes")?;
+            let chunk = tokio::time::timeout(PATIENCE, self.stream.next())
+                .await
+                .expect("an event comes")?;
             self.buffer.extend_from_slice(&chunk.unwrap());
         }
     }

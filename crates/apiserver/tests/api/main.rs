@@ -1,5 +1,13 @@
 //! The API as clients see it: through `kube::Client` in process, and request by request.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail the test"
+)]
+
 mod harness;
 
 mod discovery;

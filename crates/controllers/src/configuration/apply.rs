@@ -30,7 +30,14 @@ pub async fn apply(context: &Context, configuration: &Configuration, plan: Plan)
         }
     }
     if let Some(status) = plan.status {
-        write_status(&context.client, &Configuration { status: Some(status), ..configuration.clone() }).await?;
+        write_status(
+            &context.client,
+            &Configuration {
+                status: Some(status),
+                ..configuration.clone()
+            },
+        )
+        .await?;
     }
     context.events.tell(configuration, plan.notices);
     Ok(plan.next)

@@ -42,7 +42,9 @@ pub enum NameCheck {
 /// `pkg/reconciler/configuration/configuration.go`).
 #[must_use]
 pub fn check_name(configuration: &Configuration, named: Option<&Revision>) -> NameCheck {
-    let (Some(_), Some(revision)) = (template_name(configuration), named) else { return NameCheck::Free };
+    let (Some(_), Some(revision)) = (template_name(configuration), named) else {
+        return NameCheck::Free;
+    };
     if !is_controlled_by(revision, configuration) {
         return NameCheck::Taken;
     }
@@ -58,7 +60,12 @@ pub fn check_name(configuration: &Configuration, named: Option<&Revision>) -> Na
 #[must_use]
 pub fn wanted_name(configuration: &Configuration) -> String {
     template_name(configuration).map_or_else(
-        || names::revision_name(configuration.name_str(), configuration.metadata.generation.unwrap_or_default()),
+        || {
+            names::revision_name(
+                configuration.name_str(),
+                configuration.metadata.generation.unwrap_or_default(),
+            )
+        },
         str::to_owned,
     )
 }
@@ -86,10 +93,16 @@ pub fn plan(
     let mut conditions = std::mem::take(&mut status.conditions);
     let mut manager = CONDITIONS.manage(&mut conditions, now);
     manager.initialize();
-    let mut plan = Plan { create: None, status: None, notices: Vec::new(), next: Next::OnChange };
+    let mut plan = Plan {
+        create: None,
+        status: None,
+        notices: Vec::new(),
+        next: Next::OnChange,
+    };
     let generation = configuration.metadata.generation;
-    let by_generation =
-        revisions.iter().find(|r| generation_of(r) == generation && is_controlled_by(&***r, configuration));
+    let by_generation = revisions
+        .iter()
+        .find(|r| generation_of(r) == generation && is_controlled_by(&***r, configuration));
     let name_taken = match template_name(configuration) {
         Some(_) => check_name(configuration, named) == NameCheck::Taken,
         None => by_generation.is_none() && named.is_some_and(|r| !is_controlled_by(r, configuration)),
@@ -99,7 +112,10 @@ pub fn plan(
         None => by_generation.map(|r| &**r),
     };
     if name_taken {
-        let message = format!("revisions.serving.knative.dev {:?} already exists", wanted_name(configuration));
+        let message = format!(
+            "revisions.serving.knative.dev {:?} already exists",
+            wanted_name(configuration)
+        );
         let message = format!("Revision creation failed with message: {message}.");
         manager.mark_false(READY, reason::REVISION_FAILED, &message);
         plan.next = Next::After(NAME_TAKEN_PAUSE);
@@ -112,7 +128,6 @@ pub fn plan(
         follow_latest_created(&mut plan, &status, &mut manager, latest);
         follow_latest_ready(&mut plan, &mut status, &mut manager, revisions);
     }
-    drop(manager);
     status.observed_generation = generation;
     keep_times(&old.conditions, &mut conditions);
     status.conditions = conditions;
@@ -140,7 +155,10 @@ fn follow_latest_created(
     latest: Option<&Revision>,
 ) {
     let Some(revision) = latest else { return };
-    let ready = revision.status.as_ref().and_then(|s| condition::find(&s.conditions, READY));
+    let ready = revision
+        .status
+        .as_ref()
+        .and_then(|s| condition::find(&s.conditions, READY));
     let Some(ready) = ready else { return };
     match ready.status {
         ConditionStatus::False => {
@@ -155,7 +173,10 @@ fn follow_latest_created(
         }
         ConditionStatus::Unknown => {
             // A Revision that failed and is being tried again has not failed for good.
-            if conditions.get(READY).is_some_and(|c| c.is_false() && c.reason == reason::REVISION_FAILED) {
+            if conditions
+                .get(READY)
+                .is_some_and(|c| c.is_false() && c.reason == reason::REVISION_FAILED)
+            {
                 conditions.mark_unknown(READY, &ready.reason, &ready.message);
             }
         }
@@ -176,7 +197,10 @@ fn follow_latest_ready(
 ) {
     let by_name = |name: &str| revisions.iter().find(|r| r.name_str() == name);
     let current = status.latest_ready_revision_name.clone();
-    let floor = current.as_deref().and_then(by_name).and_then(|r| generation_of(r));
+    let floor = current
+        .as_deref()
+        .and_then(by_name)
+        .and_then(|r| generation_of(r));
     let newest = revisions
         .iter()
         .filter(|r| is_ready(r) && !r.is_being_deleted() && generation_of(r) >= floor)
@@ -202,7 +226,11 @@ fn follow_latest_ready(
 }
 
 fn is_ready(revision: &Revision) -> bool {
-    let conditions = revision.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
+    let conditions = revision
+        .status
+        .as_ref()
+        .map(|s| s.conditions.as_slice())
+        .unwrap_or_default();
     condition::find(conditions, READY).is_some_and(condition::Condition::is_true)
 }
 
@@ -222,13 +250,19 @@ fn new_revision(configuration: &Configuration, now: Timestamp) -> Revision {
     };
     let generation = configuration.metadata.generation.unwrap_or_default().to_string();
     label(meta::SERVICE_LABEL, configuration.label(meta::SERVICE_LABEL));
-    label(meta::SERVICE_UID_LABEL, configuration.label(meta::SERVICE_UID_LABEL));
+    label(
+        meta::SERVICE_UID_LABEL,
+        configuration.label(meta::SERVICE_UID_LABEL),
+    );
     label(meta::CONFIGURATION_LABEL, Some(configuration.name_str()));
     label(meta::CONFIGURATION_UID_LABEL, Some(configuration.uid_str()));
     label(meta::CONFIGURATION_GENERATION_LABEL, Some(&generation));
     label(meta::ROUTING_STATE_LABEL, Some(meta::ROUTING_STATE_PENDING));
     let mut annotations: Map = template.annotations.unwrap_or_default();
-    annotations.insert(meta::ROUTING_STATE_MODIFIED_ANNOTATION.to_owned(), whole_seconds(now));
+    annotations.insert(
+        meta::ROUTING_STATE_MODIFIED_ANNOTATION.to_owned(),
+        whole_seconds(now),
+    );
     let creator = [meta::LAST_MODIFIER_ANNOTATION, meta::CREATOR_ANNOTATION]
         .iter()
         .find_map(|key| configuration.annotation(key));

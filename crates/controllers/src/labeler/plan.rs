@@ -5,7 +5,7 @@ use crate::object::Meta;
 use jiff::Timestamp;
 use kittiwake_api::meta;
 use kittiwake_api::serving::Revision;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// The merge patch that brings the labels up to date; `None` when they are. `routes` are the names of the Routes that
 /// lead to the Revision, in order. One that no Route has led to yet stays pending.
@@ -21,9 +21,12 @@ pub fn plan(revision: &Revision, routes: &[&str], now: Timestamp) -> Option<Valu
     if current == Some(wanted) && revision.annotation(meta::ROUTES_ANNOTATION) == names.as_deref() {
         return None;
     }
-    let mut annotations = json!({ meta::ROUTES_ANNOTATION: names });
+    let mut annotations = Map::from_iter([(meta::ROUTES_ANNOTATION.to_owned(), Value::from(names))]);
     if current != Some(wanted) {
-        annotations[meta::ROUTING_STATE_MODIFIED_ANNOTATION] = whole_seconds(now).into();
+        annotations.insert(
+            meta::ROUTING_STATE_MODIFIED_ANNOTATION.to_owned(),
+            whole_seconds(now).into(),
+        );
     }
     Some(json!({
         "metadata": {
@@ -40,7 +43,10 @@ mod tests {
 
     fn revision(state: &str, routes: Option<&str>) -> Revision {
         let mut revision = Revision::new("a-00001", Default::default());
-        revision.metadata.labels = Some(BTreeMap::from([(meta::ROUTING_STATE_LABEL.to_owned(), state.to_owned())]));
+        revision.metadata.labels = Some(BTreeMap::from([(
+            meta::ROUTING_STATE_LABEL.to_owned(),
+            state.to_owned(),
+        )]));
         revision.metadata.annotations =
             routes.map(|routes| BTreeMap::from([(meta::ROUTES_ANNOTATION.to_owned(), routes.to_owned())]));
         revision

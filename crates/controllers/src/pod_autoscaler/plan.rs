@@ -2,7 +2,10 @@
 //! `pkg/reconciler/autoscaling/kpa/kpa.go`).
 
 use crate::object::{Map, Meta, Write, child_meta, is_controlled_by, keep_times};
+use crate::revision::environment::serving_container;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kittiwake_api::autoscaling::annotations::{Key, MAX_SCALE, MIN_SCALE, TARGET};
 use kittiwake_api::autoscaling::pod_autoscaler::condition::{ACTIVE, SCALE_TARGET_INITIALIZED, SKS_READY};
 use kittiwake_api::autoscaling::pod_autoscaler::{
     CONDITIONS, PROTOCOL_H2C, PROTOCOL_HTTP1, PodAutoscaler, PodAutoscalerSpec, PodAutoscalerStatus,
@@ -13,11 +16,6 @@ use kittiwake_api::condition::{self, READY};
 use kittiwake_api::meta;
 use kittiwake_api::serving::Revision;
 use kittiwake_api::serving::revision;
-
-/// Spellings of the annotations that a user's PodAutoscaler stands for; the first is the one that is written.
-const MIN_SCALE: [&str; 2] = ["autoscaling.knative.dev/min-scale", "autoscaling.knative.dev/minScale"];
-const MAX_SCALE: [&str; 2] = ["autoscaling.knative.dev/max-scale", "autoscaling.knative.dev/maxScale"];
-const TARGET: [&str; 1] = ["autoscaling.knative.dev/target"];
 
 /// What to do. The status is written only to an object that was there.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,23 +35,55 @@ pub fn plan(
     now: Timestamp,
 ) -> Plan {
     let desired = desired(revision, user);
-    let Some(observed) = observed else { return Plan { write: Write::Create(desired), status: None } };
+    let Some(observed) = observed else {
+        return Plan {
+            write: Write::Create(desired),
+            status: None,
+        };
+    };
     if !is_controlled_by(observed, revision) {
-        return Plan { write: Write::Keep, status: None };
+        return Plan {
+            write: Write::Keep,
+            status: None,
+        };
     }
-    if observed.spec != desired.spec
-        || observed.metadata.annotations.clone().unwrap_or_default() != desired.metadata.annotations.clone().unwrap_or_default()
-        || observed.metadata.labels.clone().unwrap_or_default() != desired.metadata.labels.clone().unwrap_or_default()
-    {
-        let mut metadata = observed.metadata.clone();
-        metadata.annotations = desired.metadata.annotations;
-        metadata.labels = desired.metadata.labels;
-        let object = PodAutoscaler { metadata, spec: desired.spec, status: None };
-        return Plan { write: Write::Replace(object), status: None };
+    let metadata = updated_meta(observed, &desired);
+    if observed.spec != desired.spec || observed.metadata != metadata {
+        let object = PodAutoscaler {
+            metadata,
+            spec: desired.spec,
+            status: None,
+        };
+        return Plan {
+            write: Write::Replace(object),
+            status: None,
+        };
     }
     let old = observed.status.clone().unwrap_or_default();
     let new = status(revision, observed, old.clone(), now);
-    Plan { write: Write::Keep, status: (new != old).then_some(new) }
+    Plan {
+        write: Write::Keep,
+        status: (new != old).then_some(new),
+    }
+}
+
+/// The metadata as observed with what is wanted put in. What admission added stays; what a user's PodAutoscaler set and
+/// no longer does goes.
+fn updated_meta(observed: &PodAutoscaler, desired: &PodAutoscaler) -> ObjectMeta {
+    let mut updated = observed.metadata.clone();
+    let annotations = updated.annotations.get_or_insert_default();
+    let wanted = desired.metadata.annotations.clone().unwrap_or_default();
+    for key in [MIN_SCALE, MAX_SCALE, TARGET] {
+        if !wanted.contains_key(key.name()) {
+            annotations.remove(key.name());
+        }
+    }
+    annotations.extend(wanted);
+    updated
+        .labels
+        .get_or_insert_default()
+        .extend(desired.metadata.labels.clone().unwrap_or_default());
+    updated
 }
 
 fn desired(revision: &Revision, user: Option<&UserPodAutoscaler>) -> PodAutoscaler {
@@ -71,11 +101,23 @@ fn desired(revision: &Revision, user: Option<&UserPodAutoscaler>) -> PodAutoscal
     annotations.retain(|key, _| !excluded.contains(&key.as_str()));
     if let Some(user) = user {
         let spec = &user.spec;
-        fill(&mut annotations, &MIN_SCALE, spec.min_scale.map(|scale| scale.to_string()));
-        fill(&mut annotations, &MAX_SCALE, spec.max_scale.map(|scale| scale.to_string()));
-        fill(&mut annotations, &TARGET, spec.target.as_ref().map(ToString::to_string));
+        fill(
+            &mut annotations,
+            MIN_SCALE,
+            spec.min_scale.map(|scale| scale.to_string()),
+        );
+        fill(
+            &mut annotations,
+            MAX_SCALE,
+            spec.max_scale.map(|scale| scale.to_string()),
+        );
+        fill(
+            &mut annotations,
+            TARGET,
+            spec.target.as_ref().map(ToString::to_string),
+        );
     }
-    let port = super::super::revision::environment::serving_container(revision).and_then(|c| c.ports.as_ref()?.first());
+    let port = serving_container(revision).and_then(|c| c.ports.as_ref()?.first());
     let protocol = match port.and_then(|port| port.name.as_deref()) {
         Some("h2c") => PROTOCOL_H2C,
         _ => PROTOCOL_HTTP1,
@@ -98,17 +140,21 @@ fn desired(revision: &Revision, user: Option<&UserPodAutoscaler>) -> PodAutoscal
 }
 
 /// Sets an annotation that the revision has in none of its spellings.
-fn fill(annotations: &mut Map, spellings: &[&str], value: Option<String>) {
-    if let (Some(value), Some(first)) = (value, spellings.first())
-        && !spellings.iter().any(|key| annotations.contains_key(*key))
+fn fill(annotations: &mut Map, key: Key, value: Option<String>) {
+    if let Some(value) = value
+        && key.find(annotations).is_none()
     {
-        annotations.insert((*first).to_owned(), value);
+        annotations.insert(key.name().to_owned(), value);
     }
 }
 
 /// Knative's rule: a failed Revision is not reachable, otherwise its routing state decides.
 fn reachability(revision: &Revision) -> Option<String> {
-    let conditions = revision.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
+    let conditions = revision
+        .status
+        .as_ref()
+        .map(|s| s.conditions.as_slice())
+        .unwrap_or_default();
     let failed = |type_| condition::find(conditions, type_).is_some_and(condition::Condition::is_false);
     if failed(revision::condition::CONTAINER_HEALTHY) || failed(revision::condition::RESOURCES_AVAILABLE) {
         return Some(REACHABILITY_UNREACHABLE.to_owned());
@@ -130,7 +176,10 @@ fn status(
     let mut conditions = old.clone();
     let mut manager = CONDITIONS.manage(&mut conditions, now);
     manager.initialize();
-    let ready = revision.status.as_ref().and_then(|s| condition::find(&s.conditions, READY));
+    let ready = revision
+        .status
+        .as_ref()
+        .and_then(|s| condition::find(&s.conditions, READY));
     if ready.is_some_and(condition::Condition::is_true) {
         manager.mark_true(SCALE_TARGET_INITIALIZED);
         manager.mark_true(SKS_READY);
@@ -144,7 +193,6 @@ fn status(
     } else {
         manager.mark_unknown(ACTIVE, reason::QUEUED, reason::QUEUED_MESSAGE);
     }
-    drop(manager);
     keep_times(&old, &mut conditions);
     status.conditions = conditions;
     status.observed_generation = observed.metadata.generation;

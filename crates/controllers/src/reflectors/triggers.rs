@@ -37,10 +37,17 @@ impl Trigger for Configuration {
 
 impl Trigger for Revision {
     fn trigger(context: &Context, key: &ObjectKey, now: Option<&Self>) {
-        let label = |name: &str| now.and_then(|r| r.label(name)).map(|value| key.sibling(value)).into_iter().collect();
-        let references = now.map(|revision| references::of(revision)).unwrap_or_default();
+        let label = |name: &str| {
+            now.and_then(|r| r.label(name))
+                .map(|value| key.sibling(value))
+                .into_iter()
+                .collect()
+        };
+        let references = now.map(references::of).unwrap_or_default();
         let mut index = context.index();
-        let configurations = index.revision_configuration.set(key, label(meta::CONFIGURATION_LABEL));
+        let configurations = index
+            .revision_configuration
+            .set(key, label(meta::CONFIGURATION_LABEL));
         index.revision_service.set(key, label(meta::SERVICE_LABEL));
         index.revision_secrets.set(key, references.secrets);
         index.revision_config_maps.set(key, references.config_maps);
@@ -62,12 +69,21 @@ impl Trigger for Revision {
 impl Trigger for Route {
     fn trigger(context: &Context, key: &ObjectKey, now: Option<&Self>) {
         let wanted = now.map(|route| route.spec.traffic.as_slice()).unwrap_or_default();
-        let assigned = now.and_then(|r| r.status.as_ref()).map(|s| s.traffic.as_slice()).unwrap_or_default();
+        let assigned = now
+            .and_then(|r| r.status.as_ref())
+            .map(|s| s.traffic.as_slice())
+            .unwrap_or_default();
         let mut index = context.index();
-        index.route_configurations.set(key, names(key, wanted, |target| target.configuration_name.as_ref()));
-        index.route_revisions.set(key, names(key, wanted, |target| target.revision_name.as_ref()));
-        let revisions =
-            index.routed_revisions.set(key, names(key, assigned, |target| target.revision_name.as_ref()));
+        index.route_configurations.set(
+            key,
+            names(key, wanted, |target| target.configuration_name.as_ref()),
+        );
+        index
+            .route_revisions
+            .set(key, names(key, wanted, |target| target.revision_name.as_ref()));
+        let revisions = index
+            .routed_revisions
+            .set(key, names(key, assigned, |target| target.revision_name.as_ref()));
         drop(index);
 
         context.queues.route.add(key.clone());
@@ -84,7 +100,11 @@ fn names(
     targets: &[TrafficTarget],
     name: impl Fn(&TrafficTarget) -> Option<&String>,
 ) -> BTreeSet<ObjectKey> {
-    targets.iter().filter_map(|target| name(target)).map(|name| key.sibling(name.as_str())).collect()
+    targets
+        .iter()
+        .filter_map(name)
+        .map(|name| key.sibling(name.as_str()))
+        .collect()
 }
 
 impl Trigger for PodAutoscaler {
@@ -96,11 +116,21 @@ impl Trigger for PodAutoscaler {
 
 impl Trigger for UserPodAutoscaler {
     fn trigger(context: &Context, key: &ObjectKey, now: Option<&Self>) {
-        let target = now.and_then(|p| p.spec.scale_target_ref.name.as_deref()).map(|name| key.sibling(name));
+        let target = now
+            .and_then(|p| p.spec.scale_target_ref.name.as_deref())
+            .map(|name| key.sibling(name));
         let mut index = context.index();
-        let services = index.user_pod_autoscaler_service.set(key, target.into_iter().collect());
-        let siblings: Vec<_> = services.iter().flat_map(|s| index.user_pod_autoscaler_service.to(s)).collect();
-        let revisions: Vec<_> = services.iter().flat_map(|service| index.revision_service.to(service)).collect();
+        let services = index
+            .user_pod_autoscaler_service
+            .set(key, target.into_iter().collect());
+        let siblings: Vec<_> = services
+            .iter()
+            .flat_map(|s| index.user_pod_autoscaler_service.to(s))
+            .collect();
+        let revisions: Vec<_> = services
+            .iter()
+            .flat_map(|service| index.revision_service.to(service))
+            .collect();
         drop(index);
 
         context.queues.user_pod_autoscaler.add(key.clone());

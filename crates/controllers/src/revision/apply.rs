@@ -13,13 +13,25 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// When the API refuses the status.
-pub async fn apply(context: &Context, key: &ObjectKey, revision: &Revision, plan: Plan) -> Result<Next, Error> {
+pub async fn apply(
+    context: &Context,
+    key: &ObjectKey,
+    revision: &Revision,
+    plan: Plan,
+) -> Result<Next, Error> {
     if let Some(request) = plan.prepare {
         context.preparations.start(key, revision.uid_str(), *request);
     }
     // Only an artifact whose digest is on record is served: after a restart it must be found without the network.
     if let Some(status) = plan.status {
-        write_status(&context.client, &Revision { status: Some(status), ..revision.clone() }).await?;
+        write_status(
+            &context.client,
+            &Revision {
+                status: Some(status),
+                ..revision.clone()
+            },
+        )
+        .await?;
     }
     context.set_servable(key, plan.serve);
     context.events.tell(revision, plan.notices);
@@ -32,6 +44,9 @@ pub fn forget(context: &Context, key: &ObjectKey) {
     context.preparations.forget(key);
     context.health.forget(key);
     context.set_servable(key, Servable::Undecided);
-    context.logs.forget(&RevisionKey::new(Arc::clone(&key.namespace), Arc::clone(&key.name)));
+    context.logs.forget(&RevisionKey::new(
+        Arc::clone(&key.namespace),
+        Arc::clone(&key.name),
+    ));
     context.routing_changed.notify_one();
 }

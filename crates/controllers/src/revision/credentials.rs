@@ -49,10 +49,19 @@ struct Login {
 }
 
 fn read_secret(name: &str, secret: &Secret) -> Result<Vec<RegistryCredential>, String> {
-    let data = |key: &str| secret.data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.as_slice());
-    let not_json = |error: serde_json::Error| format!("imagePullSecrets: secret {name:?} is not valid JSON: {error}");
+    let data = |key: &str| {
+        secret
+            .data
+            .as_ref()
+            .and_then(|data| data.get(key))
+            .map(|bytes| bytes.0.as_slice())
+    };
+    let not_json =
+        |error: serde_json::Error| format!("imagePullSecrets: secret {name:?} is not valid JSON: {error}");
     let logins = if let Some(json) = data(DOCKER_CONFIG_JSON) {
-        serde_json::from_slice::<DockerConfig>(json).map_err(not_json)?.auths
+        serde_json::from_slice::<DockerConfig>(json)
+            .map_err(not_json)?
+            .auths
     } else if let Some(json) = data(DOCKER_CFG) {
         serde_json::from_slice::<BTreeMap<String, Login>>(json).map_err(not_json)?
     } else {
@@ -60,19 +69,31 @@ fn read_secret(name: &str, secret: &Secret) -> Result<Vec<RegistryCredential>, S
             "imagePullSecrets: secret {name:?} has neither {DOCKER_CONFIG_JSON} nor {DOCKER_CFG}; make it with kubectl create secret docker-registry"
         ));
     };
-    Ok(logins.into_iter().filter_map(|(registry, login)| credential(&registry, login)).collect())
+    Ok(logins
+        .into_iter()
+        .filter_map(|(registry, login)| credential(&registry, login))
+        .collect())
 }
 
 fn credential(registry: &str, login: Login) -> Option<RegistryCredential> {
-    let joined = login.auth.as_deref().filter(|auth| !auth.is_empty()).and_then(|auth| {
-        let text = String::from_utf8(STANDARD.decode(auth.trim()).ok()?).ok()?;
-        text.split_once(':').map(|(username, password)| (username.to_owned(), password.to_owned()))
-    });
+    let joined = login
+        .auth
+        .as_deref()
+        .filter(|auth| !auth.is_empty())
+        .and_then(|auth| {
+            let text = String::from_utf8(STANDARD.decode(auth.trim()).ok()?).ok()?;
+            text.split_once(':')
+                .map(|(username, password)| (username.to_owned(), password.to_owned()))
+        });
     let (username, password) = match (login.username, login.password) {
         (Some(username), Some(password)) => (username, password),
         _ => joined?,
     };
-    Some(RegistryCredential { registry: host_of(registry), username, password })
+    Some(RegistryCredential {
+        registry: host_of(registry),
+        username,
+        password,
+    })
 }
 
 /// `https://index.docker.io/v1/` → `index.docker.io`.
@@ -88,7 +109,10 @@ mod tests {
 
     fn secret(key: &str, json: &str) -> Arc<Secret> {
         let data = BTreeMap::from([(key.to_owned(), ByteString(json.as_bytes().to_vec()))]);
-        Arc::new(Secret { data: Some(data), ..Secret::default() })
+        Arc::new(Secret {
+            data: Some(data),
+            ..Secret::default()
+        })
     }
 
     fn read(key: &str, json: &str) -> Credentials {
@@ -99,11 +123,21 @@ mod tests {
     fn both_forms_of_secret_are_read() {
         let config = r#"{"auths":{"https://ghcr.io/v2/":{"username":"me","password":"p:w"},"127.0.0.1:5000":{"auth":"bWU6cDp3"},"x.io":{}}}"#;
         let read_config = read(DOCKER_CONFIG_JSON, config);
-        let found: Vec<_> = read_config.known.iter().map(|c| (&*c.registry, &*c.username, &*c.password)).collect();
+        let found: Vec<_> = read_config
+            .known
+            .iter()
+            .map(|c| (&*c.registry, &*c.username, &*c.password))
+            .collect();
         assert_eq!(found, [("127.0.0.1:5000", "me", "p:w"), ("ghcr.io", "me", "p:w")]);
-        let old = read(DOCKER_CFG, r#"{"ghcr.io":{"username":"me","password":"secret","email":"x"}}"#);
+        let old = read(
+            DOCKER_CFG,
+            r#"{"ghcr.io":{"username":"me","password":"secret","email":"x"}}"#,
+        );
         assert_eq!(old.known[0].registry, "ghcr.io");
-        assert!(!format!("{old:?}").contains("secret\""), "passwords are not printed");
+        assert!(
+            !format!("{old:?}").contains("secret\""),
+            "passwords are not printed"
+        );
     }
 
     #[test]
@@ -112,6 +146,9 @@ mod tests {
         assert_eq!(missing.problems, ["imagePullSecrets: secret \"gone\" not found"]);
         assert!(read(DOCKER_CONFIG_JSON, "{").problems[0].contains("not valid JSON"));
         assert!(read("password", "x").problems[0].contains("kubectl create secret docker-registry"));
-        assert_eq!(read(DOCKER_CONFIG_JSON, r#"{"auths":{"a":{"auth":"%%%"}}}"#).known, []);
+        assert_eq!(
+            read(DOCKER_CONFIG_JSON, r#"{"auths":{"a":{"auth":"%%%"}}}"#).known,
+            []
+        );
     }
 }

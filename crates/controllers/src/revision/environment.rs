@@ -14,7 +14,10 @@ const PORT_DEFAULT: i32 = 8080;
 #[must_use]
 pub fn serving_container(revision: &Revision) -> Option<&Container> {
     let containers = &revision.spec.pod_spec.containers;
-    containers.iter().find(|c| c.ports.as_ref().is_some_and(|p| !p.is_empty())).or_else(|| containers.first())
+    containers
+        .iter()
+        .find(|c| c.ports.as_ref().is_some_and(|p| !p.is_empty()))
+        .or_else(|| containers.first())
 }
 
 /// Environment of the serving container in order, Knative's own variables last.
@@ -42,9 +45,20 @@ pub fn of(
         .and_then(|c| c.ports.as_ref()?.first())
         .map_or(PORT_DEFAULT, |port| port.container_port);
     set(&mut environment, "PORT".to_owned(), port.to_string());
-    set(&mut environment, "K_REVISION".to_owned(), revision.name_str().to_owned());
-    for (name, label) in [("K_CONFIGURATION", meta::CONFIGURATION_LABEL), ("K_SERVICE", meta::SERVICE_LABEL)] {
-        set(&mut environment, name.to_owned(), revision.label(label).unwrap_or_default().to_owned());
+    set(
+        &mut environment,
+        "K_REVISION".to_owned(),
+        revision.name_str().to_owned(),
+    );
+    for (name, label) in [
+        ("K_CONFIGURATION", meta::CONFIGURATION_LABEL),
+        ("K_SERVICE", meta::SERVICE_LABEL),
+    ] {
+        set(
+            &mut environment,
+            name.to_owned(),
+            revision.label(label).unwrap_or_default().to_owned(),
+        );
     }
     Ok(environment)
 }
@@ -64,14 +78,24 @@ fn all_of(
     let mut found = Vec::new();
     if let Some(reference) = &source.config_map_ref {
         match config_map(&reference.name) {
-            Some(object) => found.extend(object.data.iter().flatten().map(|(k, v)| (format!("{prefix}{k}"), v.clone()))),
+            Some(object) => found.extend(
+                object
+                    .data
+                    .iter()
+                    .flatten()
+                    .map(|(k, v)| (format!("{prefix}{k}"), v.clone())),
+            ),
             None if reference.optional == Some(true) => {}
             None => return Err(format!("configmap {:?} not found", reference.name)),
         }
     }
     if let Some(reference) = &source.secret_ref {
         match secret(&reference.name) {
-            Some(object) => found.extend(texts(&object).into_iter().map(|(k, v)| (format!("{prefix}{k}"), v))),
+            Some(object) => found.extend(
+                texts(&object)
+                    .into_iter()
+                    .map(|(k, v)| (format!("{prefix}{k}"), v)),
+            ),
             None if reference.optional == Some(true) => {}
             None => return Err(format!("secret {:?} not found", reference.name)),
         }
@@ -82,7 +106,9 @@ fn all_of(
 /// The values of a Secret that are text; others cannot be environment variables.
 fn texts(secret: &Secret) -> BTreeMap<String, String> {
     let text = |(key, value): (&String, &k8s_openapi::ByteString)| {
-        String::from_utf8(value.0.clone()).ok().map(|value| (key.clone(), value))
+        String::from_utf8(value.0.clone())
+            .ok()
+            .map(|value| (key.clone(), value))
     };
     secret.data.iter().flatten().filter_map(text).collect()
 }
@@ -100,13 +126,31 @@ fn value_of(
     let namespace = revision.metadata.namespace.as_deref().unwrap_or_default();
     if let Some(reference) = &source.config_map_key_ref {
         let object = config_map(&reference.name);
-        let found = object.as_ref().map(|o| o.data.as_ref().and_then(|data| data.get(&reference.key)).cloned());
-        return one("configmap", "ConfigMap", namespace, &reference.name, &reference.key, reference.optional, found);
+        let found = object
+            .as_ref()
+            .map(|o| o.data.as_ref().and_then(|data| data.get(&reference.key)).cloned());
+        return one(
+            "configmap",
+            "ConfigMap",
+            namespace,
+            &reference.name,
+            &reference.key,
+            reference.optional,
+            found,
+        );
     }
     if let Some(reference) = &source.secret_key_ref {
         let object = secret(&reference.name);
         let found = object.as_ref().map(|o| texts(o).remove(&reference.key));
-        return one("secret", "Secret", namespace, &reference.name, &reference.key, reference.optional, found);
+        return one(
+            "secret",
+            "Secret",
+            namespace,
+            &reference.name,
+            &reference.key,
+            reference.optional,
+            found,
+        );
     }
     Err(format!(
         "env {}: valueFrom takes configMapKeyRef or secretKeyRef here; fieldRef and resourceFieldRef have no meaning for a function that is no pod",

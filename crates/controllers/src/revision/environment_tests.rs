@@ -14,7 +14,8 @@ fn revision(container: Value) -> Revision {
 }
 
 fn environment(container: Value) -> Result<Vec<(String, String)>, String> {
-    let secret: Secret = serde_json::from_value(json!({ "data": { "key": "dmFsdWU=", "binary": "/w==" } })).unwrap();
+    let secret: Secret =
+        serde_json::from_value(json!({ "data": { "key": "dmFsdWU=", "binary": "/w==" } })).unwrap();
     let config_map: ConfigMap = serde_json::from_value(json!({ "data": { "a": "1", "b": "2" } })).unwrap();
     of(
         &revision(container),
@@ -25,7 +26,11 @@ fn environment(container: Value) -> Result<Vec<(String, String)>, String> {
 
 fn text(container: Value) -> String {
     let environment = environment(container).unwrap();
-    environment.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+    environment
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 const OWN: &str = "PORT=8080 K_REVISION=r-1 K_CONFIGURATION=c K_SERVICE=s";
@@ -33,7 +38,10 @@ const OWN: &str = "PORT=8080 K_REVISION=r-1 K_CONFIGURATION=c K_SERVICE=s";
 #[test]
 fn plain_values_keep_their_order() {
     let env = json!([{ "name": "B", "value": "2" }, { "name": "A", "value": "1" }, { "name": "B", "value": "3" }, { "name": "E" }]);
-    assert_eq!(text(json!({ "name": "c", "env": env })), format!("A=1 B=3 E= {OWN}"));
+    assert_eq!(
+        text(json!({ "name": "c", "env": env })),
+        format!("A=1 B=3 E= {OWN}")
+    );
     let ports = json!([{ "containerPort": 9000 }]);
     assert!(text(json!({ "name": "c", "ports": ports })).starts_with("PORT=9000"));
 }
@@ -49,14 +57,23 @@ fn sources_are_looked_up() {
             { "name": "Z", "valueFrom": { "configMapKeyRef": { "name": "gone", "key": "b", "optional": true } } },
         ],
     });
-    assert_eq!(text(container), format!("M_a=1 M_b=2 key=value X=value Y=2 {OWN}"));
+    assert_eq!(
+        text(container),
+        format!("M_a=1 M_b=2 key=value X=value Y=2 {OWN}")
+    );
 }
 
 #[test]
 fn what_is_missing_is_named() {
     for (container, wanted) in [
-        (json!({ "name": "c", "envFrom": [{ "configMapRef": { "name": "gone" } }] }), "configmap \"gone\" not found"),
-        (json!({ "name": "c", "envFrom": [{ "secretRef": { "name": "gone" } }] }), "secret \"gone\" not found"),
+        (
+            json!({ "name": "c", "envFrom": [{ "configMapRef": { "name": "gone" } }] }),
+            "configmap \"gone\" not found",
+        ),
+        (
+            json!({ "name": "c", "envFrom": [{ "secretRef": { "name": "gone" } }] }),
+            "secret \"gone\" not found",
+        ),
         (
             json!({ "name": "c", "env": [{ "name": "X", "valueFrom": { "secretKeyRef": { "name": "secret", "key": "k" } } }] }),
             "couldn't find key k in Secret ns/secret",

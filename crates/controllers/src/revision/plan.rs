@@ -65,7 +65,13 @@ pub fn plan(revision: &Revision, observed: Observed<'_>, now: Timestamp) -> Plan
     let mut conditions = std::mem::take(&mut status.conditions);
     let mut manager = CONDITIONS.manage(&mut conditions, now);
     manager.initialize();
-    let mut plan = Plan { prepare: None, serve: Servable::Undecided, status: None, notices: Vec::new(), next: Next::OnChange };
+    let mut plan = Plan {
+        prepare: None,
+        serve: Servable::Undecided,
+        status: None,
+        notices: Vec::new(),
+        next: Next::OnChange,
+    };
     match &observed.environment {
         Err(missing) => {
             plan.serve = Servable::No;
@@ -73,11 +79,18 @@ pub fn plan(revision: &Revision, observed: Observed<'_>, now: Timestamp) -> Plan
         }
         Ok(environment) => {
             let request = request(revision, environment.clone(), &observed.credentials);
-            follow_preparation(&mut plan, &mut status, &mut manager, revision, &observed, request, now);
+            follow_preparation(
+                &mut plan,
+                &mut status,
+                &mut manager,
+                revision,
+                &observed,
+                request,
+                now,
+            );
         }
     }
     follow_pod_autoscaler(&mut status, &mut manager, revision, observed.pod_autoscaler);
-    drop(manager);
     status.observed_generation = revision.metadata.generation;
     keep_times(&old.conditions, &mut conditions);
     status.conditions = conditions;
@@ -114,7 +127,9 @@ fn follow_preparation(
             plan.prepare = Some(Box::new(request));
         }
         Some(Preparation::Running { phase, last: None }) => mark_progress(conditions, *phase),
-        Some(Preparation::Running { last: Some(failure), .. }) => {
+        Some(Preparation::Running {
+            last: Some(failure), ..
+        }) => {
             plan.serve = Servable::No;
             mark_failure(conditions, revision, observed, failure, now);
         }
@@ -129,7 +144,11 @@ fn follow_preparation(
         }
         Some(Preparation::Ready(prepared)) => {
             status.container_statuses = container_statuses(revision, prepared);
-            plan.serve = Servable::Yes(Box::new(spec::revision_spec(revision, &prepared.image, request.env)));
+            plan.serve = Servable::Yes(Box::new(spec::revision_spec(
+                revision,
+                &prepared.image,
+                request.env,
+            )));
             conditions.mark_true(RESOURCES_AVAILABLE);
             match &observed.trap {
                 None => conditions.mark_true(CONTAINER_HEALTHY),
@@ -146,7 +165,10 @@ fn mark_progress(conditions: &mut Conditions<'_>, phase: Option<PreparePhase>) {
         return;
     }
     let (reason, message) = match phase {
-        None => (reason::RESOLVING_DIGESTS, "Waiting for other artifacts to be made ready first."),
+        None => (
+            reason::RESOLVING_DIGESTS,
+            "Waiting for other artifacts to be made ready first.",
+        ),
         Some(PreparePhase::Pulling) => (reason::RESOLVING_DIGESTS, "Pulling the image."),
         Some(PreparePhase::Compiling) => (reason::DEPLOYING, "Compiling the WebAssembly."),
         Some(PreparePhase::Starting) => (reason::DEPLOYING, "Starting an instance."),
@@ -164,7 +186,10 @@ fn mark_failure(
     now: Timestamp,
 ) {
     let mut message = failure.error.to_string();
-    if matches!(failure.error.code, ErrorCode::RegistryUnauthorized | ErrorCode::ArtifactNotFound) {
+    if matches!(
+        failure.error.code,
+        ErrorCode::RegistryUnauthorized | ErrorCode::ArtifactNotFound
+    ) {
         for problem in &observed.credentials.problems {
             message = format!("{message} ({problem})");
         }
@@ -207,7 +232,10 @@ fn progress_deadline(revision: &Revision) -> Option<Duration> {
 
 fn container_statuses(revision: &Revision, prepared: &Prepared) -> Vec<ContainerStatus> {
     let name = serving_container(revision).map(|container| container.name.clone());
-    vec![ContainerStatus { name, image_digest: Some(prepared.image.clone()) }]
+    vec![ContainerStatus {
+        name,
+        image_digest: Some(prepared.image.clone()),
+    }]
 }
 
 /// Copies what concerns the Revision from its PodAutoscaler (`PropagateAutoscalerStatus`).
@@ -217,20 +245,31 @@ fn follow_pod_autoscaler(
     revision: &Revision,
     pod_autoscaler: Option<&PodAutoscaler>,
 ) {
-    let Some(pod_autoscaler) = pod_autoscaler else { return };
+    let Some(pod_autoscaler) = pod_autoscaler else {
+        return;
+    };
     if !is_controlled_by(pod_autoscaler, revision) {
-        let message = format!("There is an existing PodAutoscaler {:?} that we do not own.", revision.name_str());
+        let message = format!(
+            "There is an existing PodAutoscaler {:?} that we do not own.",
+            revision.name_str()
+        );
         conditions.mark_false(RESOURCES_AVAILABLE, reason::NOT_OWNED, &message);
         return;
     }
-    let Some(child) = &pod_autoscaler.status else { return };
+    let Some(child) = &pod_autoscaler.status else {
+        return;
+    };
     status.actual_replicas = child.actual_scale;
     status.desired_replicas = child.desired_scale.filter(|scale| *scale >= 0);
     let active = condition::find(&child.conditions, pod_autoscaler::condition::ACTIVE);
     match active.map(|active| (active.status, active)) {
         Some((ConditionStatus::True, _)) => conditions.mark_true(ACTIVE),
-        Some((ConditionStatus::False, active)) => conditions.mark_false(ACTIVE, &active.reason, &active.message),
-        Some((ConditionStatus::Unknown, active)) => conditions.mark_unknown(ACTIVE, &active.reason, &active.message),
+        Some((ConditionStatus::False, active)) => {
+            conditions.mark_false(ACTIVE, &active.reason, &active.message)
+        }
+        Some((ConditionStatus::Unknown, active)) => {
+            conditions.mark_unknown(ACTIVE, &active.reason, &active.message)
+        }
         None => {}
     }
 }
@@ -239,12 +278,19 @@ fn notices(old: &[Condition], new: &[Condition]) -> Vec<Notice> {
     let (before, now) = (condition::find(old, READY), condition::find(new, READY));
     match now.map(|now| (now.status, now)) {
         Some((ConditionStatus::True, _)) if !before.is_some_and(Condition::is_true) => {
-            vec![Notice::normal("RevisionReady", "Revision becomes ready upon all resources being ready")]
+            vec![Notice::normal(
+                "RevisionReady",
+                "Revision becomes ready upon all resources being ready",
+            )]
         }
         Some((ConditionStatus::False, now))
-            if !before.is_some_and(|b| b.is_false() && b.reason == now.reason && b.message == now.message) =>
+            if !before
+                .is_some_and(|b| b.is_false() && b.reason == now.reason && b.message == now.message) =>
         {
-            vec![Notice::warning("RevisionFailed", format!("{}: {}", now.reason, now.message))]
+            vec![Notice::warning(
+                "RevisionFailed",
+                format!("{}: {}", now.reason, now.message),
+            )]
         }
         _ => Vec::new(),
     }

@@ -36,14 +36,20 @@ fn observed(preparation: Option<Preparation>) -> Observed<'static> {
 }
 
 fn ready() -> Preparation {
-    Preparation::Ready(Prepared { image: "ghcr.io/me/hello@sha256:1".to_owned(), kind: FunctionKind::Component })
+    Preparation::Ready(Prepared {
+        image: "ghcr.io/me/hello@sha256:1".to_owned(),
+        kind: FunctionKind::Component,
+    })
 }
 
 fn failure(code: ErrorCode, exit_code: Option<i32>) -> Failure {
     let observed = observed(None);
     let request = request(&revision(), observed.environment.unwrap(), &observed.credentials);
     Failure {
-        error: PrepareError { exit_code, ..PrepareError::new(code, "the cause, and the fix") },
+        error: PrepareError {
+            exit_code,
+            ..PrepareError::new(code, "the cause, and the fix")
+        },
         attempts: 1,
         since: Timestamp::UNIX_EPOCH,
         request: Arc::new(request),
@@ -51,7 +57,10 @@ fn failure(code: ErrorCode, exit_code: Option<i32>) -> Failure {
 }
 
 fn failed(code: ErrorCode, exit_code: Option<i32>) -> Preparation {
-    Preparation::Failed { failure: failure(code, exit_code), retry_at: at(5) }
+    Preparation::Failed {
+        failure: failure(code, exit_code),
+        retry_at: at(5),
+    }
 }
 
 fn at(second: i64) -> Timestamp {
@@ -67,7 +76,10 @@ fn says(plan: &Plan, type_: &str) -> (&'static str, String) {
 fn a_new_revision_is_prepared_with_all_it_says() {
     let plan = plan(&revision(), observed(None), at(0));
     let request = plan.prepare.as_ref().unwrap();
-    assert_eq!((&*request.image, &*request.args), ("ghcr.io/me/hello:v1", &["-v".to_owned()][..]));
+    assert_eq!(
+        (&*request.image, &*request.args),
+        ("ghcr.io/me/hello:v1", &["-v".to_owned()][..])
+    );
     assert_eq!(request.limits.memory.0, 64 << 20);
     assert_eq!(request.limits.timeout, Duration::from_secs(10));
     assert_eq!(request.limits.concurrency.map(|c| c.get()), Some(3));
@@ -82,7 +94,14 @@ fn phases_are_shown() {
         (PreparePhase::Compiling, "Deploying", "Compiling"),
         (PreparePhase::Starting, "Deploying", "Starting"),
     ] {
-        let plan = plan(&revision(), observed(Some(Preparation::Running { phase: Some(phase), last: None })), at(0));
+        let plan = plan(
+            &revision(),
+            observed(Some(Preparation::Running {
+                phase: Some(phase),
+                last: None,
+            })),
+            at(0),
+        );
         assert_eq!(says(&plan, "ContainerHealthy"), ("Unknown", reason.to_owned()));
         let status = plan.status.unwrap();
         assert!(find(&status.conditions, "Ready").unwrap().message.contains(word));
@@ -96,37 +115,67 @@ fn a_ready_artifact_makes_a_ready_revision_and_nothing_flaps_after_a_restart() {
     let first = plan(&revision, observed(Some(ready())), at(0));
     assert_eq!(says(&first, "Ready"), ("True", String::new()));
     assert_eq!(first.notices[0].reason, "RevisionReady");
-    let Servable::Yes(spec) = &first.serve else { panic!() };
-    assert_eq!((&*spec.image, &*spec.service, &*spec.uid), ("ghcr.io/me/hello@sha256:1", "hello", "rev-uid"));
+    let Servable::Yes(spec) = &first.serve else {
+        panic!()
+    };
+    assert_eq!(
+        (&*spec.image, &*spec.service, &*spec.uid),
+        ("ghcr.io/me/hello@sha256:1", "hello", "rev-uid")
+    );
     let status = first.status.unwrap();
-    assert_eq!(status.container_statuses[0].name.as_deref(), Some("user-container"));
+    assert_eq!(
+        status.container_statuses[0].name.as_deref(),
+        Some("user-container")
+    );
     assert_eq!(status.observed_generation, Some(1));
     revision.status = Some(status);
 
     let restarted = plan(&revision, observed(None), at(50));
     assert_eq!(restarted.status, None, "it stays ready");
-    assert_eq!(restarted.prepare.unwrap().image, "ghcr.io/me/hello@sha256:1", "the pinned image, no tag");
-    let compiling = Preparation::Running { phase: Some(PreparePhase::Compiling), last: None };
+    assert_eq!(
+        restarted.prepare.unwrap().image,
+        "ghcr.io/me/hello@sha256:1",
+        "the pinned image, no tag"
+    );
+    let compiling = Preparation::Running {
+        phase: Some(PreparePhase::Compiling),
+        last: None,
+    };
     assert_eq!(plan(&revision, observed(Some(compiling)), at(51)).status, None);
     assert_eq!(plan(&revision, observed(Some(ready())), at(52)).status, None);
 }
 
 #[test]
 fn failures_have_knatives_reasons_and_heal() {
-    for (code, exit_code, reason) in
-        [(ErrorCode::ArtifactNotFound, None, "ContainerMissing"), (ErrorCode::StartFailed, Some(134), "ExitCode134")]
-    {
+    for (code, exit_code, reason) in [
+        (ErrorCode::ArtifactNotFound, None, "ContainerMissing"),
+        (ErrorCode::StartFailed, Some(134), "ExitCode134"),
+    ] {
         let mut revision = revision();
         let first = plan(&revision, observed(Some(failed(code, exit_code))), at(0));
         assert_eq!(says(&first, "ContainerHealthy"), ("False", reason.to_owned()));
         assert_eq!(says(&first, "Ready"), ("False", reason.to_owned()));
-        assert_eq!((&first.serve, first.next), (&Servable::No, Next::After(Duration::from_secs(5))));
+        assert_eq!(
+            (&first.serve, first.next),
+            (&Servable::No, Next::After(Duration::from_secs(5)))
+        );
         let status = first.status.unwrap();
-        assert!(find(&status.conditions, "Ready").unwrap().message.contains("the cause, and the fix [KW"));
+        assert!(
+            find(&status.conditions, "Ready")
+                .unwrap()
+                .message
+                .contains("the cause, and the fix [KW")
+        );
         revision.status = Some(status);
         let again = plan(&revision, observed(Some(failed(code, exit_code))), at(5));
-        assert!(again.status.is_none() && again.prepare.is_some(), "tried again, saying the same");
-        let running = Preparation::Running { phase: None, last: Some(failure(code, exit_code)) };
+        assert!(
+            again.status.is_none() && again.prepare.is_some(),
+            "tried again, saying the same"
+        );
+        let running = Preparation::Running {
+            phase: None,
+            last: Some(failure(code, exit_code)),
+        };
         assert_eq!(plan(&revision, observed(Some(running)), at(6)).status, None);
         let healed = plan(&revision, observed(Some(ready())), at(7));
         assert_eq!(says(&healed, "Ready"), ("True", String::new()));
@@ -137,12 +186,21 @@ fn failures_have_knatives_reasons_and_heal() {
 fn what_may_pass_is_no_failure_before_the_deadline() {
     let mut revision = revision();
     let away = || observed(Some(failed(ErrorCode::RegistryUnavailable, None)));
-    assert_eq!(says(&plan(&revision, away(), at(1)), "Ready"), ("Unknown", "Deploying".to_owned()));
+    assert_eq!(
+        says(&plan(&revision, away(), at(1)), "Ready"),
+        ("Unknown", "Deploying".to_owned())
+    );
     let late = plan(&revision, away(), at(600));
-    assert_eq!(says(&late, "ResourcesAvailable"), ("False", "ProgressDeadlineExceeded".to_owned()));
+    assert_eq!(
+        says(&late, "ResourcesAvailable"),
+        ("False", "ProgressDeadlineExceeded".to_owned())
+    );
     assert!(late.prepare.is_some(), "still tried");
-    revision.metadata.annotations =
-        Some([(meta::PROGRESS_DEADLINE_ANNOTATION.to_owned(), "1m5s".to_owned())].into_iter().collect());
+    revision.metadata.annotations = Some(
+        [(meta::PROGRESS_DEADLINE_ANNOTATION.to_owned(), "1m5s".to_owned())]
+            .into_iter()
+            .collect(),
+    );
     assert_eq!(says(&plan(&revision, away(), at(64)), "Ready").0, "Unknown");
     assert_eq!(says(&plan(&revision, away(), at(65)), "Ready").0, "False");
 }
@@ -150,11 +208,19 @@ fn what_may_pass_is_no_failure_before_the_deadline() {
 #[test]
 fn a_changed_pull_secret_is_tried_at_once_and_a_missing_one_is_named() {
     let mut changed = observed(Some(failed(ErrorCode::RegistryUnauthorized, None)));
-    changed.credentials.problems.push("imagePullSecrets: secret \"pull\" not found".to_owned());
+    changed
+        .credentials
+        .problems
+        .push("imagePullSecrets: secret \"pull\" not found".to_owned());
     let plan_missing = plan(&revision(), changed.clone(), at(1));
     assert!(plan_missing.prepare.is_none());
     let status = plan_missing.status.unwrap();
-    assert!(find(&status.conditions, "Ready").unwrap().message.contains("\"pull\" not found"));
+    assert!(
+        find(&status.conditions, "Ready")
+            .unwrap()
+            .message
+            .contains("\"pull\" not found")
+    );
     changed.credentials = Credentials {
         known: vec![kittiwake_core::artifact::RegistryCredential {
             registry: "ghcr.io".to_owned(),
@@ -163,47 +229,88 @@ fn a_changed_pull_secret_is_tried_at_once_and_a_missing_one_is_named() {
         }],
         problems: vec![],
     };
-    assert_eq!(plan(&revision(), changed, at(1)).prepare.unwrap().credentials.len(), 1);
+    assert_eq!(
+        plan(&revision(), changed, at(1))
+            .prepare
+            .unwrap()
+            .credentials
+            .len(),
+        1
+    );
 }
 
 #[test]
 fn traps_show_until_a_call_succeeds_while_calls_still_go_there() {
-    let trapping = Observed { trap: Some("wasm trap: unreachable".to_owned()), ..observed(Some(ready())) };
+    let trapping = Observed {
+        trap: Some("wasm trap: unreachable".to_owned()),
+        ..observed(Some(ready()))
+    };
     let plan_trap = plan(&revision(), trapping, at(0));
-    assert_eq!(says(&plan_trap, "ContainerHealthy"), ("False", "ExitCode134".to_owned()));
+    assert_eq!(
+        says(&plan_trap, "ContainerHealthy"),
+        ("False", "ExitCode134".to_owned())
+    );
     assert!(matches!(plan_trap.serve, Servable::Yes(_)));
     let mut revision = revision();
     revision.status = plan_trap.status;
-    assert_eq!(says(&plan(&revision, observed(Some(ready())), at(1)), "Ready").0, "True");
+    assert_eq!(
+        says(&plan(&revision, observed(Some(ready())), at(1)), "Ready").0,
+        "True"
+    );
 }
 
 #[test]
 fn a_missing_secret_in_the_environment_is_named() {
-    let missing = Observed { environment: Err("secret \"s\" not found".to_owned()), ..observed(None) };
+    let missing = Observed {
+        environment: Err("secret \"s\" not found".to_owned()),
+        ..observed(None)
+    };
     let plan = plan(&revision(), missing, at(0));
-    assert_eq!(says(&plan, "Ready"), ("False", "CreateContainerConfigError".to_owned()));
+    assert_eq!(
+        says(&plan, "Ready"),
+        ("False", "CreateContainerConfigError".to_owned())
+    );
     assert!(plan.prepare.is_none() && plan.serve == Servable::No);
 }
 
 #[test]
 fn a_foreign_pod_autoscaler_is_named_without_flapping() {
     let foreign = PodAutoscaler::new("hello-00001", Default::default());
-    let observed = || Observed { pod_autoscaler: Some(&foreign), ..observed(Some(ready())) };
+    let observed = || Observed {
+        pod_autoscaler: Some(&foreign),
+        ..observed(Some(ready()))
+    };
     let mut revision = revision();
     let first = plan(&revision, observed(), at(0));
-    assert_eq!(says(&first, "ResourcesAvailable"), ("False", "NotOwned".to_owned()));
+    assert_eq!(
+        says(&first, "ResourcesAvailable"),
+        ("False", "NotOwned".to_owned())
+    );
     revision.status = first.status;
     assert_eq!(plan(&revision, observed(), at(100)).status, None);
 }
 
 #[test]
 fn deadlines_are_go_durations() {
-    for (text, wanted) in
-        [("600s", Some(600)), ("1h1m1s", Some(3661)), ("0s", None), ("10", None), ("1d", None), ("é", None), ("", None)]
-    {
+    for (text, wanted) in [
+        ("600s", Some(600)),
+        ("1h1m1s", Some(3661)),
+        ("0s", None),
+        ("10", None),
+        ("1d", None),
+        ("é", None),
+        ("", None),
+    ] {
         let mut revision = revision();
-        revision.metadata.annotations =
-            Some([(meta::PROGRESS_DEADLINE_ANNOTATION.to_owned(), text.to_owned())].into_iter().collect());
-        assert_eq!(progress_deadline(&revision), wanted.map(Duration::from_secs), "{text:?}");
+        revision.metadata.annotations = Some(
+            [(meta::PROGRESS_DEADLINE_ANNOTATION.to_owned(), text.to_owned())]
+                .into_iter()
+                .collect(),
+        );
+        assert_eq!(
+            progress_deadline(&revision),
+            wanted.map(Duration::from_secs),
+            "{text:?}"
+        );
     }
 }

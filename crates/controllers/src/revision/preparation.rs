@@ -88,15 +88,29 @@ pub struct Preparations {
 impl Preparations {
     /// No preparations yet; at most `running_max` will run at one time.
     #[must_use]
-    pub fn new(prepare: Arc<dyn Prepare>, clock: Arc<dyn Clock>, queues: Arc<Queues>, running_max: usize) -> Self {
+    pub fn new(
+        prepare: Arc<dyn Prepare>,
+        clock: Arc<dyn Clock>,
+        queues: Arc<Queues>,
+        running_max: usize,
+    ) -> Self {
         let turns = Arc::new(Semaphore::new(running_max.max(1)));
-        Self { prepare, clock, queues, turns, entries: Entries::default() }
+        Self {
+            prepare,
+            clock,
+            queues,
+            turns,
+            entries: Entries::default(),
+        }
     }
 
     /// How far the artifact of a Revision object is; `None` when nothing was begun.
     #[must_use]
     pub fn get(&self, key: &ObjectKey, uid: &str) -> Option<Preparation> {
-        lock(&self.entries).get(key).filter(|entry| entry.uid == uid).map(|entry| entry.state.clone())
+        lock(&self.entries)
+            .get(key)
+            .filter(|entry| entry.uid == uid)
+            .map(|entry| entry.state.clone())
     }
 
     /// Begins to make the artifact of a Revision object ready, unless that is under way. The Revision is reconciled
@@ -108,12 +122,24 @@ impl Preparations {
                 entry.stop();
                 None
             }
-            Some(Entry { state: Preparation::Failed { failure, .. }, .. }) => Some(failure),
-            Some(entry @ Entry { state: Preparation::Running { .. }, .. }) => {
+            Some(Entry {
+                state: Preparation::Failed { failure, .. },
+                ..
+            }) => Some(failure),
+            Some(
+                entry @ Entry {
+                    state: Preparation::Running { .. },
+                    ..
+                },
+            ) => {
                 entries.insert(key.clone(), entry);
                 return;
             }
-            Some(Entry { state: Preparation::Ready(_), .. }) | None => None,
+            Some(Entry {
+                state: Preparation::Ready(_),
+                ..
+            })
+            | None => None,
         };
         let work = Work {
             entries: Arc::clone(&self.entries),
@@ -122,10 +148,25 @@ impl Preparations {
             key: key.clone(),
             uid: uid.to_owned(),
         };
-        let state = Preparation::Running { phase: None, last: last.clone() };
+        let state = Preparation::Running {
+            phase: None,
+            last: last.clone(),
+        };
         // The task waits for the lock that is held here, so the entry is there when it looks for it.
-        let task = tokio::spawn(work.run(Arc::clone(&self.prepare), Arc::clone(&self.turns), Arc::new(request), last));
-        entries.insert(key.clone(), Entry { uid: uid.to_owned(), state, task: Some(task.abort_handle()) });
+        let task = tokio::spawn(work.run(
+            Arc::clone(&self.prepare),
+            Arc::clone(&self.turns),
+            Arc::new(request),
+            last,
+        ));
+        entries.insert(
+            key.clone(),
+            Entry {
+                uid: uid.to_owned(),
+                state,
+                task: Some(task.abort_handle()),
+            },
+        );
     }
 
     /// Forgets a Revision that is gone, and stops what is under way for it.
@@ -173,7 +214,9 @@ impl Work {
         last: Option<Failure>,
     ) {
         // The semaphore is never closed.
-        let Ok(_turn) = turns.acquire_owned().await else { return };
+        let Ok(_turn) = turns.acquire_owned().await else {
+            return;
+        };
         let began = self.clock.now();
         let work = Arc::new(self);
         let reporting = Arc::clone(&work);
@@ -202,9 +245,21 @@ impl Work {
             Err(error) => {
                 let attempts = last.as_ref().map_or(0, |last| last.attempts).saturating_add(1);
                 let since = last.map_or(began, |last| last.since);
-                let retry_at = self.clock.now().checked_add(pause(&error, attempts)).unwrap_or(Timestamp::MAX);
+                let retry_at = self
+                    .clock
+                    .now()
+                    .checked_add(pause(&error, attempts))
+                    .unwrap_or(Timestamp::MAX);
                 tracing::info!(revision = %self.key, %error, attempts, "an artifact could not be made ready");
-                Preparation::Failed { failure: Failure { error, attempts, since, request }, retry_at }
+                Preparation::Failed {
+                    failure: Failure {
+                        error,
+                        attempts,
+                        since,
+                        request,
+                    },
+                    retry_at,
+                }
             }
         };
         self.change(|old| *old = state);
@@ -213,7 +268,9 @@ impl Work {
     /// Changes the state unless the Revision was replaced meanwhile.
     fn change(&self, change: impl FnOnce(&mut Preparation)) {
         let mut entries = lock(&self.entries);
-        let Some(entry) = entries.get_mut(&self.key).filter(|entry| entry.uid == self.uid) else { return };
+        let Some(entry) = entries.get_mut(&self.key).filter(|entry| entry.uid == self.uid) else {
+            return;
+        };
         change(&mut entry.state);
         drop(entries);
         self.queues.revision.add(self.key.clone());
@@ -227,7 +284,8 @@ fn pause(error: &PrepareError, attempts: u32) -> Duration {
     } else {
         (PERMANENT_PAUSE_MIN, PERMANENT_PAUSE_MAX)
     };
-    min.saturating_mul(1_u32 << attempts.saturating_sub(1).min(20)).min(max)
+    min.saturating_mul(1_u32 << attempts.saturating_sub(1).min(20))
+        .min(max)
 }
 
 #[cfg(test)]
@@ -240,7 +298,13 @@ mod tests {
         let transient = PrepareError::new(ErrorCode::RegistryUnavailable, "away");
         let permanent = PrepareError::new(ErrorCode::NotWasm, "text");
         let seconds = |error: &PrepareError, attempts| pause(error, attempts).as_secs();
-        assert_eq!([1, 2, 3, 7, 99].map(|n| seconds(&transient, n)), [1, 2, 4, 60, 60]);
-        assert_eq!([1, 2, 3, 7, 99].map(|n| seconds(&permanent, n)), [5, 10, 20, 300, 300]);
+        assert_eq!(
+            [1, 2, 3, 7, 99].map(|n| seconds(&transient, n)),
+            [1, 2, 4, 60, 60]
+        );
+        assert_eq!(
+            [1, 2, 3, 7, 99].map(|n| seconds(&permanent, n)),
+            [5, 10, 20, 300, 300]
+        );
     }
 }

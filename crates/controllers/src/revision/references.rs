@@ -20,21 +20,45 @@ pub struct References {
 pub fn of(revision: &Revision) -> References {
     let key = ObjectKey::of(revision);
     let pod = &revision.spec.pod_spec;
-    let pull_secrets: Vec<String> =
-        pod.image_pull_secrets.iter().flatten().map(|secret| secret.name.clone()).filter(|n| !n.is_empty()).collect();
+    let pull_secrets: Vec<String> = pod
+        .image_pull_secrets
+        .iter()
+        .flatten()
+        .map(|secret| secret.name.clone())
+        .filter(|n| !n.is_empty())
+        .collect();
     let mut references = References {
-        secrets: pull_secrets.iter().map(|name| key.sibling(name.as_str())).collect(),
+        secrets: pull_secrets
+            .iter()
+            .map(|name| key.sibling(name.as_str()))
+            .collect(),
         config_maps: BTreeSet::new(),
         pull_secrets,
     };
     for container in &pod.containers {
         for source in container.env_from.iter().flatten() {
-            references.config_maps.extend(source.config_map_ref.iter().map(|r| key.sibling(r.name.as_str())));
-            references.secrets.extend(source.secret_ref.iter().map(|r| key.sibling(r.name.as_str())));
+            references
+                .config_maps
+                .extend(source.config_map_ref.iter().map(|r| key.sibling(r.name.as_str())));
+            references
+                .secrets
+                .extend(source.secret_ref.iter().map(|r| key.sibling(r.name.as_str())));
         }
-        for source in container.env.iter().flatten().filter_map(|variable| variable.value_from.as_ref()) {
-            references.config_maps.extend(source.config_map_key_ref.iter().map(|r| key.sibling(r.name.as_str())));
-            references.secrets.extend(source.secret_key_ref.iter().map(|r| key.sibling(r.name.as_str())));
+        for source in container
+            .env
+            .iter()
+            .flatten()
+            .filter_map(|variable| variable.value_from.as_ref())
+        {
+            references.config_maps.extend(
+                source
+                    .config_map_key_ref
+                    .iter()
+                    .map(|r| key.sibling(r.name.as_str())),
+            );
+            references
+                .secrets
+                .extend(source.secret_key_ref.iter().map(|r| key.sibling(r.name.as_str())));
         }
     }
     references

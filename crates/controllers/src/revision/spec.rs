@@ -17,7 +17,11 @@ pub fn image(revision: &Revision) -> String {
     let container = serving_container(revision);
     let pinned = status.and_then(|s| {
         let of_container = |name: Option<&String>| name == container.map(|c| &c.name);
-        s.container_statuses.iter().find(|c| of_container(c.name.as_ref()))?.image_digest.clone()
+        s.container_statuses
+            .iter()
+            .find(|c| of_container(c.name.as_ref()))?
+            .image_digest
+            .clone()
     });
     pinned.or_else(|| container?.image.clone()).unwrap_or_default()
 }
@@ -25,7 +29,9 @@ pub fn image(revision: &Revision) -> String {
 /// The `args` of the serving container.
 #[must_use]
 pub fn args(revision: &Revision) -> Vec<String> {
-    serving_container(revision).and_then(|c| c.args.clone()).unwrap_or_default()
+    serving_container(revision)
+        .and_then(|c| c.args.clone())
+        .unwrap_or_default()
 }
 
 /// What a Revision and its calls may use.
@@ -34,17 +40,29 @@ pub fn limits(revision: &Revision) -> Limits {
     let spec = &revision.spec;
     let defaults = Limits::default();
     let seconds = |value: Option<i64>| {
-        value.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0).map(Duration::from_secs)
+        value
+            .and_then(|s| u64::try_from(s).ok())
+            .filter(|s| *s > 0)
+            .map(Duration::from_secs)
     };
-    let memory = serving_container(revision)
-        .and_then(|c| c.resources.as_ref()?.limits.as_ref()?.get("memory").and_then(bytes));
+    let memory = serving_container(revision).and_then(|c| {
+        c.resources
+            .as_ref()?
+            .limits
+            .as_ref()?
+            .get("memory")
+            .and_then(bytes)
+    });
     Limits {
         memory: memory.unwrap_or(defaults.memory),
         timeout: seconds(spec.timeout_seconds).unwrap_or(defaults.timeout),
         response_start_timeout: seconds(spec.response_start_timeout_seconds),
         idle_timeout: seconds(spec.idle_timeout_seconds),
         request_body: defaults.request_body,
-        concurrency: spec.container_concurrency.and_then(|c| u32::try_from(c).ok()).and_then(NonZeroU32::new),
+        concurrency: spec
+            .container_concurrency
+            .and_then(|c| u32::try_from(c).ok())
+            .and_then(NonZeroU32::new),
     }
 }
 
@@ -65,13 +83,20 @@ fn bytes(quantity: &Quantity) -> Option<ByteCount> {
         "Pi" => 1_125_899_906_842_624.0,
         "Ei" => 1_152_921_504_606_846_976.0,
         other => {
-            #[expect(clippy::cast_precision_loss, reason = "the factors are powers, exact in an f64")]
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "the factors are powers, exact in an f64"
+            )]
             let factor = format!("1{other}").parse::<ByteCount>().ok()?.0 as f64;
             factor
         }
     };
     let value = number.parse::<f64>().ok()? * factor;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be at least one")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be at least one"
+    )]
     (value >= 1.0).then_some(ByteCount(value as u64))
 }
 
@@ -82,7 +107,10 @@ pub fn revision_spec(revision: &Revision, image: &str, env: Vec<(String, String)
         key: revision_key(revision),
         uid: revision.uid_str().into(),
         service: revision.label(meta::SERVICE_LABEL).unwrap_or_default().into(),
-        configuration: revision.label(meta::CONFIGURATION_LABEL).unwrap_or_default().into(),
+        configuration: revision
+            .label(meta::CONFIGURATION_LABEL)
+            .unwrap_or_default()
+            .into(),
         image: image.into(),
         args: args(revision),
         env,
@@ -93,7 +121,10 @@ pub fn revision_spec(revision: &Revision, image: &str, env: Vec<(String, String)
 /// The name of a Revision for the data plane.
 #[must_use]
 pub fn revision_key(revision: &Revision) -> RevisionKey {
-    RevisionKey::new(revision.metadata.namespace.as_deref().unwrap_or_default(), revision.name_str())
+    RevisionKey::new(
+        revision.metadata.namespace.as_deref().unwrap_or_default(),
+        revision.name_str(),
+    )
 }
 
 #[cfg(test)]
@@ -113,7 +144,11 @@ mod tests {
             ("", None),
             ("é", None),
         ] {
-            assert_eq!(bytes(&Quantity(text.to_owned())), wanted.map(ByteCount), "{text:?}");
+            assert_eq!(
+                bytes(&Quantity(text.to_owned())),
+                wanted.map(ByteCount),
+                "{text:?}"
+            );
         }
     }
 }

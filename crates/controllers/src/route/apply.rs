@@ -13,7 +13,14 @@ use kittiwake_api::serving::Route;
 /// When the API refuses it.
 pub async fn apply(context: &Context, route: &Route, plan: Plan) -> Result<Next, Error> {
     if let Some(status) = plan.status {
-        write_status(&context.client, &Route { status: Some(status), ..route.clone() }).await?;
+        write_status(
+            &context.client,
+            &Route {
+                status: Some(status),
+                ..route.clone()
+            },
+        )
+        .await?;
     }
     context.events.tell(route, plan.notices);
     Ok(Next::OnChange)

@@ -7,7 +7,9 @@ use crate::events::Notice;
 use crate::object::{Meta, keep_times};
 use jiff::Timestamp;
 use kittiwake_api::condition::{self, Condition, READY};
-use kittiwake_api::serving::route::condition::{ALL_TRAFFIC_ASSIGNED, CERTIFICATE_PROVISIONED, INGRESS_READY};
+use kittiwake_api::serving::route::condition::{
+    ALL_TRAFFIC_ASSIGNED, CERTIFICATE_PROVISIONED, INGRESS_READY,
+};
 use kittiwake_api::serving::route::{CONDITIONS, reason};
 use kittiwake_api::serving::{Addressable, Configuration, Revision, Route, RouteStatus, TrafficTarget};
 use kittiwake_core::routing_table::RoutingTable;
@@ -48,7 +50,10 @@ pub fn plan(
     let mut manager = CONDITIONS.manage(&mut conditions, now);
     manager.initialize();
     status.url = Some(url::url(route, None, config));
-    status.address = Some(Addressable { url: Some(url::cluster_url(route, None)), ..Addressable::default() });
+    status.address = Some(Addressable {
+        url: Some(url::cluster_url(route, None)),
+        ..Addressable::default()
+    });
     manager.mark_true_with_reason(
         CERTIFICATE_PROVISIONED,
         reason::TLS_NOT_ENABLED,
@@ -71,17 +76,27 @@ pub fn plan(
         Err(bad) if bad.failed => manager.mark_false(ALL_TRAFFIC_ASSIGNED, bad.reason, &bad.message),
         Err(bad) => manager.mark_unknown(ALL_TRAFFIC_ASSIGNED, bad.reason, &bad.message),
     }
-    drop(manager);
     status.observed_generation = route.metadata.generation;
     keep_times(&old.conditions, &mut conditions);
     status.conditions = conditions;
     if status == old {
-        return Plan { status: None, notices: Vec::new() };
+        return Plan {
+            status: None,
+            notices: Vec::new(),
+        };
     }
-    let ready = |status: &RouteStatus| condition::find(&status.conditions, READY).is_some_and(Condition::is_true);
-    let notices = (ready(&status) && !ready(&old))
-        .then(|| Notice::normal("RouteReady", format!("Route is served at {}", status.url.as_deref().unwrap_or_default())));
-    Plan { notices: notices.into_iter().collect(), status: Some(status) }
+    let ready =
+        |status: &RouteStatus| condition::find(&status.conditions, READY).is_some_and(Condition::is_true);
+    let notices = (ready(&status) && !ready(&old)).then(|| {
+        Notice::normal(
+            "RouteReady",
+            format!("Route is served at {}", status.url.as_deref().unwrap_or_default()),
+        )
+    });
+    Plan {
+        notices: notices.into_iter().collect(),
+        status: Some(status),
+    }
 }
 
 fn resolve(
@@ -95,8 +110,13 @@ fn resolve(
             (Some(name), _) => (latest_ready(name, configuration, revision)?, true),
             (None, Some(name)) => (ready_revision(name, revision)?, false),
             (None, None) => {
-                let message = "spec.traffic: a target names neither a Configuration nor a Revision.".to_owned();
-                return Err(BadTarget { failed: true, reason: reason::CONFIGURATION_MISSING, message });
+                let message =
+                    "spec.traffic: a target names neither a Configuration nor a Revision.".to_owned();
+                return Err(BadTarget {
+                    failed: true,
+                    reason: reason::CONFIGURATION_MISSING,
+                    message,
+                });
             }
         };
         Ok(TrafficTarget {
@@ -125,7 +145,8 @@ fn latest_ready(
         reason,
         message: format!("{kind} {name:?} referenced in traffic not found."),
     };
-    let object = configuration(name).ok_or_else(|| missing("Configuration", name, reason::CONFIGURATION_MISSING))?;
+    let object =
+        configuration(name).ok_or_else(|| missing("Configuration", name, reason::CONFIGURATION_MISSING))?;
     let status = object.status.clone().unwrap_or_default();
     let Some(latest) = status.latest_ready_revision_name else {
         let failed = condition::find(&status.conditions, READY).is_some_and(Condition::is_false);
@@ -134,7 +155,11 @@ fn latest_ready(
         } else {
             format!("Configuration {name:?} is waiting for a Revision to become ready.")
         };
-        return Err(BadTarget { failed, reason: reason::REVISION_MISSING, message });
+        return Err(BadTarget {
+            failed,
+            reason: reason::REVISION_MISSING,
+            message,
+        });
     };
     match revision(&latest) {
         Some(_) => Ok(latest),
@@ -143,11 +168,24 @@ fn latest_ready(
 }
 
 fn ready_revision(name: &str, revision: &dyn Fn(&str) -> Option<Arc<Revision>>) -> Result<String, BadTarget> {
-    let bad = |failed, message| Err(BadTarget { failed, reason: reason::REVISION_MISSING, message });
-    let Some(object) = revision(name) else {
-        return bad(true, format!("Revision {name:?} referenced in traffic not found."));
+    let bad = |failed, message| {
+        Err(BadTarget {
+            failed,
+            reason: reason::REVISION_MISSING,
+            message,
+        })
     };
-    let conditions = object.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
+    let Some(object) = revision(name) else {
+        return bad(
+            true,
+            format!("Revision {name:?} referenced in traffic not found."),
+        );
+    };
+    let conditions = object
+        .status
+        .as_ref()
+        .map(|s| s.conditions.as_slice())
+        .unwrap_or_default();
     match condition::find(conditions, READY) {
         Some(ready) if ready.is_true() => Ok(object.name_str().to_owned()),
         Some(ready) if ready.is_false() => bad(true, format!("Revision {name:?} failed to become ready.")),
@@ -159,18 +197,26 @@ fn ready_revision(name: &str, revision: &dyn Fn(&str) -> Option<Arc<Revision>>) 
 fn same_split(a: &[TrafficTarget], b: &[TrafficTarget]) -> bool {
     a.len() == b.len()
         && a.iter().zip(b).all(|(a, b)| {
-            a.tag == b.tag && a.revision_name == b.revision_name && a.percent.unwrap_or(0) == b.percent.unwrap_or(0)
+            a.tag == b.tag
+                && a.revision_name == b.revision_name
+                && a.percent.unwrap_or(0) == b.percent.unwrap_or(0)
         })
 }
 
 /// Whether the gateway routes every host of the Route as its traffic says.
 fn is_published(route: &Route, traffic: &[TrafficTarget], table: &RoutingTable, config: &Config) -> bool {
     let shares = shares(traffic);
-    let main = url::hosts(route, None, config).iter().all(|host| published_shares(route, table, host) == Some(shares.clone()));
+    let main = url::hosts(route, None, config)
+        .iter()
+        .all(|host| published_shares(route, table, host) == Some(shares.clone()));
     main && traffic.iter().all(|target| {
-        let (Some(tag), Some(name)) = (given(&target.tag), given(&target.revision_name)) else { return true };
+        let (Some(tag), Some(name)) = (given(&target.tag), given(&target.revision_name)) else {
+            return true;
+        };
         let whole = BTreeMap::from([(name.to_owned(), 100)]);
-        url::hosts(route, Some(tag), config).iter().all(|host| published_shares(route, table, host).as_ref() == Some(&whole))
+        url::hosts(route, Some(tag), config)
+            .iter()
+            .all(|host| published_shares(route, table, host).as_ref() == Some(&whole))
     })
 }
 
@@ -178,7 +224,9 @@ fn is_published(route: &Route, traffic: &[TrafficTarget], table: &RoutingTable, 
 fn shares(traffic: &[TrafficTarget]) -> BTreeMap<String, i64> {
     let mut shares = BTreeMap::new();
     for target in traffic {
-        let (Some(name), percent) = (&target.revision_name, target.percent.unwrap_or(0)) else { continue };
+        let (Some(name), percent) = (&target.revision_name, target.percent.unwrap_or(0)) else {
+            continue;
+        };
         if percent > 0 {
             *shares.entry(name.clone()).or_default() += percent;
         }

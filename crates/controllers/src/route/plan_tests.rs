@@ -46,11 +46,21 @@ fn revision(name: &str) -> Option<Arc<Revision>> {
 }
 
 fn config() -> Config {
-    Config { external_port: Some(8080), ..Config::default() }
+    Config {
+        external_port: Some(8080),
+        ..Config::default()
+    }
 }
 
 fn run(route: &Route, table: &RoutingTable) -> Plan {
-    plan(route, &configuration, &revision, table, &config(), Timestamp::UNIX_EPOCH)
+    plan(
+        route,
+        &configuration,
+        &revision,
+        table,
+        &config(),
+        Timestamp::UNIX_EPOCH,
+    )
 }
 
 /// The routing table that is made of a Route.
@@ -72,7 +82,11 @@ fn table(route: &Route) -> RoutingTable {
 
 fn says(status: &RouteStatus, type_: &str) -> (&'static str, String, String) {
     let condition = find(&status.conditions, type_).unwrap();
-    (condition.status.as_str(), condition.reason.clone(), condition.message.clone())
+    (
+        condition.status.as_str(),
+        condition.reason.clone(),
+        condition.message.clone(),
+    )
 }
 
 #[test]
@@ -84,7 +98,10 @@ fn traffic_becomes_revisions_with_urls() {
     let mut route = route(traffic, json!({}));
     let status = run(&route, &RoutingTable::default()).status.unwrap();
     assert_eq!(status.url.as_deref(), Some("http://hello.default.localhost:8080"));
-    assert_eq!(status.address.as_ref().unwrap().url.as_deref(), Some("http://hello.default.svc.cluster.local"));
+    assert_eq!(
+        status.address.as_ref().unwrap().url.as_deref(),
+        Some("http://hello.default.svc.cluster.local")
+    );
     assert_eq!(
         serde_json::to_value(&status.traffic).unwrap(),
         json!([
@@ -95,7 +112,11 @@ fn traffic_becomes_revisions_with_urls() {
     );
     assert_eq!(says(&status, "AllTrafficAssigned").0, "True");
     assert_eq!(says(&status, "CertificateProvisioned").1, "TLSNotEnabled");
-    assert_eq!(says(&status, "Ready").1, "Uninitialized", "the gateway does not have it yet");
+    assert_eq!(
+        says(&status, "Ready").1,
+        "Uninitialized",
+        "the gateway does not have it yet"
+    );
 
     route.status = Some(status);
     assert_eq!(run(&route, &RoutingTable::default()).status, None, "nothing new");
@@ -103,7 +124,11 @@ fn traffic_becomes_revisions_with_urls() {
     assert_eq!(published.notices[0].reason, "RouteReady");
     route.status = published.status;
     assert_eq!(says(route.status.as_ref().unwrap(), "Ready").0, "True");
-    assert_eq!(run(&route, &RoutingTable::default()).status, None, "after a restart it stays ready");
+    assert_eq!(
+        run(&route, &RoutingTable::default()).status,
+        None,
+        "after a restart it stays ready"
+    );
 
     // Moving traffic is not ready before the gateway has it.
     let old = table(&route);
@@ -113,36 +138,91 @@ fn traffic_becomes_revisions_with_urls() {
         ..TrafficTarget::default()
     }];
     let moved = run(&route, &old).status.unwrap();
-    assert_eq!((says(&moved, "Ready").0, says(&moved, "Ready").1), ("Unknown", "Uninitialized".to_owned()));
+    assert_eq!(
+        (says(&moved, "Ready").0, says(&moved, "Ready").1),
+        ("Unknown", "Uninitialized".to_owned())
+    );
 }
 
 #[test]
 fn local_routes_have_local_urls() {
     let labels = json!({ "networking.knative.dev/visibility": "cluster-local" });
     let traffic = json!([{ "revisionName": "one", "percent": 100, "tag": "t" }]);
-    let status = run(&route(traffic, labels), &RoutingTable::default()).status.unwrap();
-    assert_eq!(status.url.as_deref(), Some("http://hello.default.svc.cluster.local"));
-    assert_eq!(status.traffic[0].url.as_deref(), Some("http://t-hello.default.svc.cluster.local"));
+    let status = run(&route(traffic, labels), &RoutingTable::default())
+        .status
+        .unwrap();
+    assert_eq!(
+        status.url.as_deref(),
+        Some("http://hello.default.svc.cluster.local")
+    );
+    assert_eq!(
+        status.traffic[0].url.as_deref(),
+        Some("http://t-hello.default.svc.cluster.local")
+    );
 }
 
 #[test]
 fn bad_targets_are_named_and_leave_the_traffic_where_it_is() {
     for (target, status, reason, message) in [
-        (json!({ "configurationName": "gone" }), "False", "ConfigurationMissing", "Configuration \"gone\" referenced in traffic not found."),
-        (json!({ "configurationName": "failed" }), "False", "RevisionMissing", "Configuration \"failed\" does not have any ready Revision."),
-        (json!({ "configurationName": "waiting" }), "Unknown", "RevisionMissing", "Configuration \"waiting\" is waiting for a Revision to become ready."),
-        (json!({ "configurationName": "dangling" }), "False", "RevisionMissing", "Revision \"gone\" referenced in traffic not found."),
-        (json!({ "revisionName": "gone" }), "False", "RevisionMissing", "Revision \"gone\" referenced in traffic not found."),
-        (json!({ "revisionName": "failed" }), "False", "RevisionMissing", "Revision \"failed\" failed to become ready."),
-        (json!({ "revisionName": "waiting" }), "Unknown", "RevisionMissing", "Revision \"waiting\" is not yet ready."),
+        (
+            json!({ "configurationName": "gone" }),
+            "False",
+            "ConfigurationMissing",
+            "Configuration \"gone\" referenced in traffic not found.",
+        ),
+        (
+            json!({ "configurationName": "failed" }),
+            "False",
+            "RevisionMissing",
+            "Configuration \"failed\" does not have any ready Revision.",
+        ),
+        (
+            json!({ "configurationName": "waiting" }),
+            "Unknown",
+            "RevisionMissing",
+            "Configuration \"waiting\" is waiting for a Revision to become ready.",
+        ),
+        (
+            json!({ "configurationName": "dangling" }),
+            "False",
+            "RevisionMissing",
+            "Revision \"gone\" referenced in traffic not found.",
+        ),
+        (
+            json!({ "revisionName": "gone" }),
+            "False",
+            "RevisionMissing",
+            "Revision \"gone\" referenced in traffic not found.",
+        ),
+        (
+            json!({ "revisionName": "failed" }),
+            "False",
+            "RevisionMissing",
+            "Revision \"failed\" failed to become ready.",
+        ),
+        (
+            json!({ "revisionName": "waiting" }),
+            "Unknown",
+            "RevisionMissing",
+            "Revision \"waiting\" is not yet ready.",
+        ),
     ] {
         let mut target = target;
         target["percent"] = 100.into();
         let mut route = route(json!([target]), json!({}));
-        route.status = Some(serde_json::from_value(json!({ "traffic": [{ "revisionName": "one", "percent": 100 }] })).unwrap());
+        route.status = Some(
+            serde_json::from_value(json!({ "traffic": [{ "revisionName": "one", "percent": 100 }] }))
+                .unwrap(),
+        );
         let got = run(&route, &RoutingTable::default()).status.unwrap();
-        assert_eq!(says(&got, "AllTrafficAssigned"), (status, reason.to_owned(), message.to_owned()));
-        assert_eq!(says(&got, "Ready"), (status, reason.to_owned(), message.to_owned()));
+        assert_eq!(
+            says(&got, "AllTrafficAssigned"),
+            (status, reason.to_owned(), message.to_owned())
+        );
+        assert_eq!(
+            says(&got, "Ready"),
+            (status, reason.to_owned(), message.to_owned())
+        );
         assert_eq!(got.traffic[0].revision_name.as_deref(), Some("one"));
     }
 }

@@ -33,7 +33,10 @@ pub fn hosts(route: &Route, tag: Option<&str>, config: &Config) -> Vec<String> {
         format!("{label}.{namespace}"),
     ];
     if !is_cluster_local(route) {
-        hosts.push(format!("{label}.{namespace}.{}", config.domain.to_ascii_lowercase()));
+        hosts.push(format!(
+            "{label}.{namespace}.{}",
+            config.domain.to_ascii_lowercase()
+        ));
     }
     hosts
 }
@@ -45,7 +48,11 @@ pub fn url(route: &Route, tag: Option<&str>, config: &Config) -> String {
         return cluster_url(route, tag);
     }
     let namespace = route.metadata.namespace.as_deref().unwrap_or_default();
-    let host = format!("{}.{namespace}.{}", host_label(route.name_str(), tag), config.domain);
+    let host = format!(
+        "{}.{namespace}.{}",
+        host_label(route.name_str(), tag),
+        config.domain
+    );
     match config.external_port {
         Some(port) => format!("http://{host}:{port}"),
         None => format!("http://{host}"),
@@ -56,5 +63,8 @@ pub fn url(route: &Route, tag: Option<&str>, config: &Config) -> String {
 #[must_use]
 pub fn cluster_url(route: &Route, tag: Option<&str>) -> String {
     let namespace = route.metadata.namespace.as_deref().unwrap_or_default();
-    format!("http://{}.{namespace}.{CLUSTER_DOMAIN}", host_label(route.name_str(), tag))
+    format!(
+        "http://{}.{namespace}.{CLUSTER_DOMAIN}",
+        host_label(route.name_str(), tag)
+    )
 }

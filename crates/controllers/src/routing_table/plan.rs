@@ -14,15 +14,28 @@ pub fn plan(
     servable: impl Fn(&ObjectKey) -> Option<Arc<RevisionSpec>>,
     config: &Config,
 ) -> RoutingTable {
-    let mut routes: Vec<&Route> = routes.iter().map(|route| &**route).filter(|r| !r.is_being_deleted()).collect();
+    let mut routes: Vec<&Route> = routes
+        .iter()
+        .map(|route| &**route)
+        .filter(|r| !r.is_being_deleted())
+        .collect();
     routes.sort_by_key(|route| {
         let created = route.metadata.creation_timestamp.as_ref().map(|time| time.0);
-        (created, route.metadata.namespace.clone(), route.metadata.name.clone())
+        (
+            created,
+            route.metadata.namespace.clone(),
+            route.metadata.name.clone(),
+        )
     });
     let mut table = RoutingTable::default();
     for route in routes {
-        let Some(status) = route.status.as_ref() else { continue };
-        let whole = |target: &TrafficTarget| TrafficTarget { percent: Some(PERCENT_TOTAL.into()), ..target.clone() };
+        let Some(status) = route.status.as_ref() else {
+            continue;
+        };
+        let whole = |target: &TrafficTarget| TrafficTarget {
+            percent: Some(PERCENT_TOTAL.into()),
+            ..target.clone()
+        };
         insert(&mut table, route, None, &status.traffic, &servable, config);
         for target in &status.traffic {
             if let Some(tag) = target.tag.as_deref().filter(|tag| !tag.is_empty()) {
@@ -46,7 +59,9 @@ fn insert(
     let mut lost = Vec::new();
     for target in traffic {
         let percent = u32::try_from(target.percent.unwrap_or(0)).unwrap_or(0);
-        let Some(name) = target.revision_name.as_deref().filter(|_| percent > 0) else { continue };
+        let Some(name) = target.revision_name.as_deref().filter(|_| percent > 0) else {
+            continue;
+        };
         match servable(&key.sibling(name)) {
             Some(revision) => add(&mut targets, revision, percent),
             None => lost.push(name.to_owned()),
@@ -68,7 +83,10 @@ fn insert(
 
 /// Two shares of one Revision are one.
 fn add(targets: &mut Vec<RouteTarget>, revision: Arc<RevisionSpec>, percent: u32) {
-    match targets.iter_mut().find(|target| target.revision.key == revision.key) {
+    match targets
+        .iter_mut()
+        .find(|target| target.revision.key == revision.key)
+    {
         Some(target) => target.percent += percent,
         None => targets.push(RouteTarget { revision, percent }),
     }
@@ -96,7 +114,11 @@ fn unready(route: &Route, lost: &[String]) -> String {
     if !lost.is_empty() {
         return format!("revision {} is not ready", lost.join(", "));
     }
-    let conditions = route.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
+    let conditions = route
+        .status
+        .as_ref()
+        .map(|s| s.conditions.as_slice())
+        .unwrap_or_default();
     let ready = kittiwake_api::condition::find(conditions, kittiwake_api::condition::READY);
     match ready.filter(|ready| !ready.message.is_empty()) {
         Some(ready) => ready.message.clone(),

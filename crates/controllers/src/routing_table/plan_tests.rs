@@ -39,7 +39,12 @@ fn table(routes: &[Arc<Route>]) -> RoutingTable {
 /// `a:70 b:30` of a host.
 fn split(table: &RoutingTable, host: &str) -> String {
     let entry = table.lookup(host).unwrap_or_else(|| panic!("{host} is routed"));
-    entry.targets.iter().map(|t| format!("{}:{}", t.revision.key.name, t.percent)).collect::<Vec<_>>().join(" ")
+    entry
+        .targets
+        .iter()
+        .map(|t| format!("{}:{}", t.revision.key.name, t.percent))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 #[test]
@@ -51,7 +56,12 @@ fn every_host_of_a_route_and_its_tags_is_there() {
         { "revisionName": "c", "tag": "old" },
     ]);
     let table = table(&[route("hello", 0, json!({}), traffic)]);
-    for host in ["hello.default.localhost", "hello.default", "hello.default.svc", "hello.default.svc.cluster.local"] {
+    for host in [
+        "hello.default.localhost",
+        "hello.default",
+        "hello.default.svc",
+        "hello.default.svc.cluster.local",
+    ] {
         assert_eq!(split(&table, host), "a:80 b:20", "{host}");
     }
     assert_eq!(split(&table, "next-hello.default.localhost"), "b:100");
@@ -62,7 +72,12 @@ fn every_host_of_a_route_and_its_tags_is_there() {
 #[test]
 fn local_routes_have_no_outer_host() {
     let labels = json!({ "networking.knative.dev/visibility": "cluster-local" });
-    let table = table(&[route("hello", 0, labels, json!([{ "revisionName": "a", "percent": 100 }]))]);
+    let table = table(&[route(
+        "hello",
+        0,
+        labels,
+        json!([{ "revisionName": "a", "percent": 100 }]),
+    )]);
     assert!(table.lookup("hello.default.localhost").is_none());
     assert_eq!(split(&table, "hello.default"), "a:100");
 }
@@ -74,7 +89,10 @@ fn revisions_that_cannot_be_called_leave_their_share_to_the_others() {
         { "revisionName": "lost", "percent": 40 },
     ]);
     let none = json!([{ "revisionName": "lost", "percent": 100 }]);
-    let table = table(&[route("one", 0, json!({}), third), route("two", 0, json!({}), none)]);
+    let table = table(&[
+        route("one", 0, json!({}), third),
+        route("two", 0, json!({}), none),
+    ]);
     assert_eq!(split(&table, "one.default"), "a:50 b:50");
     let entry = table.lookup("two.default").unwrap();
     assert_eq!(entry.unready.as_deref(), Some("revision lost is not ready"));
@@ -83,7 +101,20 @@ fn revisions_that_cannot_be_called_leave_their_share_to_the_others() {
 
 #[test]
 fn the_older_route_keeps_a_host_that_two_claim() {
-    let tagged = route("b", 1, json!({}), json!([{ "revisionName": "tagged", "percent": 100, "tag": "a" }]));
-    let named = route("a-b", 2, json!({}), json!([{ "revisionName": "named", "percent": 100 }]));
-    assert_eq!(split(&table(&[named, tagged]), "a-b.default.localhost"), "tagged:100");
+    let tagged = route(
+        "b",
+        1,
+        json!({}),
+        json!([{ "revisionName": "tagged", "percent": 100, "tag": "a" }]),
+    );
+    let named = route(
+        "a-b",
+        2,
+        json!({}),
+        json!([{ "revisionName": "named", "percent": 100 }]),
+    );
+    assert_eq!(
+        split(&table(&[named, tagged]), "a-b.default.localhost"),
+        "tagged:100"
+    );
 }

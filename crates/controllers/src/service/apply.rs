@@ -17,14 +17,30 @@ pub async fn apply(context: &Context, service: &Service, plan: Plan) -> Result<N
     let name = service.name_str();
     write(&context.client, plan.configuration).await?;
     if creates.0 {
-        context.events.tell(service, vec![Notice::normal("Created", format!("Created Configuration {name:?}"))]);
+        context.events.tell(
+            service,
+            vec![Notice::normal(
+                "Created",
+                format!("Created Configuration {name:?}"),
+            )],
+        );
     }
     write(&context.client, plan.route).await?;
     if creates.1 {
-        context.events.tell(service, vec![Notice::normal("Created", format!("Created Route {name:?}"))]);
+        context.events.tell(
+            service,
+            vec![Notice::normal("Created", format!("Created Route {name:?}"))],
+        );
     }
     if let Some(status) = plan.status {
-        write_status(&context.client, &Service { status: Some(status), ..service.clone() }).await?;
+        write_status(
+            &context.client,
+            &Service {
+                status: Some(status),
+                ..service.clone()
+            },
+        )
+        .await?;
     }
     context.events.tell(service, plan.notices);
     Ok(plan.next)

@@ -61,12 +61,12 @@ pub fn plan(service: &Service, observed: &Observed<'_>, now: Timestamp) -> Plan 
     if plan_configuration(&mut plan, &mut status, &mut manager, service, observed) {
         plan_route(&mut plan, &mut status, &mut manager, service, observed);
     }
-    drop(manager);
     status.observed_generation = service.metadata.generation;
     keep_times(&old.conditions, &mut conditions);
     status.conditions = conditions;
     if status != old {
-        plan.notices.extend(failure_notice(&old.conditions, &status.conditions));
+        plan.notices
+            .extend(failure_notice(&old.conditions, &status.conditions));
         plan.status = Some(status);
     }
     plan
@@ -81,14 +81,22 @@ fn plan_configuration(
     observed: &Observed<'_>,
 ) -> bool {
     let desired = desired_configuration(service);
-    let named = service.spec.template.metadata.as_ref().is_some_and(|m| m.name.is_some());
+    let named = service
+        .spec
+        .template
+        .metadata
+        .as_ref()
+        .is_some_and(|m| m.name.is_some());
     let Some(configuration) = observed.configuration else {
         plan.configuration = Write::Create(desired);
         mark_configuration_out_of_date(conditions);
         return !named;
     };
     if !is_controlled_by(configuration, service) {
-        let message = format!("There is an existing Configuration {:?} that we do not own.", service.name_str());
+        let message = format!(
+            "There is an existing Configuration {:?} that we do not own.",
+            service.name_str()
+        );
         conditions.mark_false(CONFIGURATIONS_READY, reason::NOT_OWNED, &message);
         return false;
     }
@@ -108,9 +116,19 @@ fn plan_configuration(
     }
     status.latest_created_revision_name = child.latest_created_revision_name;
     status.latest_ready_revision_name = child.latest_ready_revision_name;
-    mirror(conditions, CONFIGURATIONS_READY, condition::find(&child.conditions, condition::READY));
+    mirror(
+        conditions,
+        CONFIGURATIONS_READY,
+        condition::find(&child.conditions, condition::READY),
+    );
     if check_name(configuration, observed.named_revision) == NameCheck::Taken {
-        let name = service.spec.template.metadata.as_ref().and_then(|m| m.name.as_deref()).unwrap_or_default();
+        let name = service
+            .spec
+            .template
+            .metadata
+            .as_ref()
+            .and_then(|m| m.name.as_deref())
+            .unwrap_or_default();
         let message = format!(
             "The revision name {name:?} is taken by a conflicting Revision, so traffic will not be migrated"
         );
@@ -135,13 +153,19 @@ fn plan_route(
         return;
     };
     if !is_controlled_by(route, service) {
-        let message = format!("There is an existing Route {:?} that we do not own.", service.name_str());
+        let message = format!(
+            "There is an existing Route {:?} that we do not own.",
+            service.name_str()
+        );
         conditions.mark_false(ROUTES_READY, reason::NOT_OWNED, &message);
         return;
     }
     let same_spec = route.spec == desired.spec;
     if !same_spec || !same_meta(route, &desired) {
-        plan.route = Write::Replace(Route { metadata: updated_meta(route, &desired), ..desired });
+        plan.route = Write::Replace(Route {
+            metadata: updated_meta(route, &desired),
+            ..desired
+        });
     }
     let child = route.status.clone().unwrap_or_default();
     if !same_spec || child.observed_generation != route.metadata.generation {
@@ -151,13 +175,21 @@ fn plan_route(
     status.url = child.url;
     status.address = child.address;
     status.traffic = child.traffic;
-    mirror(conditions, ROUTES_READY, condition::find(&child.conditions, condition::READY));
+    mirror(
+        conditions,
+        ROUTES_READY,
+        condition::find(&child.conditions, condition::READY),
+    );
     let latest_ready = observed
         .configuration
         .and_then(|c| c.status.as_ref())
         .and_then(|s| s.latest_ready_revision_name.as_deref());
-    if !has_migrated(&route.spec.traffic, &status.traffic, service.name_str(), latest_ready)
-        && conditions.get(ROUTES_READY).is_some_and(Condition::is_true)
+    if !has_migrated(
+        &route.spec.traffic,
+        &status.traffic,
+        service.name_str(),
+        latest_ready,
+    ) && conditions.get(ROUTES_READY).is_some_and(Condition::is_true)
     {
         conditions.mark_unknown(
             ROUTES_READY,
@@ -168,11 +200,20 @@ fn plan_route(
 }
 
 /// Whether the Route sends its traffic where its spec says, the Configuration standing for its latest ready Revision.
-fn has_migrated(wanted: &[TrafficTarget], got: &[TrafficTarget], configuration: &str, latest: Option<&str>) -> bool {
+fn has_migrated(
+    wanted: &[TrafficTarget],
+    got: &[TrafficTarget],
+    configuration: &str,
+    latest: Option<&str>,
+) -> bool {
     wanted.len() == got.len()
         && wanted.iter().zip(got).all(|(wanted, got)| {
             let follows = wanted.configuration_name.as_deref() == Some(configuration);
-            let revision = if follows { latest } else { wanted.revision_name.as_deref() };
+            let revision = if follows {
+                latest
+            } else {
+                wanted.revision_name.as_deref()
+            };
             revision == got.revision_name.as_deref()
                 && wanted.tag == got.tag
                 && wanted.percent.unwrap_or(0) == got.percent.unwrap_or(0)
@@ -212,7 +253,10 @@ fn failure_notice(old: &[Condition], new: &[Condition]) -> Option<Notice> {
     if before.is_some_and(|old| old.is_false() && old.message == new.message) {
         return None;
     }
-    Some(Notice::warning("NotReady", format!("{}: {}", new.reason, new.message)))
+    Some(Notice::warning(
+        "NotReady",
+        format!("{}: {}", new.reason, new.message),
+    ))
 }
 
 /// The Configuration that a Service wants (`pkg/reconciler/service/resources/configuration.go`).
@@ -225,8 +269,15 @@ fn desired_configuration(service: &Service) -> Configuration {
     let mut labels = child_labels(service);
     labels.insert(meta::SERVICE_UID_LABEL.to_owned(), service.uid_str().to_owned());
     Configuration {
-        metadata: child_meta(service, service.name_str().to_owned(), labels, annotations_without(service, &excluded)),
-        spec: ConfigurationSpec { template: service.spec.template.clone() },
+        metadata: child_meta(
+            service,
+            service.name_str().to_owned(),
+            labels,
+            annotations_without(service, &excluded),
+        ),
+        spec: ConfigurationSpec {
+            template: service.spec.template.clone(),
+        },
         status: None,
     }
 }
@@ -247,7 +298,9 @@ fn desired_route(service: &Service) -> Route {
             child_labels(service),
             annotations_without(service, &[meta::LAST_APPLIED_ANNOTATION]),
         ),
-        spec: RouteSpec { traffic: traffic.collect() },
+        spec: RouteSpec {
+            traffic: traffic.collect(),
+        },
         status: None,
     }
 }
@@ -278,13 +331,19 @@ fn same_meta<K: kube::Resource>(observed: &K, desired: &K) -> bool {
 }
 
 /// The metadata of `observed` with the labels and annotations of `desired`; its creator never changes.
-fn updated_meta<K: kube::Resource>(observed: &K, desired: &K) -> k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+fn updated_meta<K: kube::Resource>(
+    observed: &K,
+    desired: &K,
+) -> k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
     let mut updated = observed.meta().clone();
     let creator = observed.annotation(meta::CREATOR_ANNOTATION).map(str::to_owned);
     updated.labels = desired.meta().labels.clone();
     updated.annotations = desired.meta().annotations.clone();
     if let Some(creator) = creator {
-        updated.annotations.get_or_insert_default().insert(meta::CREATOR_ANNOTATION.to_owned(), creator);
+        updated
+            .annotations
+            .get_or_insert_default()
+            .insert(meta::CREATOR_ANNOTATION.to_owned(), creator);
     }
     updated
 }

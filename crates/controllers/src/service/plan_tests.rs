@@ -19,8 +19,11 @@ fn service(spec: Value) -> Service {
     }))
     .unwrap();
     if service.spec.traffic.is_empty() {
-        service.spec.traffic =
-            vec![TrafficTarget { latest_revision: Some(true), percent: Some(100), ..TrafficTarget::default() }];
+        service.spec.traffic = vec![TrafficTarget {
+            latest_revision: Some(true),
+            percent: Some(100),
+            ..TrafficTarget::default()
+        }];
     }
     service
 }
@@ -32,7 +35,8 @@ fn plain() -> Service {
 /// The children as planned for `service`, as if stored and processed.
 fn children(service: &Service, ready: &str, latest_ready: Option<&str>) -> (Configuration, Route) {
     let plan = plan(service, &Observed::default(), Timestamp::UNIX_EPOCH);
-    let (Write::Create(mut configuration), Write::Create(mut route)) = (plan.configuration, plan.route) else {
+    let (Write::Create(mut configuration), Write::Create(mut route)) = (plan.configuration, plan.route)
+    else {
         panic!("children are made")
     };
     configuration.metadata.generation = Some(1);
@@ -52,7 +56,11 @@ fn children(service: &Service, ready: &str, latest_ready: Option<&str>) -> (Conf
 }
 
 fn observed<'a>(configuration: &'a Configuration, route: &'a Route) -> Observed<'a> {
-    Observed { configuration: Some(configuration), route: Some(route), named_revision: None }
+    Observed {
+        configuration: Some(configuration),
+        route: Some(route),
+        named_revision: None,
+    }
 }
 
 /// Status, reason and message of a condition.
@@ -64,21 +72,39 @@ fn says<'a>(status: &'a ServiceStatus, type_: &str) -> (&'static str, &'a str, &
 #[test]
 fn a_new_service_makes_its_children() {
     let plan = plan(&plain(), &Observed::default(), Timestamp::UNIX_EPOCH);
-    let (Write::Create(configuration), Write::Create(route)) = (plan.configuration, plan.route) else { panic!() };
+    let (Write::Create(configuration), Write::Create(route)) = (plan.configuration, plan.route) else {
+        panic!()
+    };
     let owner = &configuration.metadata.owner_references.as_ref().unwrap()[0];
     assert_eq!((&*owner.kind, &*owner.uid), ("Service", "service-uid"));
-    assert_eq!((owner.controller, owner.block_owner_deletion), (Some(true), Some(true)));
-    assert_eq!(configuration.label("serving.knative.dev/serviceUID"), Some("service-uid"));
+    assert_eq!(
+        (owner.controller, owner.block_owner_deletion),
+        (Some(true), Some(true))
+    );
+    assert_eq!(
+        configuration.label("serving.knative.dev/serviceUID"),
+        Some("service-uid")
+    );
     assert_eq!(configuration.label("team"), Some("a"));
     assert_eq!(route.label("serving.knative.dev/service"), Some("hello"));
     let keys = |object: Option<&Map>| object.unwrap().keys().cloned().collect::<Vec<_>>();
-    assert_eq!(keys(configuration.metadata.annotations.as_ref()), ["note", "serving.knative.dev/creator"]);
+    assert_eq!(
+        keys(configuration.metadata.annotations.as_ref()),
+        ["note", "serving.knative.dev/creator"]
+    );
     assert_eq!(
         keys(route.metadata.annotations.as_ref()),
-        ["note", "serving.knative.dev/creator", "serving.knative.dev/rollout-duration"]
+        [
+            "note",
+            "serving.knative.dev/creator",
+            "serving.knative.dev/rollout-duration"
+        ]
     );
     let target = &route.spec.traffic[0];
-    assert_eq!((target.configuration_name.as_deref(), target.latest_revision), (Some("hello"), Some(true)));
+    assert_eq!(
+        (target.configuration_name.as_deref(), target.latest_revision),
+        (Some("hello"), Some(true))
+    );
     let status = plan.status.unwrap();
     assert_eq!(status.observed_generation, Some(1));
     assert_eq!(says(&status, "Ready").0, "Unknown");
@@ -88,14 +114,20 @@ fn a_new_service_makes_its_children() {
 #[test]
 fn what_the_children_say_is_repeated_and_a_second_look_changes_nothing() {
     let mut service = plain();
-    for (ready, wanted) in [("True", ("True", "", "")), ("False", ("False", "Because", "of this"))] {
+    for (ready, wanted) in [
+        ("True", ("True", "", "")),
+        ("False", ("False", "Because", "of this")),
+    ] {
         let (configuration, route) = children(&service, ready, Some("hello-00001"));
         let first = plan(&service, &observed(&configuration, &route), Timestamp::UNIX_EPOCH);
         assert_eq!((&first.configuration, &first.route), (&Write::Keep, &Write::Keep));
         let status = first.status.unwrap();
         assert_eq!(says(&status, "Ready"), wanted);
         assert_eq!(status.url.as_deref(), Some("http://hello"));
-        assert_eq!(status.latest_created_revision_name.as_deref(), Some("hello-00001"));
+        assert_eq!(
+            status.latest_created_revision_name.as_deref(),
+            Some("hello-00001")
+        );
         service.status = Some(status);
         let later = Timestamp::from_second(100).unwrap();
         let second = plan(&service, &observed(&configuration, &route), later);
@@ -113,7 +145,9 @@ fn a_failing_revision_shows_while_the_route_still_serves_the_old_one() {
     }))
     .unwrap();
     route.status.as_mut().unwrap().conditions[0].reason.clear();
-    let status = plan(&service, &observed(&configuration, &route), Timestamp::UNIX_EPOCH).status.unwrap();
+    let status = plan(&service, &observed(&configuration, &route), Timestamp::UNIX_EPOCH)
+        .status
+        .unwrap();
     assert_eq!(says(&status, "Ready"), ("False", "RevisionFailed", "no"));
     assert_eq!(says(&status, "RoutesReady").0, "True");
 }
@@ -122,14 +156,23 @@ fn a_failing_revision_shows_while_the_route_still_serves_the_old_one() {
 fn traffic_that_has_not_moved_is_waited_for() {
     let mut service = plain();
     let (configuration, route) = children(&service, "True", Some("hello-00002"));
-    let status = plan(&service, &observed(&configuration, &route), Timestamp::UNIX_EPOCH).status.unwrap();
+    let status = plan(&service, &observed(&configuration, &route), Timestamp::UNIX_EPOCH)
+        .status
+        .unwrap();
     assert_eq!(
         says(&status, "Ready"),
-        ("Unknown", "TrafficNotMigrated", "Traffic is not yet migrated to the latest revision.")
+        (
+            "Unknown",
+            "TrafficNotMigrated",
+            "Traffic is not yet migrated to the latest revision."
+        )
     );
     service.status = Some(status);
     let later = Timestamp::from_second(100).unwrap();
-    assert_eq!(plan(&service, &observed(&configuration, &route), later).status, None);
+    assert_eq!(
+        plan(&service, &observed(&configuration, &route), later).status,
+        None
+    );
 }
 
 #[test]
@@ -139,13 +182,29 @@ fn changes_of_the_service_reach_its_children() {
     let mut changed = service.clone();
     changed.metadata.annotations.as_mut().unwrap().remove("note");
     let plan_meta = plan(&changed, &observed(&configuration, &route), Timestamp::UNIX_EPOCH);
-    let Write::Replace(replaced) = plan_meta.configuration else { panic!() };
-    assert_eq!((replaced.annotation("note"), replaced.annotation(meta::CREATOR_ANNOTATION)), (None, Some("ann")));
+    let Write::Replace(replaced) = plan_meta.configuration else {
+        panic!()
+    };
+    assert_eq!(
+        (
+            replaced.annotation("note"),
+            replaced.annotation(meta::CREATOR_ANNOTATION)
+        ),
+        (None, Some("ann"))
+    );
     assert_eq!(replaced.spec, configuration.spec, "metadata makes no revision");
 
     let mut changed = service.clone();
-    changed.metadata.annotations.as_mut().unwrap().insert(meta::LAST_MODIFIER_ANNOTATION.to_owned(), "bob".to_owned());
-    assert_eq!(plan(&changed, &observed(&configuration, &route), Timestamp::UNIX_EPOCH).configuration, Write::Keep);
+    changed
+        .metadata
+        .annotations
+        .as_mut()
+        .unwrap()
+        .insert(meta::LAST_MODIFIER_ANNOTATION.to_owned(), "bob".to_owned());
+    assert_eq!(
+        plan(&changed, &observed(&configuration, &route), Timestamp::UNIX_EPOCH).configuration,
+        Write::Keep
+    );
 
     let mut changed = service;
     changed.spec.traffic[0].tag = Some("v1".to_owned());
@@ -163,7 +222,11 @@ fn foreign_children_are_left_alone() {
     assert_eq!(plan_route.route, Write::Keep);
     assert_eq!(
         says(&plan_route.status.unwrap(), "Ready"),
-        ("False", "NotOwned", "There is an existing Route \"hello\" that we do not own.")
+        (
+            "False",
+            "NotOwned",
+            "There is an existing Route \"hello\" that we do not own."
+        )
     );
     configuration.metadata.owner_references = None;
     let plan = plan(&service, &observed(&configuration, &route), Timestamp::UNIX_EPOCH);
@@ -177,13 +240,22 @@ fn a_taken_revision_name_keeps_the_traffic_where_it_is() {
         "template": { "metadata": { "name": "hello-mine" }, "spec": { "containers": [{ "name": "c", "image": "x" }] } }
     }));
     let new = plan(&service, &Observed::default(), Timestamp::UNIX_EPOCH);
-    assert_eq!(new.route, Write::Keep, "the Route waits for the name to be checked");
-    let Write::Create(mut configuration) = new.configuration else { panic!() };
+    assert_eq!(
+        new.route,
+        Write::Keep,
+        "the Route waits for the name to be checked"
+    );
+    let Write::Create(mut configuration) = new.configuration else {
+        panic!()
+    };
     configuration.metadata.generation = Some(1);
     configuration.status = Some(serde_json::from_value(json!({ "observedGeneration": 1 })).unwrap());
     let foreign = Revision::new("hello-mine", Default::default());
-    let observed =
-        Observed { configuration: Some(&configuration), route: None, named_revision: Some(&foreign) };
+    let observed = Observed {
+        configuration: Some(&configuration),
+        route: None,
+        named_revision: Some(&foreign),
+    };
     let plan = plan(&service, &observed, Timestamp::UNIX_EPOCH);
     assert_eq!(plan.route, Write::Keep);
     assert_eq!(says(&plan.status.unwrap(), "RoutesReady").1, "RevisionNameTaken");

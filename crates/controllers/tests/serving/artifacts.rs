@@ -25,7 +25,11 @@ struct State {
 
 impl Artifacts {
     pub fn fail(&self, image: &str, error: PrepareError) {
-        self.state.lock().unwrap().failures.insert(image.to_owned(), error);
+        self.state
+            .lock()
+            .unwrap()
+            .failures
+            .insert(image.to_owned(), error);
     }
 
     pub fn repair(&self, image: &str) {
@@ -55,7 +59,11 @@ impl Prepare for Artifacts {
                 state.running += 1;
                 state.running_most = state.running_most.max(state.running);
             }
-            for phase in [PreparePhase::Pulling, PreparePhase::Compiling, PreparePhase::Starting] {
+            for phase in [
+                PreparePhase::Pulling,
+                PreparePhase::Compiling,
+                PreparePhase::Starting,
+            ] {
                 progress(phase);
                 tokio::time::sleep(WORK / 3).await;
             }
@@ -68,7 +76,10 @@ impl Prepare for Artifacts {
                 Some(_) => request.image,
                 None => request.image.replace(':', "@sha256:"),
             };
-            Ok(Prepared { image, kind: FunctionKind::Component })
+            Ok(Prepared {
+                image,
+                kind: FunctionKind::Component,
+            })
         }
         .boxed()
     }

@@ -54,7 +54,14 @@ pub struct Platform {
 
 /// What every kind in these tests can do.
 pub trait Kind:
-    Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+    + Clone
+    + Debug
+    + Serialize
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
 {
 }
 
@@ -80,12 +87,21 @@ impl Platform {
             clock: Arc::clone(&clock),
             logs: Arc::clone(&logs),
         };
-        let (apiserver, task) = kittiwake_apiserver::build(kittiwake_apiserver::Config::default(), inputs).unwrap();
+        let (apiserver, task) =
+            kittiwake_apiserver::build(kittiwake_apiserver::Config::default(), inputs).unwrap();
         tokio::spawn(task);
         let client = Client::new(apiserver.router(), "default");
         let artifacts = Arc::new(Artifacts::default());
         let (handle, reporter, shutdown) = controllers(&client, &artifacts, &clock, &logs);
-        let mut platform = Self { client, artifacts, clock, logs, handle, reporter, shutdown };
+        let mut platform = Self {
+            client,
+            artifacts,
+            clock,
+            logs,
+            handle,
+            reporter,
+            shutdown,
+        };
         platform.handle.synced().await;
         platform
     }
@@ -93,7 +109,8 @@ impl Platform {
     /// Ends the controllers and starts new ones, which know nothing.
     pub async fn restart(&mut self) {
         self.shutdown.cancel();
-        let (handle, reporter, shutdown) = controllers(&self.client, &self.artifacts, &self.clock, &self.logs);
+        let (handle, reporter, shutdown) =
+            controllers(&self.client, &self.artifacts, &self.clock, &self.logs);
         (self.handle, self.reporter, self.shutdown) = (handle, reporter, shutdown);
         self.handle.synced().await;
     }
@@ -113,7 +130,10 @@ impl Platform {
     }
 
     pub async fn merge<K: Kind>(&self, name: &str, patch: Value) -> K {
-        self.api().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap()
+        self.api()
+            .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .unwrap()
     }
 
     pub async fn get<K: Kind>(&self, name: &str) -> K {
@@ -121,24 +141,39 @@ impl Platform {
     }
 
     pub async fn names<K: Kind>(&self) -> Vec<String> {
-        self.api::<K>().list(&ListParams::default()).await.unwrap().iter().map(ResourceExt::name_any).collect()
+        self.api::<K>()
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .iter()
+            .map(ResourceExt::name_any)
+            .collect()
     }
 
     /// The object once it is as wished.
     pub async fn wait<K: Kind>(&self, name: &str, wish: impl Fn(&K) -> bool) -> K {
-        let found = await_condition(self.api::<K>(), name, |object: Option<&K>| object.is_some_and(&wish));
+        let found = await_condition(self.api::<K>(), name, |object: Option<&K>| {
+            object.is_some_and(&wish)
+        });
         match tokio::time::timeout(WAIT_MAX, found).await {
             Ok(found) => found.unwrap().unwrap(),
             Err(_) => {
                 let object = self.api::<K>().get_opt(name).await.unwrap();
-                panic!("{} {name} never came to be as wished: {}", K::kind(&()), serde_json::to_string_pretty(&object).unwrap())
+                panic!(
+                    "{} {name} never came to be as wished: {}",
+                    K::kind(&()),
+                    serde_json::to_string_pretty(&object).unwrap()
+                )
             }
         }
     }
 
     pub async fn wait_until_gone<K: Kind>(&self, name: &str) {
         let gone = await_condition(self.api::<K>(), name, |object: Option<&K>| object.is_none());
-        tokio::time::timeout(WAIT_MAX, gone).await.expect("it goes").unwrap();
+        tokio::time::timeout(WAIT_MAX, gone)
+            .await
+            .expect("it goes")
+            .unwrap();
     }
 
     pub async fn wait_for_event(&self, reason: &str) {
@@ -152,7 +187,11 @@ impl Platform {
 
     pub async fn report(&self, revision: &str, health: Health) {
         let object = self.get::<kittiwake_api::serving::Revision>(revision).await;
-        let report = Report { revision: RevisionKey::new("default", revision), uid: object.uid().unwrap().into(), health };
+        let report = Report {
+            revision: RevisionKey::new("default", revision),
+            uid: object.uid().unwrap().into(),
+            health,
+        };
         assert!(self.reporter.report(report));
     }
 
@@ -163,14 +202,22 @@ impl Platform {
     pub async fn wait_for_table(&self, wish: impl Fn(&RoutingTable) -> bool) {
         let mut table = self.handle.routing_table();
         let waited = tokio::time::timeout(WAIT_MAX, table.wait_for(|table| wish(table))).await;
-        assert!(matches!(waited, Ok(Ok(_))), "the routing table came to be as wished");
+        assert!(
+            matches!(waited, Ok(Ok(_))),
+            "the routing table came to be as wished"
+        );
     }
 
     /// `a:70 b:30` of a host.
     pub fn split(&self, host: &str) -> String {
         let table = self.table();
         let entry = table.lookup(host).unwrap_or_else(|| panic!("{host} is routed"));
-        entry.targets.iter().map(|t| format!("{}:{}", t.revision.key.name, t.percent)).collect::<Vec<_>>().join(" ")
+        entry
+            .targets
+            .iter()
+            .map(|t| format!("{}:{}", t.revision.key.name, t.percent))
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 }
 
@@ -190,7 +237,10 @@ fn controllers(
         logs: Arc::clone(logs),
         shutdown: shutdown.clone(),
     };
-    let config = Config { external_port: Some(8080), ..Config::default() };
+    let config = Config {
+        external_port: Some(8080),
+        ..Config::default()
+    };
     let (handle, task) = kittiwake_controllers::build(config, inputs);
     tokio::spawn(task);
     (handle, reporter, shutdown)
@@ -217,7 +267,9 @@ fn field<K: Kind>(object: &K, type_: &str, field: &str) -> String {
     let conditions: Vec<kittiwake_api::condition::Condition> =
         serde_json::from_value(value["status"]["conditions"].clone()).unwrap_or_default();
     let condition = find(&conditions, type_).map(|condition| serde_json::to_value(condition).unwrap());
-    condition.and_then(|c| c[field].as_str().map(str::to_owned)).unwrap_or_default()
+    condition
+        .and_then(|c| c[field].as_str().map(str::to_owned))
+        .unwrap_or_default()
 }
 
 pub fn condition<K: Kind>(object: &K, type_: &str) -> String {
@@ -235,5 +287,6 @@ pub fn message<K: Kind>(object: &K, type_: &str) -> String {
 /// Whether an object is ready in its newest generation.
 pub fn ready<K: Kind>(object: &K) -> bool {
     let value = serde_json::to_value(object).unwrap();
-    condition(object, "Ready") == "True" && value["status"]["observedGeneration"] == value["metadata"]["generation"]
+    condition(object, "Ready") == "True"
+        && value["status"]["observedGeneration"] == value["metadata"]["generation"]
 }

@@ -91,9 +91,15 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         let latency = self.clock.elapsed().saturating_sub(self.started);
-        let status = self.status.map_or(CLIENT_CLOSED_REQUEST, |status| status.as_u16());
+        let status = self
+            .status
+            .map_or(CLIENT_CLOSED_REQUEST, |status| status.as_u16());
         if self.counted {
-            self.target.metrics.record(&Finished { status, latency, report: self.report });
+            self.target.metrics.record(&Finished {
+                status,
+                latency,
+                report: self.report,
+            });
         }
         if let Some(access) = &self.access {
             tracing::info!(
@@ -120,7 +126,10 @@ pub(crate) struct MeteredBody {
 
 impl MeteredBody {
     pub(crate) fn new(body: Body, call: Call) -> Self {
-        Self { body, call: Some(call) }
+        Self {
+            body,
+            call: Some(call),
+        }
     }
 }
 

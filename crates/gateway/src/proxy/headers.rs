@@ -31,7 +31,9 @@ pub(crate) fn prepare(headers: &mut HeaderMap, peer: IpAddr, authority: &str) {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
     strip_internal(headers);
-    let Ok(host) = HeaderValue::from_str(authority) else { return };
+    let Ok(host) = HeaderValue::from_str(authority) else {
+        return;
+    };
     headers.insert(HOST, host.clone());
     append_peer(headers, peer);
     let known_proto = |proto: &HeaderValue| matches!(proto.as_bytes(), b"http" | b"https");
@@ -68,7 +70,11 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 fn strip_internal(headers: &mut HeaderMap) {
-    let is_internal = |name: &&HeaderName| INTERNAL_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix));
+    let is_internal = |name: &&HeaderName| {
+        INTERNAL_PREFIXES
+            .iter()
+            .any(|prefix| name.as_str().starts_with(prefix))
+    };
     let internal: Vec<HeaderName> = headers.keys().filter(is_internal).cloned().collect();
     for name in internal {
         headers.remove(name);
@@ -77,13 +83,21 @@ fn strip_internal(headers: &mut HeaderMap) {
 
 /// Whether a `TE` header says that trailers are welcome.
 fn takes_trailers(value: &HeaderValue) -> bool {
-    value.to_str().is_ok_and(|value| value.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")))
+    value.to_str().is_ok_and(|value| {
+        value
+            .split(',')
+            .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+    })
 }
 
 /// Adds the caller's address to the end of `X-Forwarded-For`, as one line.
 fn append_peer(headers: &mut HeaderMap, peer: IpAddr) {
-    let mut hops: Vec<String> =
-        headers.get_all(X_FORWARDED_FOR).iter().filter_map(|v| v.to_str().ok()).map(str::to_owned).collect();
+    let mut hops: Vec<String> = headers
+        .get_all(X_FORWARDED_FOR)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .map(str::to_owned)
+        .collect();
     hops.retain(|hop| !hop.trim().is_empty());
     hops.push(peer.to_canonical().to_string());
     if let Ok(value) = HeaderValue::try_from(hops.join(", ")) {
@@ -96,7 +110,10 @@ fn append_peer(headers: &mut HeaderMap, peer: IpAddr) {
 fn forwarded(headers: &HeaderMap) -> Option<HeaderValue> {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let hops = text(X_FORWARDED_FOR).unwrap_or_default();
-    let mut elements: Vec<String> = hops.split(',').map(|hop| format!("for={}", node(hop.trim()))).collect();
+    let mut elements: Vec<String> = hops
+        .split(',')
+        .map(|hop| format!("for={}", node(hop.trim())))
+        .collect();
     if let Some(first) = elements.first_mut() {
         if let Some(host) = text(X_FORWARDED_HOST) {
             first.push_str(&format!(";host={}", quoted(host)));
@@ -127,7 +144,9 @@ fn quoted(text: &str) -> String {
 
 /// A random UUID, from the thread's random numbers: asking the system each time would cost a system call.
 fn request_id() -> String {
-    uuid::Builder::from_random_bytes(rand::random()).into_uuid().to_string()
+    uuid::Builder::from_random_bytes(rand::random())
+        .into_uuid()
+        .to_string()
 }
 
 #[cfg(test)]
@@ -135,31 +154,49 @@ mod tests {
     use super::*;
 
     fn prepared(given: &[(&'static str, &'static str)], peer: &str) -> Vec<(String, String)> {
-        let pairs = given.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v)));
+        let pairs = given
+            .iter()
+            .map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v)));
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
             headers.append(name, value);
         }
-        prepare(&mut headers, peer.parse().unwrap(), "hello.default.localhost:8080");
-        let mut pairs: Vec<_> =
-            headers.iter().map(|(n, v)| (n.as_str().to_owned(), v.to_str().unwrap().to_owned())).collect();
+        prepare(
+            &mut headers,
+            peer.parse().unwrap(),
+            "hello.default.localhost:8080",
+        );
+        let mut pairs: Vec<_> = headers
+            .iter()
+            .map(|(n, v)| (n.as_str().to_owned(), v.to_str().unwrap().to_owned()))
+            .collect();
         pairs.sort();
         pairs
     }
 
     fn pairs(wanted: &[(&str, &str)]) -> Vec<(String, String)> {
-        wanted.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect()
+        wanted
+            .iter()
+            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+            .collect()
     }
 
     #[test]
     fn forwarding_headers_are_added() {
         let mut found = prepared(&[("traceparent", "00-1-2-01")], "192.0.2.9");
-        let id = found.iter().position(|(name, _)| name == "x-request-id").map(|at| found.remove(at).1).unwrap();
+        let id = found
+            .iter()
+            .position(|(name, _)| name == "x-request-id")
+            .map(|at| found.remove(at).1)
+            .unwrap();
         assert_eq!(id.len(), 36);
         assert_eq!(
             found,
             pairs(&[
-                ("forwarded", "for=192.0.2.9;host=\"hello.default.localhost:8080\";proto=http"),
+                (
+                    "forwarded",
+                    "for=192.0.2.9;host=\"hello.default.localhost:8080\";proto=http"
+                ),
                 ("host", "hello.default.localhost:8080"),
                 ("traceparent", "00-1-2-01"),
                 ("x-forwarded-for", "192.0.2.9"),
@@ -219,7 +256,14 @@ mod tests {
         );
         let names: Vec<_> = found.iter().map(|(name, _)| name.as_str()).collect();
         let wanted = [
-            "forwarded", "host", "kind", "te", "trailer", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto",
+            "forwarded",
+            "host",
+            "kind",
+            "te",
+            "trailer",
+            "x-forwarded-for",
+            "x-forwarded-host",
+            "x-forwarded-proto",
             "x-request-id",
         ];
         assert_eq!(names, wanted);

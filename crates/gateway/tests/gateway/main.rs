@@ -1,5 +1,13 @@
 //! The gateway over real sockets, with a function that the tests script.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test says what went wrong by panicking"
+)]
+
 mod ending;
 mod observing;
 mod routing;

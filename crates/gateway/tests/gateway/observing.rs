@@ -9,20 +9,47 @@ async fn probes_are_answered_in_the_functions_place() {
     for (host, headers, status, end) in [
         (HELLO, "K-Network-Probe: queue", 200, "\r\n\r\nqueue"),
         (HELLO, "K-Network-Probe: activator", 200, "\r\n\r\nactivator"),
-        ("any.host", "K-Network-Probe: probe\r\nK-Network-Hash: abc", 200, "\r\n\r\nprobe"),
+        (
+            "any.host",
+            "K-Network-Probe: probe\r\nK-Network-Hash: abc",
+            200,
+            "\r\n\r\nprobe",
+        ),
         ("any.host", "K-Network-Probe: probe", 400, "header\n"),
         (HELLO, "K-Network-Probe: nobody", 400, "queue\n"),
-        ("none.default.localhost", "K-Network-Probe: queue", 404, "[KW0206]\n"),
-        ("unready.default.localhost", "K-Network-Probe: queue", 503, "[KW0207]\n"),
+        (
+            "none.default.localhost",
+            "K-Network-Probe: queue",
+            404,
+            "[KW0206]\n",
+        ),
+        (
+            "unready.default.localhost",
+            "K-Network-Probe: queue",
+            503,
+            "[KW0207]\n",
+        ),
     ] {
         let answer = server
-            .raw(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n{headers}\r\nConnection: close\r\n\r\n"))
+            .raw(&format!(
+                "GET / HTTP/1.1\r\nHost: {host}\r\n{headers}\r\nConnection: close\r\n\r\n"
+            ))
             .await;
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.ends_with(end), "{headers}: {answer}");
-        assert_eq!(answer.contains("k-network-hash: abc"), headers.ends_with("abc"), "{answer}");
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.ends_with(end),
+            "{headers}: {answer}"
+        );
+        assert_eq!(
+            answer.contains("k-network-hash: abc"),
+            headers.ends_with("abc"),
+            "{answer}"
+        );
     }
     assert_eq!(server.function.calls.load(Ordering::SeqCst), 0);
-    assert!(!server.metrics().contains("revision_request_count{"), "probes are not traffic");
+    assert!(
+        !server.metrics().contains("revision_request_count{"),
+        "probes are not traffic"
+    );
 }
 
 #[tokio::test]
@@ -32,7 +59,11 @@ async fn calls_show_in_knatives_metrics_until_their_revision_leaves() {
     server.get(HELLO, "/trap").await;
     server.get(HELLO, "/busy").await;
     server.get("none.default.localhost", "/").await;
-    server.raw(&format!("GET / HTTP/1.1\r\nHost: {HELLO}\r\nUser-Agent: kube-probe/1.31\r\nConnection: close\r\n\r\n")).await;
+    server
+        .raw(&format!(
+            "GET / HTTP/1.1\r\nHost: {HELLO}\r\nUser-Agent: kube-probe/1.31\r\nConnection: close\r\n\r\n"
+        ))
+        .await;
     let labels = |code: &str| {
         let class = code.split_at(1).0;
         format!(
@@ -63,5 +94,9 @@ async fn calls_show_in_knatives_metrics_until_their_revision_leaves() {
     while !server.get(HELLO, "/").await.contains(" 404 ") {
         tokio::task::yield_now().await;
     }
-    assert!(!server.metrics().contains("revision_name=\"hello-00001\""), "{}", server.metrics());
+    assert!(
+        !server.metrics().contains("revision_name=\"hello-00001\""),
+        "{}",
+        server.metrics()
+    );
 }

@@ -12,7 +12,10 @@ async fn a_host_leads_to_its_revision_whatever_its_port_and_case() {
     for host in [HELLO, "HELLO.Default.LocalHost:8080", "hello.default.localhost."] {
         let answer = server.get(host, "/").await;
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-        assert!(answer.contains("\r\ndate: ") && answer.contains("\r\nx-by: hello-00001\r\n"), "{answer}");
+        assert!(
+            answer.contains("\r\ndate: ") && answer.contains("\r\nx-by: hello-00001\r\n"),
+            "{answer}"
+        );
         assert!(answer.ends_with("\r\n\r\nhello-00001"), "{answer}");
     }
     assert!(server.get(HELLO, "/teapot").await.starts_with("HTTP/1.1 418 "));
@@ -22,8 +25,18 @@ async fn a_host_leads_to_its_revision_whatever_its_port_and_case() {
 async fn what_cannot_be_answered_says_why() {
     let server = start();
     for (host, path, status, parts) in [
-        ("none.default.localhost", "/", 404, vec!["no route for host none.default.localhost", "[KW0206]"]),
-        ("unready.default.localhost", "/", 503, vec!["retry-after: 1", "failed: no such image", "[KW0207]"]),
+        (
+            "none.default.localhost",
+            "/",
+            404,
+            vec!["no route for host none.default.localhost", "[KW0206]"],
+        ),
+        (
+            "unready.default.localhost",
+            "/",
+            503,
+            vec!["retry-after: 1", "failed: no such image", "[KW0207]"],
+        ),
         (HELLO, "/trap", 500, vec!["`kittiwake logs hello`", "[KW0201]"]),
         (HELLO, "/timeout", 504, vec!["\r\n\r\nrequest timeout"]),
         (HELLO, "/none", 500, vec!["[KW0203]"]),
@@ -33,8 +46,14 @@ async fn what_cannot_be_answered_says_why() {
         (HELLO, "/internal", 500, vec!["[KW0901]"]),
     ] {
         let answer = server.get(host, path).await;
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer}");
-        assert!(answer.contains("content-type: text/plain; charset=utf-8"), "{answer}");
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{path}: {answer}"
+        );
+        assert!(
+            answer.contains("content-type: text/plain; charset=utf-8"),
+            "{answer}"
+        );
         assert!(!answer.contains("secret"), "{answer}");
         for part in parts {
             assert!(answer.contains(part), "{path}: {part} is not in {answer}");
@@ -51,15 +70,16 @@ async fn requests_without_a_usable_host_are_refused() {
         "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a b\r\nConnection: close\r\n\r\n",
         "GET / HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n",
-        "GET http://hello.default.localhost/ HTTP/1.1\r\nHost: other\r\nConnection: close\r\n\r\n",
+        "GET http://user@hello.default.localhost/ HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
         "NONSENSE\r\n\r\n",
     ] {
         let answer = server.raw(request).await;
         assert!(answer.contains(" 400 Bad Request\r\n"), "{request:?}: {answer:?}");
     }
-    let absolute = "GET http://hello.default.localhost/x HTTP/1.1\r\nHost: hello.default.localhost\r\nConnection: close\r\n\r\n";
+    let absolute =
+        "GET http://hello.default.localhost/x HTTP/1.1\r\nHost: ignored\r\nConnection: close\r\n\r\n";
     assert!(server.raw(absolute).await.contains(" 200 OK"));
-    let tunnel = "CONNECT hello.default.localhost:80 HTTP/1.1\r\nHost: hello.default.localhost:80\r\n\r\n";
+    let tunnel = "CONNECT hello.default.localhost:80 HTTP/1.1\r\nHost: hello.default.localhost:80\r\nConnection: close\r\n\r\n";
     assert!(server.raw(tunnel).await.contains(" 405 "));
     assert_eq!(server.function.calls.load(Ordering::SeqCst), 1);
 }
@@ -70,7 +90,9 @@ async fn heads_that_are_too_large_are_refused() {
     let many: String = (0..200).map(|n| format!("x-{n}: 1\r\n")).collect();
     let long = format!("x-long: {}\r\n", "x".repeat(100_000));
     for headers in [many, long] {
-        let answer = server.raw(&format!("GET / HTTP/1.1\r\nHost: {HELLO}\r\n{headers}\r\n")).await;
+        let answer = server
+            .raw(&format!("GET / HTTP/1.1\r\nHost: {HELLO}\r\n{headers}\r\n"))
+            .await;
         assert!(answer.starts_with("HTTP/1.1 431 "), "{answer:?}");
     }
     assert_eq!(server.function.calls.load(Ordering::SeqCst), 0);
@@ -79,13 +101,23 @@ async fn heads_that_are_too_large_are_refused() {
 #[tokio::test]
 async fn a_body_announced_too_large_calls_nobody() {
     let server = start();
-    let head = |length| format!("POST /echo HTTP/1.1\r\nHost: {HELLO}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+    let head = |length| {
+        format!(
+            "POST /echo HTTP/1.1\r\nHost: {HELLO}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        )
+    };
     let answer = server.raw(&head(BODY_BYTES_MAX + 1)).await;
-    assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("[KW0204]"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 413 ") && answer.contains("[KW0204]"),
+        "{answer}"
+    );
     assert_eq!(server.function.calls.load(Ordering::SeqCst), 0);
     let body = "x".repeat(usize::try_from(BODY_BYTES_MAX).unwrap());
     let answer = server.raw(&(head(BODY_BYTES_MAX) + &body)).await;
-    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains(&body), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.contains(&body),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
@@ -93,14 +125,23 @@ async fn one_connection_carries_many_calls() {
     let server = start();
     let mut stream = server.connect().await;
     for _ in 0..3 {
-        stream.write_all(format!("GET / HTTP/1.1\r\nHost: {HELLO}\r\n\r\n").as_bytes()).await.unwrap();
+        stream
+            .write_all(format!("GET / HTTP/1.1\r\nHost: {HELLO}\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
         let answer = read_until(&mut stream, "\r\n\r\nhello-00001").await;
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     }
     let mut client = server.http2().await;
     for _ in 0..3 {
-        let answer = client.send_request(request(&format!("http://{HELLO}/"), body::empty())).await.unwrap();
-        assert_eq!(text(answer).await, (http::StatusCode::OK, "hello-00001".to_owned()));
+        let answer = client
+            .send_request(request(&format!("http://{HELLO}/"), body::empty()))
+            .await
+            .unwrap();
+        assert_eq!(
+            text(answer).await,
+            (http::StatusCode::OK, "hello-00001".to_owned())
+        );
     }
     assert!(server.metrics().contains("kittiwake_gateway_connections 2"));
 }
@@ -133,17 +174,26 @@ async fn the_function_sees_what_knative_shows_it() {
     let mut wanted = request(&format!("http://{HELLO}/head?q"), body::empty());
     wanted.headers_mut().clear();
     let (_, seen) = text(client.send_request(wanted).await.unwrap()).await;
-    assert!(seen.starts_with("GET /head?q\n") && seen.contains(&format!("host: {HELLO}\n")), "{seen}");
+    assert!(
+        seen.starts_with("GET /head?q\n") && seen.contains(&format!("host: {HELLO}\n")),
+        "{seen}"
+    );
 }
 
 #[tokio::test]
 async fn hop_by_hop_headers_of_the_answer_go() {
     let server = start();
     let mut stream = server.connect().await;
-    stream.write_all(format!("GET /hop HTTP/1.1\r\nHost: {HELLO}\r\n\r\n").as_bytes()).await.unwrap();
+    stream
+        .write_all(format!("GET /hop HTTP/1.1\r\nHost: {HELLO}\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
     let answer = read_until(&mut stream, "\r\n\r\nhop").await;
     assert!(answer.contains("x-public: 1"), "{answer}");
-    assert!(!answer.contains("x-private") && !answer.contains("close") && !answer.contains("keep-alive"), "{answer}");
+    assert!(
+        !answer.contains("x-private") && !answer.contains("close") && !answer.contains("keep-alive"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
@@ -154,7 +204,9 @@ async fn traffic_is_split_by_lot() {
     for _ in 0..2000 {
         client.ready().await.unwrap();
         let mut request = request("/", body::empty());
-        request.headers_mut().insert("host", "split.default.localhost".parse().unwrap());
+        request
+            .headers_mut()
+            .insert("host", "split.default.localhost".parse().unwrap());
         let (_, name) = text(client.send_request(request).await.unwrap()).await;
         *counts.entry(name).or_default() += 1;
     }
@@ -167,11 +219,21 @@ async fn traffic_is_split_by_lot() {
 async fn a_new_routing_table_takes_over_while_calls_run() {
     let mut server = start();
     let mut stream = server.connect().await;
-    stream.write_all(format!("GET /hang HTTP/1.1\r\nHost: {HELLO}\r\n\r\n").as_bytes()).await.unwrap();
+    stream
+        .write_all(format!("GET /hang HTTP/1.1\r\nHost: {HELLO}\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
     server.seen.recv().await.unwrap();
-    let moved = crate::support::table(vec![("moved.default.localhost", crate::support::entry(&[("hello-00002", 100)], None))]);
+    let moved = crate::support::table(vec![(
+        "moved.default.localhost",
+        crate::support::entry(&[("hello-00002", 100)], None),
+    )]);
     server.routes.send(moved).unwrap();
-    while !server.get("moved.default.localhost", "/").await.ends_with("hello-00002") {
+    while !server
+        .get("moved.default.localhost", "/")
+        .await
+        .ends_with("hello-00002")
+    {
         tokio::task::yield_now().await;
     }
     assert!(server.get(HELLO, "/").await.contains(" 404 "));

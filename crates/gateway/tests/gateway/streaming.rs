@@ -13,7 +13,10 @@ async fn the_answer_streams_before_the_request_ends() {
     let head = format!("POST /echo HTTP/1.1\r\nHost: {HELLO}\r\nTransfer-Encoding: chunked\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     for word in ["one", "two"] {
-        stream.write_all(format!("3\r\n{word}\r\n").as_bytes()).await.unwrap();
+        stream
+            .write_all(format!("3\r\n{word}\r\n").as_bytes())
+            .await
+            .unwrap();
         read_until(&mut stream, &format!("3\r\n{word}\r\n")).await;
     }
     stream.write_all(b"0\r\n\r\n").await.unwrap();
@@ -28,7 +31,14 @@ async fn trailers_pass_both_ways_in_both_protocols() {
     let sending = client.send_request(request(&format!("http://{HELLO}/echo"), body.boxed_unsync()));
     let feeding = async {
         sender.send_data("data".into()).await.unwrap();
-        sender.send_trailers([(http::HeaderName::from_static("x-sum"), "42".parse().unwrap())].into_iter().collect()).await.unwrap();
+        sender
+            .send_trailers(
+                [(http::HeaderName::from_static("x-sum"), "42".parse().unwrap())]
+                    .into_iter()
+                    .collect(),
+            )
+            .await
+            .unwrap();
         drop(sender);
     };
     let (answer, ()) = tokio::join!(sending, feeding);
@@ -42,7 +52,10 @@ async fn trailers_pass_both_ways_in_both_protocols() {
              Connection: close\r\n\r\n4\r\ndata\r\n0\r\nx-sum: 42\r\n\r\n"
         ))
         .await;
-    assert!(answer.ends_with("4\r\ndata\r\n0\r\nx-sum: 42\r\n\r\n"), "{answer:?}");
+    assert!(
+        answer.ends_with("4\r\ndata\r\n0\r\nx-sum: 42\r\n\r\n"),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test]
@@ -51,16 +64,36 @@ async fn answers_without_a_body_have_none() {
     for (method, path, status, wanted, unwanted) in [
         ("HEAD", "/", "200", Some("content-length: 11\r\n"), None),
         ("GET", "/204", "204", None, Some("content-length")),
-        ("GET", "/304", "304", Some("etag: \"a\"\r\n"), Some("transfer-encoding")),
-        ("HEAD", "/nothing-here", "200", Some("content-length: 11\r\n"), Some("transfer-encoding")),
+        (
+            "GET",
+            "/304",
+            "304",
+            Some("etag: \"a\"\r\n"),
+            Some("transfer-encoding"),
+        ),
+        (
+            "HEAD",
+            "/nothing-here",
+            "200",
+            Some("content-length: 11\r\n"),
+            Some("transfer-encoding"),
+        ),
     ] {
         let answer = server
-            .raw(&format!("{method} {path} HTTP/1.1\r\nHost: {HELLO}\r\nConnection: close\r\n\r\n"))
+            .raw(&format!(
+                "{method} {path} HTTP/1.1\r\nHost: {HELLO}\r\nConnection: close\r\n\r\n"
+            ))
             .await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
         assert!(answer.ends_with("\r\n\r\n"), "{method} {path}: {answer:?}");
-        assert!(wanted.is_none_or(|wanted| answer.contains(wanted)), "{method} {path}: {answer}");
-        assert!(unwanted.is_none_or(|unwanted| !answer.contains(unwanted)), "{method} {path}: {answer}");
+        assert!(
+            wanted.is_none_or(|wanted| answer.contains(wanted)),
+            "{method} {path}: {answer}"
+        );
+        assert!(
+            unwanted.is_none_or(|unwanted| !answer.contains(unwanted)),
+            "{method} {path}: {answer}"
+        );
     }
 }
 
@@ -68,7 +101,9 @@ async fn answers_without_a_body_have_none() {
 async fn a_client_that_asks_first_is_told_to_continue() {
     let server = start();
     let mut stream = server.connect().await;
-    let head = format!("POST /echo HTTP/1.1\r\nHost: {HELLO}\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n");
+    let head = format!(
+        "POST /collect HTTP/1.1\r\nHost: {HELLO}\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
+    );
     stream.write_all(head.as_bytes()).await.unwrap();
     read_until(&mut stream, "HTTP/1.1 100 Continue\r\n\r\n").await;
     stream.write_all(b"data").await.unwrap();
@@ -81,13 +116,19 @@ async fn a_client_that_leaves_cancels_its_call() {
     let mut server = start();
     for path in ["/hang", "/hang-body"] {
         let mut stream = server.connect().await;
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {HELLO}\r\n\r\n").as_bytes()).await.unwrap();
+        stream
+            .write_all(format!("GET {path} HTTP/1.1\r\nHost: {HELLO}\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
         assert_eq!(server.seen.recv().await, Some(Seen::Started));
         drop(stream);
         assert_eq!(server.seen.recv().await, Some(Seen::Dropped), "{path}");
 
         let mut client = server.http2().await;
-        let answer = client.send_request(request(&format!("http://{HELLO}{path}"), kittiwake_core::body::empty()));
+        let answer = client.send_request(request(
+            &format!("http://{HELLO}{path}"),
+            kittiwake_core::body::empty(),
+        ));
         let answer = tokio::spawn(answer);
         assert_eq!(server.seen.recv().await, Some(Seen::Started));
         answer.abort();

@@ -76,7 +76,11 @@ async fn answer(
     seen: mpsc::Sender<Seen>,
 ) -> Result<Response<Body>, InvokeError> {
     let text = |status: u16, text: String| {
-        Ok(Response::builder().status(status).header("x-by", &*revision.key.name).body(body::full(text)).unwrap())
+        Ok(Response::builder()
+            .status(status)
+            .header("x-by", &*revision.key.name)
+            .body(body::full(text))
+            .unwrap())
     };
     match request.uri().path() {
         "/echo" => {
@@ -84,9 +88,24 @@ async fn answer(
             answer.headers_mut().insert("trailer", "x-sum".parse().unwrap());
             Ok(answer)
         }
+        "/collect" => {
+            let bytes = request.into_body().collect().await.unwrap().to_bytes();
+            Ok(Response::new(body::full(bytes)))
+        }
         "/head" => {
-            let lines = request.headers().iter().map(|(n, v)| format!("{n}: {}\n", v.to_str().unwrap_or("?")));
-            text(200, format!("{} {}\n{}", request.method(), request.uri(), lines.collect::<String>()))
+            let lines = request
+                .headers()
+                .iter()
+                .map(|(n, v)| format!("{n}: {}\n", v.to_str().unwrap_or("?")));
+            text(
+                200,
+                format!(
+                    "{} {}\n{}",
+                    request.method(),
+                    request.uri(),
+                    lines.collect::<String>()
+                ),
+            )
         }
         "/hop" => Ok(Response::builder()
             .header("connection", "close, x-private")
@@ -96,13 +115,23 @@ async fn answer(
             .body(body::full("hop"))
             .unwrap()),
         "/teapot" => text(418, "short and stout".into()),
-        "/204" => Ok(Response::builder().status(204).header("content-length", "5").body(body::full("extra")).unwrap()),
-        "/304" => Ok(Response::builder().status(304).header("etag", "\"a\"").body(body::full("extra")).unwrap()),
+        "/204" => Ok(Response::builder()
+            .status(204)
+            .header("content-length", "5")
+            .body(body::full("extra"))
+            .unwrap()),
+        "/304" => Ok(Response::builder()
+            .status(304)
+            .header("etag", "\"a\"")
+            .body(body::full("extra"))
+            .unwrap()),
         "/trap" => Err(InvokeError::Trapped("secret backtrace".into())),
         "/timeout" => Err(InvokeError::TimedOut),
         "/none" => Err(InvokeError::NoResponse),
         "/large" => Err(InvokeError::BodyTooLarge),
-        "/busy" => Err(InvokeError::Overloaded { retry_after: Duration::from_secs(7) }),
+        "/busy" => Err(InvokeError::Overloaded {
+            retry_after: Duration::from_secs(7),
+        }),
         "/missing" => Err(PrepareError::new(ErrorCode::ArtifactNotFound, "there is no such image").into()),
         "/internal" => Err(InvokeError::Internal("secret".into())),
         "/hang" => {
@@ -120,7 +149,9 @@ async fn answer(
                 let frame = http_body::Frame::data(Bytes::from_static(b"first"));
                 Some((Ok::<_, body::BodyError>(frame), (n + 1, guard)))
             });
-            Ok(Response::new(http_body_util::StreamBody::new(frames).boxed_unsync()))
+            Ok(Response::new(
+                http_body_util::StreamBody::new(frames).boxed_unsync(),
+            ))
         }
         _ => text(200, revision.key.name.to_string()),
     }
@@ -146,12 +177,18 @@ pub fn revision(name: &str) -> Arc<RevisionSpec> {
         image: "file:///hello.wasm@sha256:0".into(),
         args: vec![],
         env: vec![],
-        limits: Limits { request_body: ByteCount(BODY_BYTES_MAX), ..Limits::default() },
+        limits: Limits {
+            request_body: ByteCount(BODY_BYTES_MAX),
+            ..Limits::default()
+        },
     })
 }
 
 pub fn entry(targets: &[(&str, u32)], unready: Option<&str>) -> Arc<RouteEntry> {
-    let target = |(name, percent): &(&str, u32)| RouteTarget { revision: revision(name), percent: *percent };
+    let target = |(name, percent): &(&str, u32)| RouteTarget {
+        revision: revision(name),
+        percent: *percent,
+    };
     Arc::new(RouteEntry {
         namespace: "default".into(),
         name: "hello".into(),
@@ -177,11 +214,20 @@ pub fn start() -> Server {
 pub fn start_with(config: Config) -> Server {
     let routes = table(vec![
         (HELLO, entry(&[("hello-00001", 100)], None)),
-        ("split.default.localhost", entry(&[("hello-00001", 10), ("hello-00002", 90)], None)),
-        ("unready.default.localhost", entry(&[], Some("Revision \"hello-00001\" failed: no such image"))),
+        (
+            "split.default.localhost",
+            entry(&[("hello-00001", 10), ("hello-00002", 90)], None),
+        ),
+        (
+            "unready.default.localhost",
+            entry(&[], Some("Revision \"hello-00001\" failed: no such image")),
+        ),
     ]);
     let (seen_sender, seen) = mpsc::channel(64);
-    let function = Arc::new(Function { calls: AtomicUsize::new(0), seen: seen_sender });
+    let function = Arc::new(Function {
+        calls: AtomicUsize::new(0),
+        seen: seen_sender,
+    });
     let (routes, receiver) = watch::channel(routes);
     let (registry, shutdown) = (prometheus::Registry::new(), CancellationToken::new());
     let inputs = Inputs {
@@ -193,7 +239,15 @@ pub fn start_with(config: Config) -> Server {
         shutdown: shutdown.clone(),
     };
     let (handle, task) = build(config, inputs).unwrap();
-    Server { handle, task: tokio::spawn(task), routes, registry, function, seen, shutdown }
+    Server {
+        handle,
+        task: tokio::spawn(task),
+        routes,
+        registry,
+        function,
+        seen,
+        shutdown,
+    }
 }
 
 impl Server {
@@ -204,7 +258,8 @@ impl Server {
     /// Sends bytes on a connection of their own and reads until the server closes it.
     pub async fn raw(&self, request: &str) -> String {
         let mut stream = self.connect().await;
-        stream.write_all(request.as_bytes()).await.unwrap();
+        // A server that refuses early may close before it took everything.
+        let _ = stream.write_all(request.as_bytes()).await;
         let mut answer = Vec::new();
         // A reset after the answer is as good as an end.
         let _ = stream.read_to_end(&mut answer).await;
@@ -213,13 +268,18 @@ impl Server {
 
     /// `GET path` at `host`, over HTTP/1.1.
     pub async fn get(&self, host: &str, path: &str) -> String {
-        self.raw(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await
+        self.raw(&format!(
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        ))
+        .await
     }
 
     /// An HTTP/2 connection with prior knowledge.
     pub async fn http2(&self) -> hyper::client::conn::http2::SendRequest<Body> {
         let io = TokioIo::new(self.connect().await);
-        let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+        let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
+            .await
+            .unwrap();
         tokio::spawn(connection);
         sender
     }
@@ -233,7 +293,9 @@ impl Server {
     }
 
     pub fn metrics(&self) -> String {
-        prometheus::TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap()
+        prometheus::TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .unwrap()
     }
 }
 
@@ -241,7 +303,10 @@ impl Server {
 pub async fn read_until(stream: &mut TcpStream, end: &str) -> String {
     let mut read = Vec::new();
     while !read.ends_with(end.as_bytes()) {
-        let byte = stream.read_u8().await.unwrap_or_else(|e| panic!("{e} after {:?}", String::from_utf8_lossy(&read)));
+        let byte = stream
+            .read_u8()
+            .await
+            .unwrap_or_else(|e| panic!("{e} after {:?}", String::from_utf8_lossy(&read)));
         read.push(byte);
     }
     String::from_utf8(read).unwrap()
@@ -249,7 +314,11 @@ pub async fn read_until(stream: &mut TcpStream, end: &str) -> String {
 
 pub fn request(uri: &str, body: Body) -> Request<Body> {
     let method = if uri.contains("/echo") { "POST" } else { "GET" };
-    let host = uri.parse::<http::Uri>().unwrap().authority().map(ToString::to_string);
+    let host = uri
+        .parse::<http::Uri>()
+        .unwrap()
+        .authority()
+        .map(ToString::to_string);
     let mut request = Request::builder().method(method).uri(uri);
     if let Some(host) = host {
         request = request.header("host", host);

@@ -37,7 +37,10 @@ impl std::fmt::Debug for Credential {
 
 /// The registry of a docker configuration key: no scheme, no path, one name for Docker Hub.
 pub(crate) fn registry_of_key(key: &str) -> &str {
-    let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
+    let bare = key
+        .strip_prefix("https://")
+        .or_else(|| key.strip_prefix("http://"))
+        .unwrap_or(key);
     let host = bare.split('/').next().unwrap_or(bare);
     match host {
         "index.docker.io" | "registry-1.docker.io" | "docker.io" => "docker.io",
@@ -77,9 +80,13 @@ fn from_docker(path: &Path, registry: &str) -> Option<Credential> {
         vec![registry.to_owned(), format!("https://{registry}")]
     };
     for key in keys {
-        let Ok(file) = std::fs::File::open(path) else { return None };
+        let Ok(file) = std::fs::File::open(path) else {
+            return None;
+        };
         match docker_credential::get_credential_from_reader(std::io::BufReader::new(file), &key) {
-            Ok(DockerCredential::UsernamePassword(username, password)) => return Some(of_user(username, password)),
+            Ok(DockerCredential::UsernamePassword(username, password)) => {
+                return Some(of_user(username, password));
+            }
             Ok(DockerCredential::IdentityToken(token)) => return Some(Credential::IdentityToken(token)),
             Err(CredentialRetrievalError::NoCredentialConfigured) => {}
             Err(error) => {
@@ -95,18 +102,36 @@ mod tests {
     use super::*;
 
     fn given(registry: &str, username: &str) -> RegistryCredential {
-        RegistryCredential { registry: registry.into(), username: username.into(), password: "p".into() }
+        RegistryCredential {
+            registry: registry.into(),
+            username: username.into(),
+            password: "p".into(),
+        }
     }
 
     #[test]
     fn secrets_come_first_and_only_for_their_registry() {
-        let secrets = [given("https://index.docker.io/v1/", "a"), given("ghcr.io", "b"), given("docker.io", "<token>")];
-        let basic = |name: &str| Credential::Basic { username: name.into(), password: "p".into() };
+        let secrets = [
+            given("https://index.docker.io/v1/", "a"),
+            given("ghcr.io", "b"),
+            given("docker.io", "<token>"),
+        ];
+        let basic = |name: &str| Credential::Basic {
+            username: name.into(),
+            password: "p".into(),
+        };
         assert_eq!(
             candidates("docker.io", &secrets, None),
-            [basic("a"), Credential::IdentityToken("p".into()), Credential::Anonymous]
+            [
+                basic("a"),
+                Credential::IdentityToken("p".into()),
+                Credential::Anonymous
+            ]
         );
-        assert_eq!(candidates("ghcr.io", &secrets, None), [basic("b"), Credential::Anonymous]);
+        assert_eq!(
+            candidates("ghcr.io", &secrets, None),
+            [basic("b"), Credential::Anonymous]
+        );
         assert_eq!(candidates("quay.io", &secrets, None), [Credential::Anonymous]);
     }
 
@@ -118,7 +143,13 @@ mod tests {
         std::fs::write(&path, "{").unwrap();
         assert_eq!(candidates("r.io", &[], Some(&path)), [Credential::Anonymous]);
         std::fs::write(&path, r#"{"auths":{"r.io":{"auth":"dTpw"}}}"#).unwrap();
-        let basic = Credential::Basic { username: "u".into(), password: "p".into() };
-        assert_eq!(candidates("r.io", &[], Some(&path)), [basic, Credential::Anonymous]);
+        let basic = Credential::Basic {
+            username: "u".into(),
+            password: "p".into(),
+        };
+        assert_eq!(
+            candidates("r.io", &[], Some(&path)),
+            [basic, Credential::Anonymous]
+        );
     }
 }

@@ -17,27 +17,39 @@ pub(crate) fn read(
     bytes_max: ByteCount,
 ) -> Result<Found, PrepareError> {
     let content = read_limited(path, bytes_max.0)?;
-    let wasm = if inspect::is_text(path, &content) { text_to_binary(path, &content)? } else { content };
+    let wasm = if inspect::is_text(path, &content) {
+        text_to_binary(path, &content)?
+    } else {
+        content
+    };
     let digest = Digest::of(&wasm);
     if let Some(pin) = pin
         && *pin != digest
     {
         return Err(digest_mismatch(
-            &format!("{} was edited since the revision was made: the file", path.display()),
+            &format!(
+                "{} was edited since the revision was made: the file",
+                path.display()
+            ),
             pin,
             &digest,
         ));
     }
-    Ok(Found { pinned: image.pinned(&digest), wasm: Some(wasm) })
+    Ok(Found {
+        pinned: image.pinned(&digest),
+        wasm: Some(wasm),
+    })
 }
 
 fn text_to_binary(path: &Path, content: &[u8]) -> Result<Vec<u8>, PrepareError> {
-    wat::parse_bytes(content).map(std::borrow::Cow::into_owned).map_err(|error| {
-        PrepareError::new(
-            ErrorCode::CompileFailed,
-            format!("{} is not valid WebAssembly text: {error}", path.display()),
-        )
-    })
+    wat::parse_bytes(content)
+        .map(std::borrow::Cow::into_owned)
+        .map_err(|error| {
+            PrepareError::new(
+                ErrorCode::CompileFailed,
+                format!("{} is not valid WebAssembly text: {error}", path.display()),
+            )
+        })
 }
 
 /// Reads a file up to a limit, with errors for its owner.
@@ -46,7 +58,10 @@ pub(crate) fn read_limited(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Prepa
     if file.metadata().is_ok_and(|meta| meta.is_dir()) {
         return Err(PrepareError::new(
             ErrorCode::NotWasm,
-            format!("{} is a directory; name a .wasm file, or use oci-layout:// for an OCI layout", path.display()),
+            format!(
+                "{} is a directory; name a .wasm file, or use oci-layout:// for an OCI layout",
+                path.display()
+            ),
         ));
     }
     let mut content = Vec::new();
@@ -56,7 +71,11 @@ pub(crate) fn read_limited(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Prepa
     if content.len() as u64 > bytes_max {
         return Err(PrepareError::new(
             ErrorCode::ArtifactTooLarge,
-            format!("{} is larger than the limit of {}", path.display(), ByteCount(bytes_max)),
+            format!(
+                "{} is larger than the limit of {}",
+                path.display(),
+                ByteCount(bytes_max)
+            ),
         ));
     }
     Ok(content)

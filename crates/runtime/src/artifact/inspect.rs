@@ -37,7 +37,9 @@ pub(crate) fn layer(content: &[u8]) -> Result<Layer, PrepareError> {
         Some(version) if version == MODULE_VERSION => Ok(Layer::Module),
         Some(version) => Err(PrepareError::new(
             ErrorCode::CompileFailed,
-            format!("the artifact has an unknown WebAssembly version {version:02x?}; build it with current tools"),
+            format!(
+                "the artifact has an unknown WebAssembly version {version:02x?}; build it with current tools"
+            ),
         )),
         None => Err(PrepareError::new(
             ErrorCode::CompileFailed,
@@ -54,8 +56,13 @@ pub(crate) fn is_text(path: &Path, content: &[u8]) -> bool {
 
 /// A few words for what is not WebAssembly.
 fn describe(content: &[u8]) -> &'static str {
-    let text: Vec<u8> =
-        content.iter().copied().skip_while(u8::is_ascii_whitespace).take(9).map(|b| b.to_ascii_lowercase()).collect();
+    let text: Vec<u8> = content
+        .iter()
+        .copied()
+        .skip_while(u8::is_ascii_whitespace)
+        .take(9)
+        .map(|b| b.to_ascii_lowercase())
+        .collect();
     if content.is_empty() {
         "empty"
     } else if content.starts_with(b"\x7fELF") {

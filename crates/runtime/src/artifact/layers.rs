@@ -51,7 +51,9 @@ impl Unpacked {
         let limit = bytes_max.0.saturating_mul(UNPACKED_PER_ARTIFACT_MAX);
         match compression {
             Compression::None => self.apply_tar(layer.take(limit), bytes_max),
-            Compression::Gzip => self.apply_tar(flate2::read::MultiGzDecoder::new(layer).take(limit), bytes_max),
+            Compression::Gzip => {
+                self.apply_tar(flate2::read::MultiGzDecoder::new(layer).take(limit), bytes_max)
+            }
         }
     }
 
@@ -61,7 +63,9 @@ impl Unpacked {
         for (count, entry) in entries.enumerate() {
             let mut entry = entry.map_err(|error| broken(&error))?;
             if count >= ENTRIES_PER_LAYER_MAX {
-                return Err(too_large(&format!("a layer has more than {ENTRIES_PER_LAYER_MAX} files")));
+                return Err(too_large(&format!(
+                    "a layer has more than {ENTRIES_PER_LAYER_MAX} files"
+                )));
             }
             let path = normalize(&String::from_utf8_lossy(&entry.path_bytes()));
             if self.white_out(&path) || !path.ends_with(".wasm") || !entry.header().entry_type().is_file() {
@@ -69,7 +73,9 @@ impl Unpacked {
             }
             let kept: u64 = self.files.values().map(|file| file.len() as u64).sum();
             if kept.saturating_add(entry.size()) > bytes_max.0 {
-                return Err(too_large(&format!("its .wasm files are larger than the limit of {bytes_max}")));
+                return Err(too_large(&format!(
+                    "its .wasm files are larger than the limit of {bytes_max}"
+                )));
             }
             let mut content = Vec::new();
             entry.read_to_end(&mut content).map_err(|error| broken(&error))?;
@@ -85,9 +91,16 @@ impl Unpacked {
             self.files.retain(|file, _| !is_below(file, directory));
             return true;
         }
-        let Some(hidden) = name.strip_prefix(WHITEOUT_PREFIX) else { return false };
-        let hidden = if directory.is_empty() { hidden.to_owned() } else { format!("{directory}/{hidden}") };
-        self.files.retain(|file, _| *file != hidden && !is_below(file, &hidden));
+        let Some(hidden) = name.strip_prefix(WHITEOUT_PREFIX) else {
+            return false;
+        };
+        let hidden = if directory.is_empty() {
+            hidden.to_owned()
+        } else {
+            format!("{directory}/{hidden}")
+        };
+        self.files
+            .retain(|file, _| *file != hidden && !is_below(file, &hidden));
         true
     }
 
@@ -98,9 +111,16 @@ impl Unpacked {
         let words = execution.entrypoint.iter().chain(&execution.cmd).flatten();
         if let Some(named) = words.clone().find(|word| word.ends_with(".wasm")) {
             let directory = execution.working_dir.as_deref().unwrap_or("/");
-            let path = if named.starts_with('/') { normalize(named) } else { normalize(&format!("{directory}/{named}")) };
+            let path = if named.starts_with('/') {
+                normalize(named)
+            } else {
+                normalize(&format!("{directory}/{named}"))
+            };
             return self.files.remove(&path).ok_or_else(|| {
-                not_wasm(&format!("its entrypoint {named} is not among its files"), "correct the ENTRYPOINT")
+                not_wasm(
+                    &format!("its entrypoint {named} is not among its files"),
+                    "correct the ENTRYPOINT",
+                )
             });
         }
         if self.files.len() > 1 {
@@ -113,7 +133,10 @@ impl Unpacked {
         self.files.into_values().next().ok_or_else(|| {
             let command: Vec<_> = words.map(String::as_str).collect();
             not_wasm(
-                &format!("it is a container image without a .wasm file (its command is [{}])", command.join(" ")),
+                &format!(
+                    "it is a container image without a .wasm file (its command is [{}])",
+                    command.join(" ")
+                ),
                 "this version runs WebAssembly components: build FROM scratch with the .wasm as ENTRYPOINT",
             )
         })
@@ -121,7 +144,10 @@ impl Unpacked {
 }
 
 fn is_below(file: &str, directory: &str) -> bool {
-    directory.is_empty() || file.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'))
+    directory.is_empty()
+        || file
+            .strip_prefix(directory)
+            .is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// A path without leading slash, `.` and `..`; it is only ever a key.
@@ -147,11 +173,17 @@ fn broken(error: &std::io::Error) -> PrepareError {
 }
 
 fn too_large(why: &str) -> PrepareError {
-    PrepareError::new(ErrorCode::ArtifactTooLarge, format!("the image is too large: {why}"))
+    PrepareError::new(
+        ErrorCode::ArtifactTooLarge,
+        format!("the image is too large: {why}"),
+    )
 }
 
 fn not_wasm(why: &str, advice: &str) -> PrepareError {
-    PrepareError::new(ErrorCode::NotWasm, format!("the image cannot be run: {why}; {advice}"))
+    PrepareError::new(
+        ErrorCode::NotWasm,
+        format!("the image cannot be run: {why}; {advice}"),
+    )
 }
 
 #[cfg(test)]
@@ -186,11 +218,24 @@ mod tests {
         assert_eq!(unpack(&layers).program(config).unwrap(), b"B");
         let relative = br#"{"config":{"Cmd":["b.wasm"],"WorkingDir":"/dir"}}"#;
         assert_eq!(unpack(&layers).program(relative).unwrap(), b"B");
-        assert!(unpack(&layers).program(b"{}").unwrap_err().message.contains("a.wasm, dir/b.wasm"));
-        assert_eq!(unpack(&[tar(&[("./only.wasm", b"O")])]).program(b"{}").unwrap(), b"O");
-        let none = unpack(&[tar(&[("bin/sh", b"x")])]).program(br#"{"config":{"Cmd":["sh"]}}"#).unwrap_err();
+        assert!(
+            unpack(&layers)
+                .program(b"{}")
+                .unwrap_err()
+                .message
+                .contains("a.wasm, dir/b.wasm")
+        );
+        assert_eq!(
+            unpack(&[tar(&[("./only.wasm", b"O")])]).program(b"{}").unwrap(),
+            b"O"
+        );
+        let none = unpack(&[tar(&[("bin/sh", b"x")])])
+            .program(br#"{"config":{"Cmd":["sh"]}}"#)
+            .unwrap_err();
         assert!(none.message.contains("[sh]"), "{}", none.message);
-        let gone = unpack(&layers).program(br#"{"config":{"Entrypoint":["/c.wasm"]}}"#).unwrap_err();
+        let gone = unpack(&layers)
+            .program(br#"{"config":{"Entrypoint":["/c.wasm"]}}"#)
+            .unwrap_err();
         assert!(gone.message.contains("/c.wasm"), "{}", gone.message);
     }
 
@@ -204,10 +249,18 @@ mod tests {
     #[test]
     fn broken_and_oversized_layers_are_refused() {
         let mut unpacked = Unpacked::default();
-        let error = unpacked.apply(b"no tar at all, but long enough to be looked at", Compression::Gzip, MAX).unwrap_err();
+        let error = unpacked
+            .apply(
+                b"no tar at all, but long enough to be looked at",
+                Compression::Gzip,
+                MAX,
+            )
+            .unwrap_err();
         assert_eq!(error.code, ErrorCode::NotWasm);
         let big = tar(&[("big.wasm", &[0; 2048])]);
-        let error = unpacked.apply(&big, Compression::None, ByteCount(1024)).unwrap_err();
+        let error = unpacked
+            .apply(&big, Compression::None, ByteCount(1024))
+            .unwrap_err();
         assert_eq!(error.code, ErrorCode::ArtifactTooLarge);
     }
 }

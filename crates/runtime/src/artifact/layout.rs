@@ -26,7 +26,9 @@ pub(crate) struct Layout {
 impl Layout {
     /// The layout in the directory `path`.
     pub(crate) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned() }
+        Self {
+            path: path.to_owned(),
+        }
     }
 
     /// The digest of the image that `tag` means: without a tag the only image, or the one tagged `latest`.
@@ -34,10 +36,15 @@ impl Layout {
         let path = self.path.join("index.json");
         let content = read_limited(&path, MANIFEST_BYTES_MAX)?;
         let index: Index = serde_json::from_slice(&content).map_err(|error| {
-            self.not_found(&format!("its index.json cannot be read ({error}); it is no OCI layout directory"))
+            self.not_found(&format!(
+                "its index.json cannot be read ({error}); it is no OCI layout directory"
+            ))
         })?;
         let named = |name: &str| {
-            index.manifests.iter().find(|entry| entry.annotations.get(REF_NAME).is_some_and(|t| t == name))
+            index
+                .manifests
+                .iter()
+                .find(|entry| entry.annotations.get(REF_NAME).is_some_and(|t| t == name))
         };
         let entry = match (tag, index.manifests.as_slice()) {
             (Some(tag), _) => named(tag),
@@ -64,7 +71,11 @@ impl Layout {
         let content = read_limited(&self.path.join("blobs/sha256").join(digest.hex()), bytes_max)?;
         let received = Digest::of(&content);
         if received != *digest {
-            return Err(digest_mismatch(&format!("a blob of {}", self.path.display()), digest, &received));
+            return Err(digest_mismatch(
+                &format!("a blob of {}", self.path.display()),
+                digest,
+                &received,
+            ));
         }
         Ok(content)
     }

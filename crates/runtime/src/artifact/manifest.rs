@@ -13,10 +13,14 @@ pub(crate) const ACCEPTED: &str = "application/vnd.oci.image.manifest.v1+json, \
     application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.v2+json, \
     application/vnd.docker.distribution.manifest.list.v2+json";
 
-const MANIFEST_TYPES: [&str; 2] =
-    ["application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"];
-const INDEX_TYPES: [&str; 2] =
-    ["application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"];
+const MANIFEST_TYPES: [&str; 2] = [
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+];
+const INDEX_TYPES: [&str; 2] = [
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+];
 
 /// Layers that are a bare `.wasm`.
 const WASM_LAYER_TYPES: [&str; 4] = [
@@ -108,8 +112,12 @@ pub(crate) enum Compression {
 impl Descriptor {
     /// Its digest.
     pub(crate) fn digest(&self) -> Result<Digest, PrepareError> {
-        Digest::parse(&self.digest)
-            .ok_or_else(|| unusable(&format!("it has the digest {:?}; only sha256 is supported", self.digest)))
+        Digest::parse(&self.digest).ok_or_else(|| {
+            unusable(&format!(
+                "it has the digest {:?}; only sha256 is supported",
+                self.digest
+            ))
+        })
     }
 
     fn is_platform(&self, os: &str, architectures: &[&str]) -> bool {
@@ -119,25 +127,35 @@ impl Descriptor {
     }
 
     fn is_marked_wasm(&self) -> bool {
-        WASM_ANNOTATIONS
-            .iter()
-            .any(|(key, values)| self.annotations.get(*key).is_some_and(|v| values.contains(&v.as_str())))
+        WASM_ANNOTATIONS.iter().any(|(key, values)| {
+            self.annotations
+                .get(*key)
+                .is_some_and(|v| values.contains(&v.as_str()))
+        })
     }
 }
 
 fn unusable(why: &str) -> PrepareError {
-    PrepareError::new(ErrorCode::NotWasm, format!("the image's manifest cannot be used: {why}"))
+    PrepareError::new(
+        ErrorCode::NotWasm,
+        format!("the image's manifest cannot be used: {why}"),
+    )
 }
 
 /// Reads a manifest or index (`content_type` is what the source called it, if it did) and decides what to fetch.
 pub(crate) fn plan(content: &[u8], content_type: Option<&str>) -> Result<Plan, PrepareError> {
     let document: Document = serde_json::from_slice(content).map_err(|error| unusable(&error.to_string()))?;
-    let kind = if document.media_type.is_empty() { content_type.unwrap_or_default() } else { &document.media_type };
+    let kind = if document.media_type.is_empty() {
+        content_type.unwrap_or_default()
+    } else {
+        &document.media_type
+    };
     let kind = kind.split(';').next().unwrap_or_default().trim();
     if INDEX_TYPES.contains(&kind) || (kind.is_empty() && document.manifests.is_some()) {
         return choose_platform(bounded(document.manifests.unwrap_or_default())?).map(Plan::Manifest);
     }
-    if !MANIFEST_TYPES.contains(&kind) && !(kind.is_empty() && document.layers.is_some()) {
+    let is_manifest = MANIFEST_TYPES.contains(&kind) || (kind.is_empty() && document.layers.is_some());
+    if !is_manifest {
         return Err(unusable(&format!(
             "its media type {kind:?} is neither an OCI nor a docker v2 manifest; push it with current tools"
         )));
@@ -148,7 +166,10 @@ pub(crate) fn plan(content: &[u8], content_type: Option<&str>) -> Result<Plan, P
 
 fn bounded(descriptors: Vec<Descriptor>) -> Result<Vec<Descriptor>, PrepareError> {
     if descriptors.len() > DESCRIPTORS_MAX {
-        return Err(unusable(&format!("it has {} entries, more than {DESCRIPTORS_MAX}", descriptors.len())));
+        return Err(unusable(&format!(
+            "it has {} entries, more than {DESCRIPTORS_MAX}",
+            descriptors.len()
+        )));
     }
     Ok(descriptors)
 }
@@ -157,7 +178,11 @@ fn bounded(descriptors: Vec<Descriptor>) -> Result<Vec<Descriptor>, PrepareError
 fn choose_platform(entries: Vec<Descriptor>) -> Result<Descriptor, PrepareError> {
     let choices: [&dyn Fn(&Descriptor) -> bool; 5] = [
         &|entry| entry.is_platform("wasi", &["wasm", "wasm32"]),
-        &|entry| ["wasip2", "wasip1"].iter().any(|os| entry.is_platform(os, &["wasm", "wasm32"])),
+        &|entry| {
+            ["wasip2", "wasip1"]
+                .iter()
+                .any(|os| entry.is_platform(os, &["wasm", "wasm32"]))
+        },
         &Descriptor::is_marked_wasm,
         &|entry| WASM_LAYER_TYPES.contains(&entry.media_type.as_str()),
         &|entry| entry.is_platform("linux", &["amd64"]),
@@ -169,26 +194,39 @@ fn choose_platform(entries: Vec<Descriptor>) -> Result<Descriptor, PrepareError>
     }
     let names: Vec<_> = entries
         .iter()
-        .map(|e| e.platform.as_ref().map_or_else(|| "unknown".to_owned(), |p| format!("{}/{}", p.os, p.architecture)))
+        .map(|e| {
+            e.platform.as_ref().map_or_else(
+                || "unknown".to_owned(),
+                |p| format!("{}/{}", p.os, p.architecture),
+            )
+        })
         .collect();
     let mut entries = entries;
     match (entries.pop(), entries.is_empty()) {
         (Some(only), true) => Ok(only),
         _ => Err(PrepareError::new(
             ErrorCode::NotWasm,
-            format!("the image has no platform wasi/wasm, only [{}]; build it with --platform=wasi/wasm", names.join(", ")),
+            format!(
+                "the image has no platform wasi/wasm, only [{}]; build it with --platform=wasi/wasm",
+                names.join(", ")
+            ),
         )),
     }
 }
 
 fn choose_layers(config: Option<Descriptor>, layers: Vec<Descriptor>) -> Result<Plan, PrepareError> {
-    let mut wasm = layers.iter().filter(|layer| WASM_LAYER_TYPES.contains(&layer.media_type.as_str()));
+    let mut wasm = layers
+        .iter()
+        .filter(|layer| WASM_LAYER_TYPES.contains(&layer.media_type.as_str()));
     if let Some(first) = wasm.next() {
         return match wasm.count() {
             0 => Ok(Plan::Wasm(first.clone())),
             more => Err(PrepareError::new(
                 ErrorCode::UnsupportedKind,
-                format!("the image holds {} components; this version runs images with one: split it", more + 1),
+                format!(
+                    "the image holds {} components; this version runs images with one: split it",
+                    more + 1
+                ),
             )),
         };
     }
@@ -200,13 +238,19 @@ fn choose_layers(config: Option<Descriptor>, layers: Vec<Descriptor>) -> Result<
         } else if TAR_GZIP_LAYER_TYPES.contains(&kind) {
             tars.push((layer, Compression::Gzip));
         } else if kind.ends_with("tar+zstd") {
-            return Err(unusable("its layers are compressed with zstd; build it with gzip compression"));
+            return Err(unusable(
+                "its layers are compressed with zstd; build it with gzip compression",
+            ));
         } else {
-            return Err(unusable(&format!("a layer has the media type {kind:?}, which is no WebAssembly and no image layer")));
+            return Err(unusable(&format!(
+                "a layer has the media type {kind:?}, which is no WebAssembly and no image layer"
+            )));
         }
     }
     match config {
-        Some(config) if config.size <= MANIFEST_BYTES_MAX && !tars.is_empty() => Ok(Plan::Layers { config, layers: tars }),
+        Some(config) if config.size <= MANIFEST_BYTES_MAX && !tars.is_empty() => {
+            Ok(Plan::Layers { config, layers: tars })
+        }
         Some(_) if tars.is_empty() => Err(unusable("it has no layers")),
         Some(_) => Err(unusable("its configuration is too large")),
         None => Err(unusable("it has no configuration")),
@@ -219,7 +263,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn descriptor(media_type: &str, extra: &str) -> String {
-        format!(r#"{{"mediaType":"{media_type}","digest":"sha256:{}","size":1{extra}}}"#, "0".repeat(64))
+        format!(
+            r#"{{"mediaType":"{media_type}","digest":"sha256:{}","size":1{extra}}}"#,
+            "0".repeat(64)
+        )
     }
 
     fn image(layers: &[&str]) -> String {
@@ -247,20 +294,29 @@ mod tests {
                 )
             })
             .collect();
-        format!(r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[{}]}}"#, INDEX_TYPES[0], entries.join(","))
+        format!(
+            r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[{}]}}"#,
+            INDEX_TYPES[0],
+            entries.join(",")
+        )
     }
 
     #[test]
     fn every_kind_of_wasm_layer_is_found() {
         for kind in WASM_LAYER_TYPES {
-            assert!(matches!(plan(image(&[kind]).as_bytes(), None), Ok(Plan::Wasm(_))), "{kind}");
+            assert!(
+                matches!(plan(image(&[kind]).as_bytes(), None), Ok(Plan::Wasm(_))),
+                "{kind}"
+            );
         }
         for (kind, compression) in [
             (TAR_LAYER_TYPES[0], Compression::None),
             (TAR_GZIP_LAYER_TYPES[0], Compression::Gzip),
             (TAR_GZIP_LAYER_TYPES[2], Compression::Gzip),
         ] {
-            let Ok(Plan::Layers { layers, .. }) = plan(image(&[kind]).as_bytes(), None) else { panic!("{kind}") };
+            let Ok(Plan::Layers { layers, .. }) = plan(image(&[kind]).as_bytes(), None) else {
+                panic!("{kind}")
+            };
             assert_eq!(layers[0].1, compression);
         }
     }
@@ -274,20 +330,32 @@ mod tests {
             (&["linux/arm64", "linux/amd64"], "1"),
             (&["linux/arm64"], "0"),
         ] {
-            let Ok(Plan::Manifest(entry)) = plan(index(platforms).as_bytes(), None) else { panic!("{platforms:?}") };
+            let Ok(Plan::Manifest(entry)) = plan(index(platforms).as_bytes(), None) else {
+                panic!("{platforms:?}")
+            };
             assert_eq!(entry.annotations["n"], wanted, "{platforms:?}");
         }
         let error = plan(index(&["linux/arm64", "linux/s390x"]).as_bytes(), None).unwrap_err();
-        assert!(error.message.contains("linux/arm64, linux/s390x"), "{}", error.message);
+        assert!(
+            error.message.contains("linux/arm64, linux/s390x"),
+            "{}",
+            error.message
+        );
     }
 
     #[test]
     fn unusable_manifests_say_why() {
         let two = image(&["application/wasm", "application/wasm"]);
-        assert_eq!(plan(two.as_bytes(), None).unwrap_err().code, ErrorCode::UnsupportedKind);
+        assert_eq!(
+            plan(two.as_bytes(), None).unwrap_err().code,
+            ErrorCode::UnsupportedKind
+        );
         for (content, word) in [
             ("{", "EOF"),
-            (r#"{"schemaVersion":1,"mediaType":"application/vnd.docker.distribution.manifest.v1+json"}"#, "v1+json"),
+            (
+                r#"{"schemaVersion":1,"mediaType":"application/vnd.docker.distribution.manifest.v1+json"}"#,
+                "v1+json",
+            ),
             (&image(&[]), "no layers"),
             (&image(&["application/vnd.oci.image.layer.v1.tar+zstd"]), "zstd"),
             (&image(&["application/octet-stream"]), "octet-stream"),

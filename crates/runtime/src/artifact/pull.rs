@@ -71,7 +71,10 @@ pub(crate) async fn blocking<T: Send + 'static>(
 ) -> Result<T, PrepareError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(error) => Err(PrepareError::new(ErrorCode::Internal, format!("a background task failed: {error}"))),
+        Err(error) => Err(PrepareError::new(
+            ErrorCode::Internal,
+            format!("a background task failed: {error}"),
+        )),
     }
 }
 
@@ -94,7 +97,11 @@ impl Puller {
         let remote = client().build().map_err(BuildError::Client)?;
         let local = client().no_proxy().build().map_err(BuildError::Client)?;
         Ok(Self {
-            http: Http { remote, local, policy },
+            http: Http {
+                remote,
+                local,
+                policy,
+            },
             insecure_registries: config.insecure_registries.clone(),
             docker_config: config.docker_config.clone(),
             allow_file_images: config.allow_file_images,
@@ -123,7 +130,10 @@ impl Puller {
             Ok(found) => found,
             Err(_) => Err(PrepareError::new(
                 ErrorCode::RegistryUnavailable,
-                format!("the image was not fetched within {} s; it is tried again", self.timeout.as_secs_f32()),
+                format!(
+                    "the image was not fetched within {} s; it is tried again",
+                    self.timeout.as_secs_f32()
+                ),
             )),
         }
     }
@@ -150,7 +160,10 @@ impl Puller {
                 let mut source = Source::Layout(layout);
                 let (manifest, kind) = source.manifest(&digest).await?;
                 let wasm = self.follow(&mut source, manifest, kind).await?;
-                Ok(Found { pinned: image.pinned(&digest), wasm: Some(wasm) })
+                Ok(Found {
+                    pinned: image.pinned(&digest),
+                    wasm: Some(wasm),
+                })
             }
             ImageRef::Registry(reference) => self.find_in_registry(image, reference, given, known).await,
         }
@@ -166,17 +179,26 @@ impl Puller {
     ) -> Result<Found, PrepareError> {
         let (registry, given) = (reference.registry().to_owned(), given.to_vec());
         let docker_config = self.docker_config.clone();
-        let candidates =
-            blocking(move || Ok(credentials::candidates(&registry, &given, docker_config.as_deref()))).await?;
+        let candidates = blocking(move || {
+            Ok(credentials::candidates(
+                &registry,
+                &given,
+                docker_config.as_deref(),
+            ))
+        })
+        .await?;
         let mut refusal = None;
         for credential in candidates {
             match self.find_with(image, reference, credential, known).await {
                 // What the best credential was told is the most useful.
-                Err(error) if error.code == ErrorCode::RegistryUnauthorized => refusal = refusal.or(Some(error)),
+                Err(error) if error.code == ErrorCode::RegistryUnauthorized => {
+                    refusal = refusal.or(Some(error))
+                }
                 done => return done,
             }
         }
-        Err(refusal.unwrap_or_else(|| PrepareError::new(ErrorCode::RegistryUnauthorized, "no credential was tried")))
+        Err(refusal
+            .unwrap_or_else(|| PrepareError::new(ErrorCode::RegistryUnauthorized, "no credential was tried")))
     }
 
     async fn find_with(
@@ -195,7 +217,10 @@ impl Puller {
         }
         let mut source = Source::Registry(Box::new(repository));
         let wasm = self.follow(&mut source, manifest, kind).await?;
-        Ok(Found { pinned, wasm: Some(wasm) })
+        Ok(Found {
+            pinned,
+            wasm: Some(wasm),
+        })
     }
 
     /// Follows a manifest down to the WebAssembly.
@@ -214,7 +239,9 @@ impl Puller {
         }
         Err(PrepareError::new(
             ErrorCode::NotWasm,
-            format!("the image has indexes within indexes, more than {INDEX_DEPTH_MAX} deep; push a plain image"),
+            format!(
+                "the image has indexes within indexes, more than {INDEX_DEPTH_MAX} deep; push a plain image"
+            ),
         ))
     }
 

@@ -34,18 +34,34 @@ impl ImageRef {
     pub(crate) fn parse(image: &str, working_dir: &Path) -> Result<Self, PrepareError> {
         if let Some(rest) = image.strip_prefix("file://") {
             let (path, digest) = split_digest(image, rest)?;
-            return Ok(Self::File { path: absolute(image, path, working_dir)?, digest });
+            return Ok(Self::File {
+                path: absolute(image, path, working_dir)?,
+                digest,
+            });
         }
         if let Some(rest) = image.strip_prefix("oci-layout://") {
             let (rest, digest) = split_digest(image, rest)?;
             let (path, tag) = split_tag(rest);
             let tag = tag.map(str::to_owned);
-            return Ok(Self::Layout { path: absolute(image, path, working_dir)?, tag, digest });
+            return Ok(Self::Layout {
+                path: absolute(image, path, working_dir)?,
+                tag,
+                digest,
+            });
         }
         let reference: Reference = image.parse().map_err(|error| {
-            invalid(image, &format!("{error}; write registry/repository:tag, file:///path.wasm or oci-layout:///path"))
+            invalid(
+                image,
+                &format!("{error}; write registry/repository:tag, file:///path.wasm or oci-layout:///path"),
+            )
         })?;
-        if reference.digest().is_some_and(|digest| Digest::parse(digest).is_none()) {
+        if reference.repository().bytes().any(|b| b.is_ascii_uppercase()) {
+            return Err(invalid(image, "the repository name must be lower case"));
+        }
+        if reference
+            .digest()
+            .is_some_and(|digest| Digest::parse(digest).is_none())
+        {
             return Err(invalid(image, "only sha256 digests are supported"));
         }
         Ok(Self::Registry(reference))
@@ -77,16 +93,26 @@ impl ImageRef {
 }
 
 fn invalid(image: &str, why: &str) -> PrepareError {
-    PrepareError::new(ErrorCode::ArtifactNotFound, format!("the image name {image:?} cannot be read: {why}"))
+    PrepareError::new(
+        ErrorCode::ArtifactNotFound,
+        format!("the image name {image:?} cannot be read: {why}"),
+    )
 }
 
 /// Splits `rest@sha256:…`. An `@` that does not start a digest belongs to the path.
 fn split_digest<'a>(image: &str, rest: &'a str) -> Result<(&'a str, Option<Digest>), PrepareError> {
-    let Some((path, digest)) = rest.rsplit_once('@').filter(|(_, digest)| digest.starts_with("sha256:")) else {
+    let Some((path, digest)) = rest
+        .rsplit_once('@')
+        .filter(|(_, digest)| digest.starts_with("sha256:"))
+    else {
         return Ok((rest, None));
     };
-    let digest = Digest::parse(digest)
-        .ok_or_else(|| invalid(image, "its digest is not sha256: followed by 64 lower-case hexadecimal digits"))?;
+    let digest = Digest::parse(digest).ok_or_else(|| {
+        invalid(
+            image,
+            "its digest is not sha256: followed by 64 lower-case hexadecimal digits",
+        )
+    })?;
     Ok((path, Some(digest)))
 }
 
@@ -141,7 +167,9 @@ mod tests {
 
     #[test]
     fn a_missing_tag_is_latest() {
-        let ImageRef::Registry(reference) = parse("ghcr.io/me/hello").unwrap() else { panic!("not a registry") };
+        let ImageRef::Registry(reference) = parse("ghcr.io/me/hello").unwrap() else {
+            panic!("not a registry")
+        };
         assert_eq!(reference.tag(), Some("latest"));
     }
 
@@ -149,17 +177,33 @@ mod tests {
     fn layouts_have_tags_and_paths_may_have_colons() {
         assert_eq!(
             parse("oci-layout:///a:b/c:v1").unwrap(),
-            ImageRef::Layout { path: "/a:b/c".into(), tag: Some("v1".into()), digest: None }
+            ImageRef::Layout {
+                path: "/a:b/c".into(),
+                tag: Some("v1".into()),
+                digest: None
+            }
         );
         assert_eq!(
             parse("oci-layout:///a:b/c").unwrap(),
-            ImageRef::Layout { path: "/a:b/c".into(), tag: None, digest: None }
+            ImageRef::Layout {
+                path: "/a:b/c".into(),
+                tag: None,
+                digest: None
+            }
         );
     }
 
     #[test]
     fn wrong_names_are_refused_with_the_name() {
-        for image in ["", "UPPER/case", "a b", "file://", "file://x@sha256:12", "oci-layout://", "a@sha512:00"] {
+        for image in [
+            "",
+            "UPPER/case",
+            "a b",
+            "file://",
+            "file://x@sha256:12",
+            "oci-layout://",
+            "a@sha512:00",
+        ] {
             let error = parse(image).unwrap_err();
             assert_eq!(error.code, ErrorCode::ArtifactNotFound, "{image}");
             assert!(error.message.contains(image), "{}", error.message);

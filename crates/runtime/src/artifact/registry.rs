@@ -74,11 +74,17 @@ struct RegistryError {
 /// Whether a registry (`host` or `host:port`) is on this machine.
 pub(crate) fn is_loopback(registry: &str) -> bool {
     let host = if registry.starts_with('[') {
-        registry.trim_start_matches('[').split(']').next().unwrap_or_default()
+        registry
+            .trim_start_matches('[')
+            .split(']')
+            .next()
+            .unwrap_or_default()
     } else {
         registry.rsplit_once(':').map_or(registry, |(host, _)| host)
     };
-    host == "localhost" || host.ends_with(".localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 impl Repository {
@@ -116,7 +122,11 @@ impl Repository {
         if let Some(promised) = Digest::parse(tag_or_digest)
             && promised != digest
         {
-            return Err(digest_mismatch(&format!("the manifest of {}", self.name), &promised, &digest));
+            return Err(digest_mismatch(
+                &format!("the manifest of {}", self.name),
+                &promised,
+                &digest,
+            ));
         }
         Ok((content, digest, content_type))
     }
@@ -128,7 +138,11 @@ impl Repository {
         let (content, _) = self.get(&url, None, bytes_max, &what).await?;
         let digest = Digest::of(&content);
         if digest != *promised {
-            return Err(digest_mismatch(&format!("a blob of {}", self.name), promised, &digest));
+            return Err(digest_mismatch(
+                &format!("a blob of {}", self.name),
+                promised,
+                &digest,
+            ));
         }
         Ok(content)
     }
@@ -148,8 +162,12 @@ impl Repository {
                 Err(Failure::Final(error)) => return Err(error),
                 Err(failure @ Failure::Transient { .. }) => failure,
             };
-            let Failure::Transient { error, asked } = failure else { continue };
-            let Some(wait) = self.http.policy.wait(retry, asked) else { return Err(error) };
+            let Failure::Transient { error, asked } = failure else {
+                continue;
+            };
+            let Some(wait) = self.http.policy.wait(retry, asked) else {
+                return Err(error);
+            };
             tracing::debug!(url, retry, ?wait, error = %error.message, "the registry is asked again");
             tokio::time::sleep(wait).await;
             retry += 1;
@@ -172,13 +190,21 @@ impl Repository {
         if !response.status().is_success() {
             return Err(self.refused(response, what).await);
         }
-        let content_type = response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let content_type = response
+            .headers()
+            .get(CONTENT_TYPE)
+            .and_then(|v| v.to_str().ok())
+            .map(str::to_owned);
         let content = self.read(response, bytes_max, what).await?;
         Ok((content, content_type))
     }
 
     fn client(&self) -> &reqwest::Client {
-        if self.local { &self.http.local } else { &self.http.remote }
+        if self.local {
+            &self.http.local
+        } else {
+            &self.http.remote
+        }
     }
 
     async fn send(&self, url: &str, accept: Option<&str>) -> Result<Response, Failure> {
@@ -244,13 +270,17 @@ impl Repository {
             let why = format!("it names a token server that is not HTTPS ({realm})");
             return Err(Failure::Final(self.unauthorized(&why)));
         }
-        let url = reqwest::Url::parse_with_params(realm, parameters)
-            .map_err(|_| Failure::Final(self.unauthorized(&format!("it names a token server that is no URL ({realm})"))))?;
+        let url = reqwest::Url::parse_with_params(realm, parameters).map_err(|_| {
+            Failure::Final(self.unauthorized(&format!("it names a token server that is no URL ({realm})")))
+        })?;
         let request = match &self.credential {
             Credential::Anonymous => self.client().get(url),
-            Credential::Basic { username, password } => self.client().get(url).basic_auth(username, Some(password)),
+            Credential::Basic { username, password } => {
+                self.client().get(url).basic_auth(username, Some(password))
+            }
             Credential::IdentityToken(token) => {
-                let mut form = reqwest::Url::parse("http://form").map_err(|_| Failure::Final(self.unauthorized("")))?;
+                let mut form =
+                    reqwest::Url::parse("http://form").map_err(|_| Failure::Final(self.unauthorized("")))?;
                 form.query_pairs_mut()
                     .extend_pairs(parameters)
                     .append_pair("grant_type", "refresh_token")
@@ -269,22 +299,36 @@ impl Repository {
         let content = self.read(response, TOKEN_BYTES_MAX, "the token").await?;
         let token: Token = serde_json::from_slice(&content)
             .map_err(|_| Failure::Final(self.unauthorized("its token server answered without a token")))?;
-        Ok(if token.token.is_empty() { token.access_token } else { token.token })
+        Ok(if token.token.is_empty() {
+            token.access_token
+        } else {
+            token.token
+        })
     }
 
     async fn refused(&self, response: Response, what: &str) -> Failure {
         let status = response.status();
         let asked = retry_after(response.headers());
-        let said = self.read(response, TOKEN_BYTES_MAX, what).await.map(|body| registry_text(&body)).unwrap_or_default();
+        let said = self
+            .read(response, TOKEN_BYTES_MAX, what)
+            .await
+            .map(|body| registry_text(&body))
+            .unwrap_or_default();
         match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Failure::Final(self.unauthorized(&format!("it answered {status}{said}"))),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                Failure::Final(self.unauthorized(&format!("it answered {status}{said}")))
+            }
             StatusCode::NOT_FOUND => Failure::Final(PrepareError::new(
                 ErrorCode::ArtifactNotFound,
-                format!("{what} was not found in the registry {}{said}; check the name and the tag, and that it was pushed", self.registry),
+                format!(
+                    "{what} was not found in the registry {}{said}; check the name and the tag, and that it was pushed",
+                    self.registry
+                ),
             )),
-            status if is_transient(status) => {
-                Failure::Transient { error: self.unavailable(&format!("it answered {status}{said}")), asked }
-            }
+            status if is_transient(status) => Failure::Transient {
+                error: self.unavailable(&format!("it answered {status}{said}")),
+                asked,
+            },
             status => Failure::Final(self.unavailable(&format!("it answered {status}{said}"))),
         }
     }
@@ -302,7 +346,10 @@ impl Repository {
     fn unavailable(&self, why: &str) -> PrepareError {
         PrepareError::new(
             ErrorCode::RegistryUnavailable,
-            format!("the registry {} cannot be used now: {why}; it is tried again", self.registry),
+            format!(
+                "the registry {} cannot be used now: {why}; it is tried again",
+                self.registry
+            ),
         )
     }
 
@@ -317,7 +364,10 @@ impl Repository {
             }
             cause.to_string()
         };
-        Failure::Transient { error: self.unavailable(&why), asked: None }
+        Failure::Transient {
+            error: self.unavailable(&why),
+            asked: None,
+        }
     }
 }
 
@@ -326,7 +376,10 @@ enum Failure {
     /// Asking again gives the same answer.
     Final(PrepareError),
     /// Asking again may help, after the time the registry asked for.
-    Transient { error: PrepareError, asked: Option<std::time::Duration> },
+    Transient {
+        error: PrepareError,
+        asked: Option<std::time::Duration>,
+    },
 }
 
 fn name_with(name: &str, tag_or_digest: &str) -> String {
@@ -337,15 +390,29 @@ fn name_with(name: &str, tag_or_digest: &str) -> String {
 /// The value of a basic `Authorization` header.
 fn basic(username: &str, password: &str) -> String {
     use base64::Engine as _;
-    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{username}:{password}")))
+    format!(
+        "Basic {}",
+        base64::engine::general_purpose::STANDARD.encode(format!("{username}:{password}"))
+    )
 }
 
 /// What a registry says in its error body, in brackets; empty when it says nothing readable.
 fn registry_text(body: &[u8]) -> String {
-    let Ok(errors) = serde_json::from_slice::<RegistryErrors>(body) else { return String::new() };
-    let Some(first) = errors.errors.first() else { return String::new() };
-    let text = if first.message.is_empty() { &first.code } else { &first.message };
-    format!(" ({})", text.chars().take(REGISTRY_TEXT_CHARS_MAX).collect::<String>())
+    let Ok(errors) = serde_json::from_slice::<RegistryErrors>(body) else {
+        return String::new();
+    };
+    let Some(first) = errors.errors.first() else {
+        return String::new();
+    };
+    let text = if first.message.is_empty() {
+        &first.code
+    } else {
+        &first.message
+    };
+    format!(
+        " ({})",
+        text.chars().take(REGISTRY_TEXT_CHARS_MAX).collect::<String>()
+    )
 }
 
 #[cfg(test)]
@@ -371,7 +438,10 @@ mod tests {
 
     #[test]
     fn registry_errors_are_read_and_cut() {
-        assert_eq!(registry_text(br#"{"errors":[{"code":"DENIED","message":"no"}]}"#), " (no)");
+        assert_eq!(
+            registry_text(br#"{"errors":[{"code":"DENIED","message":"no"}]}"#),
+            " (no)"
+        );
         assert_eq!(registry_text(br#"{"errors":[{"code":"DENIED"}]}"#), " (DENIED)");
         assert_eq!(registry_text(b"<html>"), "");
         let long = format!(r#"{{"errors":[{{"message":"{}"}}]}}"#, "x".repeat(5000));

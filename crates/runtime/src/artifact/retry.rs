@@ -21,7 +21,9 @@ impl Policy {
         if retry >= self.retries_max {
             return None;
         }
-        let own = self.delay.saturating_mul(1_u32.checked_shl(retry).unwrap_or(u32::MAX));
+        let own = self
+            .delay
+            .saturating_mul(1_u32.checked_shl(retry).unwrap_or(u32::MAX));
         Some(asked.unwrap_or(own).min(self.retry_after_max))
     }
 }
@@ -35,7 +37,14 @@ pub(crate) fn is_transient(status: StatusCode) -> bool {
 
 /// The seconds of a `Retry-After` header. A date is left out: the own schedule is used then.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+    headers
+        .get(RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+        .map(Duration::from_secs)
 }
 
 #[cfg(test)]
@@ -49,16 +58,35 @@ mod tests {
             delay: Duration::from_millis(100),
             retry_after_max: Duration::from_secs(10),
         };
-        let waits: Vec<_> = (0..5).map(|retry| policy.wait(retry, None).map(|w| w.as_millis())).collect();
+        let waits: Vec<_> = (0..5)
+            .map(|retry| policy.wait(retry, None).map(|w| w.as_millis()))
+            .collect();
         assert_eq!(waits, [Some(100), Some(200), Some(400), None, None]);
-        assert_eq!(policy.wait(0, Some(Duration::from_secs(7))), Some(Duration::from_secs(7)));
-        assert_eq!(policy.wait(0, Some(Duration::from_secs(9999))), Some(Duration::from_secs(10)));
+        assert_eq!(
+            policy.wait(0, Some(Duration::from_secs(7))),
+            Some(Duration::from_secs(7))
+        );
+        assert_eq!(
+            policy.wait(0, Some(Duration::from_secs(9999))),
+            Some(Duration::from_secs(10))
+        );
     }
 
     #[test]
     fn only_temporary_refusals_are_repeated() {
-        for (status, wanted) in [(429, true), (503, true), (500, true), (404, false), (401, false), (501, false)] {
-            assert_eq!(is_transient(StatusCode::from_u16(status).unwrap()), wanted, "{status}");
+        for (status, wanted) in [
+            (429, true),
+            (503, true),
+            (500, true),
+            (404, false),
+            (401, false),
+            (501, false),
+        ] {
+            assert_eq!(
+                is_transient(StatusCode::from_u16(status).unwrap()),
+                wanted,
+                "{status}"
+            );
         }
     }
 }

@@ -32,7 +32,9 @@ impl Cache {
                 self.metrics.cache_evicted.inc();
             }
         }
-        self.metrics.cache_bytes.set(i64::try_from(left).unwrap_or(i64::MAX));
+        self.metrics
+            .cache_bytes
+            .set(i64::try_from(left).unwrap_or(i64::MAX));
     }
 
     /// All blobs, with the last use of whatever points to them.
@@ -48,7 +50,11 @@ impl Cache {
                 note(Digest::parse(&entry.wasm), used, entry.local);
             }
         }
-        for engine in fs::read_dir(self.root.join("compiled")).into_iter().flatten().flatten() {
+        for engine in fs::read_dir(self.root.join("compiled"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             for (path, _, used) in files(&engine.path()) {
                 if let Some(entry) = read_json::<CompiledEntry>(&path) {
                     note(Digest::parse(&entry.blob), used, false);
@@ -57,9 +63,20 @@ impl Cache {
         }
         let mut blobs = Vec::new();
         for (path, bytes, written) in files(&self.blobs()) {
-            let Some(digest) = path.file_name().and_then(|n| n.to_str()).and_then(Digest::from_hex) else { continue };
+            let Some(digest) = path
+                .file_name()
+                .and_then(|n| n.to_str())
+                .and_then(Digest::from_hex)
+            else {
+                continue;
+            };
             let (used, local) = uses.get(&digest).copied().unwrap_or((written, false));
-            blobs.push(Blob { digest, bytes, used: used.max(written), local });
+            blobs.push(Blob {
+                digest,
+                bytes,
+                used: used.max(written),
+                local,
+            });
         }
         blobs
     }

@@ -27,7 +27,11 @@ struct Lines {
 impl Output {
     /// The stream `stream` of an instance.
     pub(crate) fn new(log: &Arc<RevisionLog>, stream: LogStream) -> Self {
-        Self(Arc::new(Lines { log: Arc::clone(log), stream, partial: Mutex::default() }))
+        Self(Arc::new(Lines {
+            log: Arc::clone(log),
+            stream,
+            partial: Mutex::default(),
+        }))
     }
 
     fn accept(&self, bytes: &[u8]) {

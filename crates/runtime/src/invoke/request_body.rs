@@ -20,7 +20,12 @@ pub(crate) struct RequestBody {
 impl RequestBody {
     /// At most `limit` bytes of `inner`.
     pub(crate) fn new(inner: Body, limit: u64, state: Arc<CallState>) -> Self {
-        Self { inner, left: limit, limit, state }
+        Self {
+            inner,
+            left: limit,
+            limit,
+            state,
+        }
     }
 }
 
@@ -28,7 +33,10 @@ impl HttpBody for RequestBody {
     type Data = Bytes;
     type Error = HttpError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
         let frame = match std::task::ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
             Some(Ok(frame)) => frame,
             Some(Err(_)) => return Poll::Ready(Some(Err(HttpError::ConnectionTerminated))),

@@ -46,7 +46,14 @@ impl ResponseBody {
             timer: Box::pin(sleep_until(Instant::now() + limit)),
             waiting: false,
         });
-        Self { inner, state, guest, idle, expected, ended: false }
+        Self {
+            inner,
+            state,
+            guest,
+            idle,
+            expected,
+            ended: false,
+        }
     }
 
     fn end(&mut self) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -56,7 +63,9 @@ impl ResponseBody {
 
     /// Whether the guest was silent for too long.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(idle) = &mut self.idle else { return Poll::Pending };
+        let Some(idle) = &mut self.idle else {
+            return Poll::Pending;
+        };
         if !idle.waiting {
             idle.waiting = true;
             idle.timer.as_mut().reset(Instant::now() + idle.limit);
@@ -69,7 +78,10 @@ impl HttpBody for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if self.ended {
             return Poll::Ready(None);
         }
@@ -86,7 +98,10 @@ impl HttpBody for ResponseBody {
             Poll::Ready(None) => self.end(),
             Poll::Ready(Some(Err(error))) => {
                 self.ended = true;
-                let why = self.state.failure().map_or_else(|| format!("the function broke off its response: {error:?}"), ToString::to_string);
+                let why = self.state.failure().map_or_else(
+                    || format!("the function broke off its response: {error:?}"),
+                    ToString::to_string,
+                );
                 Poll::Ready(Some(Err(why.into())))
             }
             Poll::Pending => {

@@ -39,7 +39,10 @@ impl CallState {
 
     /// Records how long the instance took to make.
     pub(crate) fn set_instantiated(&self, time: Duration) {
-        self.instantiated_nanos.store(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.instantiated_nanos.store(
+            u64::try_from(time.as_nanos()).unwrap_or(u64::MAX),
+            Ordering::Relaxed,
+        );
     }
 
     /// How long the instance took to make.

@@ -15,7 +15,10 @@ async fn two_runtimes_share_one_cache() {
     let (a, b) = tokio::join!(one.prepare("file://x.wasm"), two.prepare("file://x.wasm"));
     assert_eq!(a.unwrap(), b.unwrap());
     let compiled = one.metric("kittiwake_compile_seconds") + two.metric("kittiwake_compile_seconds");
-    assert_eq!(compiled, 1, "the second one waits for the first and takes its result");
+    assert_eq!(
+        compiled, 1,
+        "the second one waits for the first and takes its result"
+    );
 }
 
 #[tokio::test]
@@ -72,6 +75,9 @@ async fn idle_functions_leave_memory_and_come_back() {
 async fn a_function_that_is_lost_and_cannot_be_fetched_says_so() {
     let rig = Rig::new();
     let image = format!("file:///nowhere/x.wasm@sha256:{}", "0".repeat(64));
-    let error = rig.get(&Arc::new(spec(&image, Limits::default()))).await.unwrap_err();
+    let error = rig
+        .get(&Arc::new(spec(&image, Limits::default())))
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("/nowhere/x.wasm"), "{error}");
 }

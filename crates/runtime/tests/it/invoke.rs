@@ -15,7 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
-    let mut limits = Limits { timeout: Duration::from_secs(60), ..Limits::default() };
+    let mut limits = Limits {
+        timeout: Duration::from_secs(60),
+        ..Limits::default()
+    };
     change(&mut limits);
     limits
 }
@@ -42,8 +45,15 @@ async fn a_request_passes_whole_and_back() {
     let response = rig.runtime.invoke(Arc::clone(&revision), request).await.unwrap();
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["x-path"], "/a/b?c=d&e");
-    assert_eq!(response.headers()["x-method"], "8", "patch is the ninth case of wasi:http's method");
-    assert_eq!(response.headers().get_all("x-color").iter().collect::<Vec<_>>(), ["blue", "green"]);
+    assert_eq!(
+        response.headers()["x-method"],
+        "8",
+        "patch is the ninth case of wasi:http's method"
+    );
+    assert_eq!(
+        response.headers().get_all("x-color").iter().collect::<Vec<_>>(),
+        ["blue", "green"]
+    );
     let collected = response.into_body().collect().await.unwrap();
     assert_eq!(collected.trailers().unwrap()["x-sum"], "42");
     assert!(collected.to_bytes() == sent);
@@ -69,7 +79,10 @@ async fn bodies_stream_in_both_directions() {
 async fn environment_arguments_and_output() {
     let rig = Rig::new();
     let revision = rig.deploy(&guest::env(), Limits::default()).await;
-    assert_eq!(rig.get(&revision).await.unwrap(), "one\ntwo\nK_REVISION=fn-00001\nGREETING=hi\n");
+    assert_eq!(
+        rig.get(&revision).await.unwrap(),
+        "one\ntwo\nK_REVISION=fn-00001\nGREETING=hi\n"
+    );
     let rig = Rig::new();
     let revision = rig.deploy(&guest::lines(), Limits::default()).await;
     assert_eq!(rig.get(&revision).await.unwrap(), "ok\n");
@@ -117,7 +130,10 @@ async fn a_trap_is_logged_with_its_backtrace() {
     let revision = rig.deploy(&guest::trap(), Limits::default()).await;
     rig.get(&revision).await.unwrap_err();
     let log = rig.log(LogStream::Platform);
-    assert!(log.contains("wasm backtrace") && log.contains("unreachable"), "{log}");
+    assert!(
+        log.contains("wasm backtrace") && log.contains("unreachable"),
+        "{log}"
+    );
     assert_eq!(rig.metric("kittiwake_calls_failed_total"), 1);
 }
 
@@ -129,22 +145,33 @@ async fn health_is_reported_when_it_changes() {
         rig.call(&revision, body::full("x")).await.unwrap_err();
     }
     let report = rig.reports.try_recv().unwrap();
-    assert_eq!((report.revision, report.uid), (revision.key.clone(), Arc::clone(&revision.uid)));
+    assert_eq!(
+        (report.revision, report.uid),
+        (revision.key.clone(), Arc::clone(&revision.uid))
+    );
     assert!(matches!(report.health, Health::Failing { message } if message.contains("unreachable")));
     assert!(rig.reports.try_recv().is_err(), "one report is enough");
     assert_eq!(rig.get(&revision).await.unwrap(), "fine\n");
     assert_eq!(rig.reports.try_recv().unwrap().health, Health::Recovered);
     rig.call(&revision, body::full("x")).await.unwrap_err();
-    assert!(rig.reports.try_recv().is_err(), "it has answered since it was loaded");
+    assert!(
+        rig.reports.try_recv().is_err(),
+        "it has answered since it was loaded"
+    );
 }
 
 #[tokio::test]
 async fn a_trap_after_the_first_byte_breaks_the_body() {
     let rig = Rig::new();
-    let revision = rig.deploy(&guest::trap_after_first_byte(), Limits::default()).await;
+    let revision = rig
+        .deploy(&guest::trap_after_first_byte(), Limits::default())
+        .await;
     let response = rig.call(&revision, body::empty()).await.unwrap();
     let mut body = response.into_body();
-    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "partial");
+    assert_eq!(
+        body.frame().await.unwrap().unwrap().into_data().unwrap(),
+        "partial"
+    );
     let error = body.frame().await.unwrap().unwrap_err();
     assert!(error.to_string().contains("unreachable"), "{error}");
     assert!(body.frame().await.is_none());
@@ -154,20 +181,32 @@ async fn a_trap_after_the_first_byte_breaks_the_body() {
 #[tokio::test]
 async fn memory_is_limited() {
     let rig = Rig::new();
-    let revision = rig.deploy(&guest::grow(), limits(|limits| limits.memory = ByteCount::mib(8))).await;
+    let revision = rig
+        .deploy(&guest::grow(), limits(|limits| limits.memory = ByteCount::mib(8)))
+        .await;
     match rig.get(&revision).await {
         Err(InvokeError::Trapped(message)) => assert!(message.contains("memory limit exceeded"), "{message}"),
         other => panic!("{other:?}"),
     }
     let log = rig.log(LogStream::Platform);
-    assert!(log.contains("memory limit exceeded") && log.contains("8Mi") && log.contains("resources.limits.memory"), "{log}");
+    assert!(
+        log.contains("memory limit exceeded")
+            && log.contains("8Mi")
+            && log.contains("resources.limits.memory"),
+        "{log}"
+    );
 }
 
 #[tokio::test]
 async fn an_endless_loop_ends_by_its_time_limit_and_holds_up_nobody() {
     // One thread: what computes must yield for the other call to be answered at all.
     let rig = Rig::new();
-    let spin = rig.deploy(&guest::spin(), limits(|limits| limits.timeout = Duration::from_secs(1))).await;
+    let spin = rig
+        .deploy(
+            &guest::spin(),
+            limits(|limits| limits.timeout = Duration::from_secs(1)),
+        )
+        .await;
     let mut hello = (*rig.deploy(&guest::hello(), Limits::default()).await).clone();
     hello.uid = "uid-hello".into();
     let hello = Arc::new(hello);
@@ -181,7 +220,11 @@ async fn an_endless_loop_ends_by_its_time_limit_and_holds_up_nobody() {
     };
     let (spun, (answered, failed)) = tokio::join!(spinning, calling);
     assert!(matches!(spun, Err(InvokeError::TimedOut)), "{spun:?}");
-    assert_eq!((answered, failed), (10, 0), "answered while the other one still computed");
+    assert_eq!(
+        (answered, failed),
+        (10, 0),
+        "answered while the other one still computed"
+    );
     assert!(rig.log(LogStream::Platform).contains("time limit"));
     assert_eq!(rig.metric("kittiwake_instances_live"), 0);
 }
@@ -201,8 +244,14 @@ async fn the_three_time_limits() {
         assert!(matches!(rig.get(&asleep).await, Err(InvokeError::TimedOut)));
     }
     for (change, word) in [
-        ((|limits: &mut Limits| limits.timeout = Duration::from_millis(200)) as fn(&mut Limits), "request timeout"),
-        (|limits| limits.idle_timeout = Some(Duration::from_millis(200)), "idleTimeoutSeconds"),
+        (
+            (|limits: &mut Limits| limits.timeout = Duration::from_millis(200)) as fn(&mut Limits),
+            "request timeout",
+        ),
+        (
+            |limits| limits.idle_timeout = Some(Duration::from_millis(200)),
+            "idleTimeoutSeconds",
+        ),
     ] {
         let rig = Rig::new();
         let stall = rig.deploy(&guest::stall(), limits(change)).await;
@@ -217,14 +266,33 @@ async fn the_three_time_limits() {
 #[tokio::test]
 async fn the_request_body_is_limited_announced_or_not() {
     let rig = Rig::new();
-    let revision = rig.deploy(&guest::trap_once_told(), limits(|limits| limits.request_body = ByteCount(10))).await;
+    let revision = rig
+        .deploy(
+            &guest::trap_once_told(),
+            limits(|limits| limits.request_body = ByteCount(10)),
+        )
+        .await;
     let announced = rig.call(&revision, body::full(vec![0; 11])).await;
     assert!(matches!(announced, Err(InvokeError::BodyTooLarge)));
-    let streamed = rig.call(&revision, pieces(vec![Bytes::from_static(&[0; 11])], None)).await;
+    let streamed = rig
+        .call(&revision, pieces(vec![Bytes::from_static(&[0; 11])], None))
+        .await;
     assert!(matches!(streamed, Err(InvokeError::BodyTooLarge)));
-    let mut echo = (*rig.deploy(&guest::echo(), limits(|limits| limits.request_body = ByteCount(10))).await).clone();
+    let mut echo = (*rig
+        .deploy(
+            &guest::echo(),
+            limits(|limits| limits.request_body = ByteCount(10)),
+        )
+        .await)
+        .clone();
     echo.uid = "uid-echo".into();
-    let fits = rig.call(&Arc::new(echo), pieces(vec![Bytes::from_static(b"0123456789")], None)).await.unwrap();
+    let fits = rig
+        .call(
+            &Arc::new(echo),
+            pieces(vec![Bytes::from_static(b"0123456789")], None),
+        )
+        .await
+        .unwrap();
     assert_eq!(text(fits).await, "0123456789");
 }
 
@@ -237,7 +305,11 @@ async fn a_large_answer_waits_for_its_reader() {
     for _ in 0..1000 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(rig.metric("kittiwake_instances_live"), 1, "the guest waits, it does not fill memory");
+    assert_eq!(
+        rig.metric("kittiwake_instances_live"),
+        1,
+        "the guest waits, it does not fill memory"
+    );
     let rest = body.collect().await.unwrap().to_bytes();
     assert_eq!(first.len() + rest.len(), guest::BIG_BYTES);
     assert!(rest.iter().all(|byte| *byte == b'x'));
@@ -256,7 +328,11 @@ async fn leaving_cancels_the_guest() {
     let rig = Rig::new();
     let asleep = rig.deploy(&guest::asleep(), Limits::default()).await;
     let call = rig.call(&asleep, body::empty());
-    assert!(tokio::time::timeout(Duration::from_millis(50), call).await.is_err());
+    assert!(
+        tokio::time::timeout(Duration::from_millis(50), call)
+            .await
+            .is_err()
+    );
     assert_eq!(rig.metric("kittiwake_instances_live"), 0);
 }
 
@@ -269,14 +345,19 @@ async fn container_concurrency_is_a_limit_with_a_queue() {
     let waiting: Vec<_> = (0..10)
         .map(|_| {
             let (runtime, revision) = (Arc::clone(&rig.runtime), Arc::clone(&revision));
-            let request = http::Request::get("http://fn.localhost/").body(body::empty()).unwrap();
+            let request = http::Request::get("http://fn.localhost/")
+                .body(body::empty())
+                .unwrap();
             tokio::spawn(async move { runtime.invoke(revision, request).await.map(drop) })
         })
         .collect();
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
-    assert!(matches!(rig.call(&revision, body::empty()).await, Err(InvokeError::Overloaded { .. })));
+    assert!(matches!(
+        rig.call(&revision, body::empty()).await,
+        Err(InvokeError::Overloaded { .. })
+    ));
     drop(held);
     for call in waiting {
         call.await.unwrap().unwrap();
@@ -291,7 +372,10 @@ async fn a_full_pool_is_a_clean_refusal() {
     });
     let revision = rig.deploy(&guest::stall(), Limits::default()).await;
     let held = rig.call(&revision, body::empty()).await.unwrap();
-    assert!(matches!(rig.call(&revision, body::empty()).await, Err(InvokeError::Overloaded { .. })));
+    assert!(matches!(
+        rig.call(&revision, body::empty()).await,
+        Err(InvokeError::Overloaded { .. })
+    ));
     drop(held);
     until_idle(&rig).await;
     let free = rig.call(&revision, body::empty()).await.unwrap();
@@ -311,6 +395,10 @@ async fn many_calls_at_once_share_one_load() {
     let rig = Rig::new();
     let revision = rig.deploy(&guest::hello(), Limits::default()).await;
     let calls = futures::future::join_all((0..64).map(|_| rig.get(&revision))).await;
-    assert!(calls.iter().all(|answer| answer.as_deref().is_ok_and(|text| text.starts_with("Hello"))));
+    assert!(
+        calls
+            .iter()
+            .all(|answer| answer.as_deref().is_ok_and(|text| text.starts_with("Hello")))
+    );
     assert_eq!(rig.metric("kittiwake_functions_loaded").max(1), 1);
 }

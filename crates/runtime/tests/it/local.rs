@@ -1,7 +1,7 @@
 //! Images from this machine's disk, and artifacts that cannot run.
 
 use crate::support::{Rig, spec};
-use kittiwake_core::artifact::{PreparePhase, PrepareRequest, Prepare};
+use kittiwake_core::artifact::{Prepare, PreparePhase, PrepareRequest};
 use kittiwake_core::code::ErrorCode;
 use kittiwake_core::log::LogStream;
 use kittiwake_core::revision::{Limits, RevisionKey};
@@ -16,12 +16,42 @@ async fn what_cannot_run_says_why() {
         ("empty", vec![], ErrorCode::NotWasm, "empty"),
         ("elf", b"\x7fELF\x02\x01".to_vec(), ErrorCode::NotWasm, "ELF"),
         ("html", b"<!doctype html>".to_vec(), ErrorCode::NotWasm, "HTML"),
-        ("truncated", hello[..hello.len() / 2].to_vec(), ErrorCode::CompileFailed, "truncated"),
-        ("cut short", hello[..6].to_vec(), ErrorCode::CompileFailed, "truncated"),
-        ("module", guest::core_module(), ErrorCode::UnsupportedKind, "WASI preview 1 command"),
-        ("program", guest::not_http(), ErrorCode::NotHttpHandler, "wasi:cli/run@0.2.3"),
-        ("import", guest::missing_import(), ErrorCode::MissingImport, "acme:store/shelf@1.2.0"),
-        ("start", guest::start_trap(), ErrorCode::StartFailed, "unreachable"),
+        (
+            "truncated",
+            hello[..hello.len() / 2].to_vec(),
+            ErrorCode::CompileFailed,
+            "truncated",
+        ),
+        (
+            "cut short",
+            hello[..6].to_vec(),
+            ErrorCode::CompileFailed,
+            "truncated",
+        ),
+        (
+            "module",
+            guest::core_module(),
+            ErrorCode::UnsupportedKind,
+            "WASI preview 1 command",
+        ),
+        (
+            "program",
+            guest::not_http(),
+            ErrorCode::NotHttpHandler,
+            "wasi:cli/run@0.2.3",
+        ),
+        (
+            "import",
+            guest::missing_import(),
+            ErrorCode::MissingImport,
+            "acme:store/shelf@1.2.0",
+        ),
+        (
+            "start",
+            guest::start_trap(),
+            ErrorCode::StartFailed,
+            "unreachable",
+        ),
     ];
     for (name, content, code, word) in cases {
         rig.write("x.wasm", &content);
@@ -29,9 +59,17 @@ async fn what_cannot_run_says_why() {
         assert_eq!(error.code, code, "{name}: {error}");
         assert!(error.message.contains(word), "{name}: {error}");
         assert!(!error.is_transient(), "{name}");
-        assert_eq!(error.exit_code, (code == ErrorCode::StartFailed).then_some(134), "{name}");
+        assert_eq!(
+            error.exit_code,
+            (code == ErrorCode::StartFailed).then_some(134),
+            "{name}"
+        );
     }
-    assert!(rig.log(LogStream::Platform).contains("wasm backtrace"), "{}", rig.log(LogStream::Platform));
+    assert!(
+        rig.log(LogStream::Platform).contains("wasm backtrace"),
+        "{}",
+        rig.log(LogStream::Platform)
+    );
     rig.write("x.wat", b"(component (oops))");
     let error = rig.prepare("file://x.wat").await.unwrap_err();
     assert_eq!(error.code, ErrorCode::CompileFailed);
@@ -43,16 +81,31 @@ async fn files_that_are_missing_too_large_or_not_allowed() {
     let rig = Rig::with(|config| config.artifact_bytes_max = kittiwake_core::unit::ByteCount::kib(1));
     let error = rig.prepare("file://nowhere.wasm").await.unwrap_err();
     assert_eq!(error.code, ErrorCode::ArtifactNotFound);
-    assert!(error.message.contains("nowhere.wasm") && error.message.contains("build it first"), "{error}");
+    assert!(
+        error.message.contains("nowhere.wasm") && error.message.contains("build it first"),
+        "{error}"
+    );
     rig.write("big.wasm", &guest::hello());
-    assert_eq!(rig.prepare("file://big.wasm").await.unwrap_err().code, ErrorCode::ArtifactTooLarge);
+    assert_eq!(
+        rig.prepare("file://big.wasm").await.unwrap_err().code,
+        ErrorCode::ArtifactTooLarge
+    );
     let directory = format!("file://{}", rig.dir.path().display());
-    assert!(rig.prepare(&directory).await.unwrap_err().message.contains("directory"));
+    assert!(
+        rig.prepare(&directory)
+            .await
+            .unwrap_err()
+            .message
+            .contains("directory")
+    );
 
     let rig = Rig::with(|config| config.allow_file_images = false);
     rig.write("x.wasm", &guest::hello());
     for image in ["file://x.wasm", "oci-layout://x"] {
-        assert_eq!(rig.prepare(image).await.unwrap_err().code, ErrorCode::FileNotAllowed);
+        assert_eq!(
+            rig.prepare(image).await.unwrap_err().code,
+            ErrorCode::FileNotAllowed
+        );
     }
 }
 
@@ -62,9 +115,20 @@ async fn a_file_is_pinned_and_later_edits_do_not_change_the_revision() {
     rig.write("x.wasm", &guest::hello());
     let first = rig.prepare("file://x.wasm").await.unwrap();
     let path = rig.dir.path().join("x.wasm");
-    assert!(first.image.starts_with(&format!("file://{}@sha256:", path.display())), "{}", first.image);
+    assert!(
+        first
+            .image
+            .starts_with(&format!("file://{}@sha256:", path.display())),
+        "{}",
+        first.image
+    );
     rig.write("x.wasm", &guest::counter());
-    assert_eq!(rig.get(&Arc::new(spec(&first.image, Limits::default()))).await.unwrap(), "Hello from WebAssembly!\n");
+    assert_eq!(
+        rig.get(&Arc::new(spec(&first.image, Limits::default())))
+            .await
+            .unwrap(),
+        "Hello from WebAssembly!\n"
+    );
     let second = rig.prepare("file://x.wasm").await.unwrap();
     assert_ne!(first.image, second.image);
 }
@@ -92,7 +156,10 @@ async fn phases_are_told_in_order() {
         limits: Limits::default(),
     };
     let sink = Arc::clone(&seen);
-    rig.runtime.prepare(request, Arc::new(move |phase| sink.lock().unwrap().push(phase))).await.unwrap();
+    rig.runtime
+        .prepare(request, Arc::new(move |phase| sink.lock().unwrap().push(phase)))
+        .await
+        .unwrap();
     let seen = seen.lock().unwrap();
     assert_eq!(seen.first(), Some(&PreparePhase::Pulling));
     assert_eq!(seen.last(), Some(&PreparePhase::Starting));
@@ -107,16 +174,29 @@ async fn oci_layouts_are_read_by_tag_and_checked() {
     image.write_layout(&layout, "v1");
     for name in ["oci-layout://layout", "oci-layout://layout:v1"] {
         let prepared = rig.prepare(name).await.unwrap();
-        assert_eq!(prepared.image, format!("oci-layout://{}@{}", layout.display(), image.digest()));
+        assert_eq!(
+            prepared.image,
+            format!("oci-layout://{}@{}", layout.display(), image.digest())
+        );
         assert_eq!(rig.prepare(&prepared.image).await.unwrap(), prepared);
     }
     let error = rig.prepare("oci-layout://layout:v2").await.unwrap_err();
-    assert!(error.code == ErrorCode::ArtifactNotFound && error.message.contains("[v1]"), "{error}");
+    assert!(
+        error.code == ErrorCode::ArtifactNotFound && error.message.contains("[v1]"),
+        "{error}"
+    );
     let error = rig.prepare("oci-layout://.").await.unwrap_err();
     assert_eq!(error.code, ErrorCode::ArtifactNotFound);
 
-    let fresh = Rig::in_dir(Arc::clone(&rig.dir), |config| config.data_dir = rig.dir.path().join("other"));
-    let wasm = layout.join("blobs/sha256").join(&image.wasm_hex());
-    std::fs::write(wasm, guest::counter()).unwrap();
-    assert_eq!(fresh.prepare("oci-layout://layout").await.unwrap_err().code, ErrorCode::DigestMismatch);
+    let fresh = Rig::in_dir(Arc::clone(&rig.dir), |config| {
+        config.data_dir = rig.dir.path().join("other")
+    });
+    let wasm = layout.join("blobs/sha256").join(image.wasm_hex());
+    let mut changed = guest::hello();
+    *changed.last_mut().unwrap() ^= 1;
+    std::fs::write(wasm, changed).unwrap();
+    assert_eq!(
+        fresh.prepare("oci-layout://layout").await.unwrap_err().code,
+        ErrorCode::DigestMismatch
+    );
 }

@@ -26,7 +26,10 @@ const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 const TAR_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
 fn hex(content: &[u8]) -> String {
-    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(content)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// A manifest and everything it points to.
@@ -44,16 +47,25 @@ impl Image {
     }
 
     fn of(config_type: &str, config: &[u8], layer_type: &str, layer: &[u8]) -> Self {
-        let mut image = Self { wasm: hex(layer), ..Self::default() };
+        let mut image = Self {
+            wasm: hex(layer),
+            ..Self::default()
+        };
         let (config, layer) = (image.add(config_type, config), image.add(layer_type, layer));
-        let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer] });
+        let manifest =
+            json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer] });
         image.manifest = serde_json::to_vec(&manifest).unwrap();
         image
     }
 
     /// The CNCF form.
     pub fn artifact(wasm: &[u8]) -> Self {
-        Self::of("application/vnd.wasm.config.v0+json", b"{}", "application/wasm", wasm)
+        Self::of(
+            "application/vnd.wasm.config.v0+json",
+            b"{}",
+            "application/wasm",
+            wasm,
+        )
     }
 
     fn container(wasm: &[u8], gzip: bool) -> Self {
@@ -68,7 +80,12 @@ impl Image {
             layer = encoder.finish().unwrap();
         }
         let config = br#"{"config":{"Entrypoint":["/app.wasm"]}}"#;
-        Self::of("application/vnd.oci.image.config.v1+json", config, if gzip { TAR_GZIP } else { TAR }, &layer)
+        Self::of(
+            "application/vnd.oci.image.config.v1+json",
+            config,
+            if gzip { TAR_GZIP } else { TAR },
+            &layer,
+        )
     }
 
     /// An index with this image for one platform, and another that must not be chosen.
@@ -79,7 +96,10 @@ impl Image {
         let mut entry = image.add(MANIFEST, &self.manifest);
         entry["platform"] = json!({ "os": os, "architecture": architecture });
         entry["annotations"] = annotations;
-        image.manifest = serde_json::to_vec(&json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [decoy, entry] })).unwrap();
+        image.manifest = serde_json::to_vec(
+            &json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [decoy, entry] }),
+        )
+        .unwrap();
         image
     }
 
@@ -148,7 +168,10 @@ impl Fake {
     }
 
     fn basic() -> String {
-        format!("Basic {}", base64::engine::general_purpose::STANDARD.encode("user:pass"))
+        format!(
+            "Basic {}",
+            base64::engine::general_purpose::STANDARD.encode("user:pass")
+        )
     }
 
     /// A refusal, when the request does not bring what the registry wants.
@@ -164,7 +187,11 @@ impl Fake {
                 ),
             ),
         };
-        let refused = (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, challenge)], r#"{"errors":[{"code":"UNAUTHORIZED","message":"log in"}]}"#);
+        let refused = (
+            StatusCode::UNAUTHORIZED,
+            [(header::WWW_AUTHENTICATE, challenge)],
+            r#"{"errors":[{"code":"UNAUTHORIZED","message":"log in"}]}"#,
+        );
         (authorization != wanted).then(|| refused.into_response())
     }
 
@@ -182,8 +209,11 @@ async fn serve(State(fake): State<Arc<Fake>>, request: Request<Body>) -> Respons
     if fake.hang {
         std::future::pending::<()>().await;
     }
-    let authorization =
-        request.headers().get(header::AUTHORIZATION).map_or("", |v| v.to_str().unwrap()).to_owned();
+    let authorization = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .map_or("", |v| v.to_str().unwrap())
+        .to_owned();
     let path = request.uri().path().to_owned();
     if path == "/token" {
         return fake.token(request.uri().query().unwrap_or_default(), &authorization);
@@ -204,12 +234,20 @@ async fn serve(State(fake): State<Arc<Fake>>, request: Request<Body>) -> Respons
     };
     match content {
         Some(content) if path.starts_with("/v2/team/app/") => content.clone().into_response(),
-        _ => (StatusCode::NOT_FOUND, r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#).into_response(),
+        _ => (
+            StatusCode::NOT_FOUND,
+            r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#,
+        )
+            .into_response(),
     }
 }
 
 fn user(registry: &str, password: &str) -> RegistryCredential {
-    RegistryCredential { registry: registry.into(), username: "user".into(), password: password.into() }
+    RegistryCredential {
+        registry: registry.into(),
+        username: "user".into(),
+        password: password.into(),
+    }
 }
 
 #[tokio::test]
@@ -217,26 +255,86 @@ async fn every_form_of_image_runs_and_is_pinned() {
     let wasm = guest::hello();
     let forms = [
         ("CNCF artifact", Image::artifact(&wasm)),
-        ("oci-distribution", Image::of("application/vnd.wasm.config.v1+json", b"{}", "application/vnd.wasm.content.layer.v1+wasm", &wasm)),
-        ("spin", Image::of("application/vnd.fermyon.spin.application.v1+config", b"{}", "application/vnd.wasm.content.layer.v1+wasm", &wasm)),
-        ("runwasi", Image::of("application/vnd.oci.image.config.v1+json", b"{}", "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm", &wasm)),
-        ("module layer", Image::of("application/vnd.wasm.config.v1+json", b"{}", "application/vnd.module.wasm.content.layer.v1+wasm", &wasm)),
+        (
+            "oci-distribution",
+            Image::of(
+                "application/vnd.wasm.config.v1+json",
+                b"{}",
+                "application/vnd.wasm.content.layer.v1+wasm",
+                &wasm,
+            ),
+        ),
+        (
+            "spin",
+            Image::of(
+                "application/vnd.fermyon.spin.application.v1+config",
+                b"{}",
+                "application/vnd.wasm.content.layer.v1+wasm",
+                &wasm,
+            ),
+        ),
+        (
+            "runwasi",
+            Image::of(
+                "application/vnd.oci.image.config.v1+json",
+                b"{}",
+                "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm",
+                &wasm,
+            ),
+        ),
+        (
+            "module layer",
+            Image::of(
+                "application/vnd.wasm.config.v1+json",
+                b"{}",
+                "application/vnd.module.wasm.content.layer.v1+wasm",
+                &wasm,
+            ),
+        ),
         ("image, tar", Image::container(&wasm, false)),
         ("image, gzip", Image::container(&wasm, true)),
-        ("wasi/wasm", Image::container(&wasm, true).indexed("wasi", "wasm", json!({}))),
-        ("wasi/wasm32", Image::container(&wasm, true).indexed("wasi", "wasm32", json!({}))),
-        ("annotated", Image::container(&wasm, true).indexed("linux", "amd64", json!({ "module.wasm.image/variant": "compat" }))),
+        (
+            "wasi/wasm",
+            Image::container(&wasm, true).indexed("wasi", "wasm", json!({})),
+        ),
+        (
+            "wasi/wasm32",
+            Image::container(&wasm, true).indexed("wasi", "wasm32", json!({})),
+        ),
+        (
+            "annotated",
+            Image::container(&wasm, true).indexed(
+                "linux",
+                "amd64",
+                json!({ "module.wasm.image/variant": "compat" }),
+            ),
+        ),
     ];
     let rig = Rig::new();
     for (form, image) in forms {
         let fake = start(image.clone(), Auth::Anonymous, |_| ()).await;
-        let prepared = rig.prepare(&format!("{}:v1", fake.name())).await.unwrap_or_else(|e| panic!("{form}: {e}"));
-        assert_eq!(prepared.image, format!("{}@{}", fake.name(), image.digest()), "{form}");
+        let prepared = rig
+            .prepare(&format!("{}:v1", fake.name()))
+            .await
+            .unwrap_or_else(|e| panic!("{form}: {e}"));
+        assert_eq!(
+            prepared.image,
+            format!("{}@{}", fake.name(), image.digest()),
+            "{form}"
+        );
         let mut revision = spec(&prepared.image, Limits::default());
         revision.uid = form.into();
-        assert_eq!(rig.get(&Arc::new(revision)).await.unwrap(), "Hello from WebAssembly!\n", "{form}");
+        assert_eq!(
+            rig.get(&Arc::new(revision)).await.unwrap(),
+            "Hello from WebAssembly!\n",
+            "{form}"
+        );
     }
-    assert_eq!(rig.metric("kittiwake_compile_seconds"), 1, "the same .wasm is compiled once");
+    assert_eq!(
+        rig.metric("kittiwake_compile_seconds"),
+        1,
+        "the same .wasm is compiled once"
+    );
 }
 
 #[tokio::test]
@@ -248,9 +346,15 @@ async fn credentials_open_what_they_should() {
         let error = rig.prepare(&name).await.unwrap_err();
         assert_eq!(error.code, ErrorCode::RegistryUnauthorized);
         assert!(error.message.contains("imagePullSecrets"), "{error}");
-        let wrong = rig.prepare_with(&name, vec![user(&fake.address, "wrong")]).await.unwrap_err();
+        let wrong = rig
+            .prepare_with(&name, vec![user(&fake.address, "wrong")])
+            .await
+            .unwrap_err();
         assert_eq!(wrong.code, ErrorCode::RegistryUnauthorized);
-        let elsewhere = rig.prepare_with(&name, vec![user("ghcr.io", "pass")]).await.unwrap_err();
+        let elsewhere = rig
+            .prepare_with(&name, vec![user("ghcr.io", "pass")])
+            .await
+            .unwrap_err();
         assert_eq!(elsewhere.code, ErrorCode::RegistryUnauthorized);
         let secrets = vec![user(&fake.address, "wrong"), user(&fake.address, "pass")];
         rig.prepare_with(&name, secrets).await.unwrap();
@@ -265,7 +369,11 @@ async fn docker_configuration_is_used() {
     let dir = Arc::new(tempfile::tempdir().unwrap());
     let path = dir.path().join("config.json");
     let auth = base64::engine::general_purpose::STANDARD.encode("user:pass");
-    std::fs::write(&path, json!({ "auths": { &fake.address: { "auth": auth } } }).to_string()).unwrap();
+    std::fs::write(
+        &path,
+        json!({ "auths": { &fake.address: { "auth": auth } } }).to_string(),
+    )
+    .unwrap();
     let rig = Rig::in_dir(dir, |config| config.docker_config = Some(path));
     rig.prepare(&format!("{}:v1", fake.name())).await.unwrap();
 }
@@ -273,22 +381,40 @@ async fn docker_configuration_is_used() {
 #[tokio::test]
 async fn what_is_not_there_is_named() {
     let fake = start(Image::artifact(&guest::hello()), Auth::Anonymous, |_| ()).await;
-    let error = Rig::new().prepare(&format!("{}:v2", fake.name())).await.unwrap_err();
+    let error = Rig::new()
+        .prepare(&format!("{}:v2", fake.name()))
+        .await
+        .unwrap_err();
     assert_eq!(error.code, ErrorCode::ArtifactNotFound);
-    assert!(error.message.contains("team/app:v2") && error.message.contains("manifest unknown"), "{error}");
-    assert_eq!(fake.requests.load(Ordering::SeqCst), 1, "a plain no is not asked for again");
+    assert!(
+        error.message.contains("team/app:v2") && error.message.contains("manifest unknown"),
+        "{error}"
+    );
+    assert_eq!(
+        fake.requests.load(Ordering::SeqCst),
+        1,
+        "a plain no is not asked for again"
+    );
 }
 
 #[tokio::test]
 async fn a_busy_registry_is_asked_again_and_a_failing_one_given_up() {
-    let busy = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS];
-    let fake =
-        start(Image::artifact(&guest::hello()), Auth::Anonymous, |fake| fake.faults = Mutex::new(busy.to_vec())).await;
+    let busy = [
+        StatusCode::TOO_MANY_REQUESTS,
+        StatusCode::SERVICE_UNAVAILABLE,
+        StatusCode::TOO_MANY_REQUESTS,
+    ];
+    let fake = start(Image::artifact(&guest::hello()), Auth::Anonymous, |fake| {
+        fake.faults = Mutex::new(busy.to_vec())
+    })
+    .await;
     Rig::new().prepare(&format!("{}:v1", fake.name())).await.unwrap();
 
     let down = vec![StatusCode::BAD_GATEWAY; 100];
-    let fake =
-        start(Image::artifact(&guest::hello()), Auth::Anonymous, |fake| fake.faults = Mutex::new(down)).await;
+    let fake = start(Image::artifact(&guest::hello()), Auth::Anonymous, |fake| {
+        fake.faults = Mutex::new(down)
+    })
+    .await;
     let rig = Rig::with(|config| config.fetch_retries_max = 2);
     let error = rig.prepare(&format!("{}:v1", fake.name())).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::RegistryUnavailable);
@@ -298,7 +424,10 @@ async fn a_busy_registry_is_asked_again_and_a_failing_one_given_up() {
 
 #[tokio::test]
 async fn a_registry_that_hangs_or_is_away_is_given_up() {
-    let fake = start(Image::artifact(&guest::hello()), Auth::Anonymous, |fake| fake.hang = true).await;
+    let fake = start(Image::artifact(&guest::hello()), Auth::Anonymous, |fake| {
+        fake.hang = true
+    })
+    .await;
     let name = format!("{}:v1", fake.name());
     let silence = Rig::with(|config| {
         config.fetch_silence_timeout = Duration::from_millis(50);
@@ -309,7 +438,10 @@ async fn a_registry_that_hangs_or_is_away_is_given_up() {
     assert!(error.message.contains("did not answer in time"), "{error}");
     assert_eq!(fake.requests.load(Ordering::SeqCst), 2);
     let overall = Rig::with(|config| config.fetch_timeout = Duration::from_millis(50));
-    assert_eq!(overall.prepare(&name).await.unwrap_err().code, ErrorCode::RegistryUnavailable);
+    assert_eq!(
+        overall.prepare(&name).await.unwrap_err().code,
+        ErrorCode::RegistryUnavailable
+    );
 
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let away = format!("{}/team/app:v1", listener.local_addr().unwrap());
@@ -328,7 +460,13 @@ async fn what_does_not_match_its_digest_or_limit_is_refused() {
     let rig = Rig::with(|config| config.artifact_bytes_max = ByteCount::kib(512));
     let error = rig.prepare(&format!("{}:v1", fake.name())).await.unwrap_err();
     // The other guest may be longer than announced, which is found first.
-    assert!(matches!(error.code, ErrorCode::DigestMismatch | ErrorCode::ArtifactTooLarge), "{error}");
+    assert!(
+        matches!(
+            error.code,
+            ErrorCode::DigestMismatch | ErrorCode::ArtifactTooLarge
+        ),
+        "{error}"
+    );
 
     let mut same_length = Image::artifact(&guest::hello());
     let mut changed = guest::hello();
@@ -355,7 +493,10 @@ async fn a_pinned_image_needs_no_registry_after_the_first_time() {
     drop(first);
     let restarted = Rig::in_dir(dir, |_| ());
     let revision = Arc::new(spec(&prepared.image, Limits::default()));
-    assert_eq!(restarted.get(&revision).await.unwrap(), "Hello from WebAssembly!\n");
+    assert_eq!(
+        restarted.get(&revision).await.unwrap(),
+        "Hello from WebAssembly!\n"
+    );
     assert_eq!(fake.requests.load(Ordering::SeqCst), asked);
     assert_eq!(restarted.metric("kittiwake_compile_seconds"), 0);
     assert_eq!(restarted.metric("kittiwake_image_fetches_total"), 0);

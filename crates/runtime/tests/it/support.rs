@@ -54,7 +54,13 @@ impl Rig {
         };
         let (runtime, task) = build(config, inputs).unwrap();
         tokio::spawn(task);
-        Self { runtime, logs, reports, metrics, dir }
+        Self {
+            runtime,
+            logs,
+            reports,
+            metrics,
+            dir,
+        }
     }
 
     pub fn write(&self, name: &str, content: &[u8]) -> PathBuf {
@@ -90,8 +96,15 @@ impl Rig {
         Arc::new(spec(&image, limits))
     }
 
-    pub async fn call(&self, spec: &Arc<RevisionSpec>, body: Body) -> Result<http::Response<Body>, InvokeError> {
-        let request = http::Request::post("/a/b?c=d").header("host", "fn.localhost").body(body).unwrap();
+    pub async fn call(
+        &self,
+        spec: &Arc<RevisionSpec>,
+        body: Body,
+    ) -> Result<http::Response<Body>, InvokeError> {
+        let request = http::Request::post("/a/b?c=d")
+            .header("host", "fn.localhost")
+            .body(body)
+            .unwrap();
         self.runtime.invoke(Arc::clone(spec), request).await
     }
 
@@ -103,17 +116,25 @@ impl Rig {
     pub fn log(&self, stream: LogStream) -> String {
         let log = self.logs.revision(&RevisionKey::new("default", "fn-00001"));
         let lines = log.lines();
-        lines.iter().filter(|l| l.stream == stream).map(|l| format!("{}\n", l.text)).collect()
+        lines
+            .iter()
+            .filter(|l| l.stream == stream)
+            .map(|l| format!("{}\n", l.text))
+            .collect()
     }
 
     pub fn metric(&self, name: &str) -> u64 {
         let families = self.metrics.gather();
-        let family = families.iter().find(|family| family.name() == name).unwrap();
+        let Some(family) = families.iter().find(|family| family.name() == name) else {
+            // Only a family with labels is absent until it counts something.
+            assert_eq!(name, "kittiwake_calls_failed_total");
+            return 0;
+        };
         family
             .get_metric()
             .iter()
             .map(|metric| {
-                let value = metric.get_counter().value() + metric.get_gauge().value();
+                let value = metric.get_counter().get_value() + metric.get_gauge().get_value();
                 value as u64 + metric.get_histogram().get_sample_count()
             })
             .sum()
@@ -128,7 +149,10 @@ pub fn spec(image: &str, limits: Limits) -> RevisionSpec {
         configuration: "fn".into(),
         image: image.into(),
         args: vec!["one".into(), "two".into()],
-        env: vec![("K_REVISION".into(), "fn-00001".into()), ("GREETING".into(), "hi".into())],
+        env: vec![
+            ("K_REVISION".into(), "fn-00001".into()),
+            ("GREETING".into(), "hi".into()),
+        ],
         limits,
     }
 }
@@ -143,12 +167,19 @@ pub fn report_of(response: &http::Response<Body>) -> CallReport {
 
 /// A body whose length is not announced, in pieces.
 pub fn pieces(pieces: Vec<Bytes>, trailers: Option<http::HeaderMap>) -> Body {
-    let frames = pieces.into_iter().map(http_body::Frame::data).chain(trailers.map(http_body::Frame::trailers));
+    let frames = pieces
+        .into_iter()
+        .map(http_body::Frame::data)
+        .chain(trailers.map(http_body::Frame::trailers));
     let frames: Vec<Result<_, kittiwake_core::body::BodyError>> = frames.map(Ok).collect();
     http_body_util::StreamBody::new(futures::stream::iter(frames)).boxed_unsync()
 }
 
 /// Files below a folder.
 pub fn files(folder: &Path) -> Vec<PathBuf> {
-    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect()
+    std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+        .collect()
 }

@@ -14,7 +14,12 @@ struct Scripted {
 }
 
 impl Durable for Scripted {
-    fn commit(&mut self, records: &[Record], _version: u64, _published: Published<'_>) -> Result<(), DiskError> {
+    fn commit(
+        &mut self,
+        records: &[Record],
+        _version: u64,
+        _published: Published<'_>,
+    ) -> Result<(), DiskError> {
         let _ = self.started.send(records.len());
         self.outcomes.recv().unwrap_or(Ok(()))
     }
@@ -29,13 +34,18 @@ fn scripted() -> (ObjectStore, Script) {
     let (started_sender, started) = mpsc::channel();
     let (outcomes, outcomes_receiver) = mpsc::channel();
     let state = State::new(BTreeMap::new(), RESOURCE_VERSION_FIRST, EVENTS_KEPT_MAX);
-    let disk = Scripted { started: started_sender, outcomes: outcomes_receiver };
+    let disk = Scripted {
+        started: started_sender,
+        outcomes: outcomes_receiver,
+    };
     let store = ObjectStore::start(state, Box::new(disk), &Config::default()).unwrap();
     (store, Script { started, outcomes })
 }
 
 fn full() -> DiskError {
-    DiskError::Full { path: "objects.redb".into() }
+    DiskError::Full {
+        path: "objects.redb".into(),
+    }
 }
 
 fn key(name: &str) -> Key {
@@ -104,7 +114,10 @@ async fn nothing_is_visible_before_it_is_durable_but_writers_see_it() {
     until(&decided, 1).await;
     assert_eq!(store.get(&key("a")), None);
     assert_eq!(store.resource_version(), 1);
-    assert!(!first.is_finished() && !second.is_finished(), "a refusal waits for what it was based on");
+    assert!(
+        !first.is_finished() && !second.is_finished(),
+        "a refusal waits for what it was based on"
+    );
     script.outcomes.send(Ok(())).unwrap();
     assert_eq!(first.await.unwrap().unwrap(), 2);
     assert!(matches!(second.await.unwrap(), Err(WriteError::Refused(Some(seen))) if seen == json!(1)));
@@ -149,13 +162,20 @@ async fn a_failed_commit_fails_its_writes_and_those_built_on_them_and_nothing_el
         "not stored: the disk that holds objects.redb is full; free some space, then try again"
     );
     assert!(matches!(dependent.await.unwrap(), Err(WriteError::Disk(_))));
-    assert_eq!(store.get(&key("a")).unwrap().object["value"], json!("old"), "reads go on");
+    assert_eq!(
+        store.get(&key("a")).unwrap().object["value"],
+        json!("old"),
+        "reads go on"
+    );
 
     script.outcomes.send(Ok(())).unwrap();
     let version = put(&store, "a", json!("new")).await.unwrap();
     assert_eq!(version, 5, "the versions of failed writes are never used again");
     let event = watcher.next().await.unwrap();
-    assert_eq!((event.object.resource_version, &event.previous.unwrap()["value"]), (5, &json!("old")));
+    assert_eq!(
+        (event.object.resource_version, &event.previous.unwrap()["value"]),
+        (5, &json!("old"))
+    );
 }
 
 #[tokio::test]
@@ -168,7 +188,13 @@ async fn a_store_whose_committer_is_gone_says_so() {
     }
     let state = State::new(BTreeMap::new(), 1, 10);
     let store = ObjectStore::start(state, Box::new(Broken), &Config::default()).unwrap();
-    assert!(matches!(put(&store, "a", json!(1)).await, Err(WriteError::Closed)));
-    assert!(matches!(put(&store, "a", json!(1)).await, Err(WriteError::Closed)));
+    assert!(matches!(
+        put(&store, "a", json!(1)).await,
+        Err(WriteError::Closed)
+    ));
+    assert!(matches!(
+        put(&store, "a", json!(1)).await,
+        Err(WriteError::Closed)
+    ));
     assert!(store.list("things", None).items.is_empty());
 }

@@ -246,6 +246,23 @@ fn kubectl_takes_over_what_it_applied_from_the_client_side() {
 }
 
 #[test]
+fn kubectl_takes_over_a_list_that_only_gained_defaults() {
+    let mut wanted = object(json!({"free": {"list": [{"image": "i"}]}}));
+    wanted["metadata"]["annotations"] = json!({LAST_APPLIED_ANNOTATION: wanted.to_string()});
+    wanted["spec"]["free"]["list"][0]["name"] = json!("defaulted");
+    let live = update_by("kubectl-client-side-apply", 1, None, wanted);
+    let next = object(json!({"free": {"list": [{"image": "j"}]}}));
+    assert!(apply_by(by("somebody", 2), Some(&live), next.clone()).is_err());
+    let taken = apply_by(by("kubectl", 2), Some(&live), next.clone()).unwrap();
+    assert_eq!(taken["spec"]["free"]["list"], json!([{"image": "j"}]));
+
+    let mut changed = live.clone();
+    changed["spec"]["free"]["list"][0]["image"] = json!("k");
+    let changed = update_by("editor", 2, Some(&live), changed);
+    assert!(apply_by(by("kubectl", 3), Some(&changed), next).is_err());
+}
+
+#[test]
 fn lists_keep_what_others_put_there() {
     let one = apply_by(
         by("one", 1),

@@ -33,7 +33,10 @@ impl Challenge {
                 _ => {}
             }
         }
-        Some(Self::Bearer { realm: realm?, parameters })
+        Some(Self::Bearer {
+            realm: realm?,
+            parameters,
+        })
     }
 }
 
@@ -94,7 +97,10 @@ mod tests {
         assert_eq!(Challenge::parse("Negotiate"), None);
         assert_eq!(
             Challenge::parse(r#"Bearer realm="a\"b", error=x"#),
-            Some(Challenge::Bearer { realm: "a\"b".into(), parameters: vec![] })
+            Some(Challenge::Bearer {
+                realm: "a\"b".into(),
+                parameters: vec![]
+            })
         );
     }
 
