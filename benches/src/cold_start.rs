@@ -4,11 +4,11 @@
 //! is shared between them. They are deployed first; then the server is started anew, so that none is loaded; then
 //! each is called twice over one connection. The difference between first and second call is what coming from zero adds.
 
+use crate::Paths;
 use crate::hello::service;
 use crate::load::Connection;
 use crate::process;
 use crate::statistics::{micros, percentile};
-use crate::Paths;
 use anyhow::Context;
 use std::fmt::Write;
 use std::path::Path;
@@ -34,15 +34,28 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let server = process::kittiwake(&program, &data_dir).await?;
     let start = Instant::now();
     let manifest = write_services(folder.path(), &hello, options.revisions)?;
-    process::client(&program, &data_dir, &["apply", "--wait-timeout", "1800", "-f", &manifest]).await?;
-    println!("deployed {} services in {:.1} s", options.revisions, start.elapsed().as_secs_f64());
+    process::client(
+        &program,
+        &data_dir,
+        &["apply", "--wait-timeout", "1800", "-f", &manifest],
+    )
+    .await?;
+    println!(
+        "deployed {} services in {:.1} s",
+        options.revisions,
+        start.elapsed().as_secs_f64()
+    );
     server.stop().await?;
 
     let start = Instant::now();
     let server = process::kittiwake(&program, &data_dir).await?;
     let address = server.address("Functions")?;
     wait_until_served(address, &name(options.revisions - 1)).await?;
-    println!("served again {:.2} s after the start, {:.1} MiB resident", start.elapsed().as_secs_f64(), server.resident_mib()?);
+    println!(
+        "served again {:.2} s after the start, {:.1} MiB resident",
+        start.elapsed().as_secs_f64(),
+        server.resident_mib()?
+    );
 
     let (mut first, mut second, mut added) = (Vec::new(), Vec::new(), Vec::new());
     // The last one was called already, to see that routes are in place.
@@ -54,11 +67,24 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         second.push(warm);
         added.push(cold.saturating_sub(warm));
     }
-    println!("{:<42} {:>10} {:>10} {:>10} {:>10}", "", "p50 µs", "p90 µs", "p99 µs", "most µs");
-    for (label, mut samples) in [("first call", first), ("second call", second), ("added by coming from zero", added)] {
+    println!(
+        "{:<42} {:>10} {:>10} {:>10} {:>10}",
+        "", "p50 µs", "p90 µs", "p99 µs", "most µs"
+    );
+    for (label, mut samples) in [
+        ("first call", first),
+        ("second call", second),
+        ("added by coming from zero", added),
+    ] {
         samples.sort_unstable();
         let at = |percent| micros(percentile(&samples, percent));
-        println!("{label:<42} {:>10.0} {:>10.0} {:>10.0} {:>10.0}", at(50.0), at(90.0), at(99.0), at(100.0));
+        println!(
+            "{label:<42} {:>10.0} {:>10.0} {:>10.0} {:>10.0}",
+            at(50.0),
+            at(90.0),
+            at(99.0),
+            at(100.0)
+        );
     }
     println!("{:.1} MiB resident after calling all", server.resident_mib()?);
     server.stop().await
@@ -74,7 +100,11 @@ fn write_services(folder: &Path, hello: &[u8], count: usize) -> anyhow::Result<S
     for index in 0..count {
         let path = folder.join(format!("{index}.wasm"));
         std::fs::write(&path, with_custom_section(hello, &index.to_string()))?;
-        write!(manifests, "{}", service(&name(index), &path.display().to_string()))?;
+        write!(
+            manifests,
+            "{}",
+            service(&name(index), &path.display().to_string())
+        )?;
     }
     let path = folder.join("services.yaml");
     std::fs::write(&path, manifests)?;
@@ -114,6 +144,9 @@ mod tests {
     fn a_custom_section_changes_only_the_content() {
         let empty_component = [0, b'a', b's', b'm', 0x0d, 0, 1, 0];
         let changed = with_custom_section(&empty_component, "7");
-        assert_eq!(changed.get(8..), Some(&[0u8, 7, 5, b'b', b'e', b'n', b'c', b'h', b'7'][..]));
+        assert_eq!(
+            changed.get(8..),
+            Some(&[0u8, 7, 5, b'b', b'e', b'n', b'c', b'h', b'7'][..])
+        );
     }
 }

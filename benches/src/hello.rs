@@ -56,18 +56,31 @@ pub async fn run(mut options: Options) -> anyhow::Result<()> {
     }
     let folder = tempfile::tempdir()?;
     let contenders = start(&options, folder.path()).await?;
-    println!("Same machine, same run, client on the same cores; {} rounds of {} s each.", options.rounds, options.seconds);
+    println!(
+        "Same machine, same run, client on the same cores; {} rounds of {} s each.",
+        options.rounds, options.seconds
+    );
     for connections in &options.connections {
         let mut figures: Vec<Figures> = contenders.iter().map(|_| Figures::default()).collect();
         for _ in 0..options.rounds {
             for (contender, figures) in contenders.iter().zip(&mut figures) {
-                measure(contender, *connections, Duration::from_secs(options.seconds), figures).await?;
+                measure(
+                    contender,
+                    *connections,
+                    Duration::from_secs(options.seconds),
+                    figures,
+                )
+                .await?;
             }
         }
         print_table(*connections, &contenders, figures);
     }
     for contender in contenders {
-        println!("{:<16} {:>8.1} MiB resident at the end", contender.name, contender.server.resident_mib()?);
+        println!(
+            "{:<16} {:>8.1} MiB resident at the end",
+            contender.name,
+            contender.server.resident_mib()?
+        );
         contender.server.stop().await?;
     }
     Ok(())
@@ -79,31 +92,68 @@ async fn start(options: &Options, folder: &std::path::Path) -> anyhow::Result<Ve
     let mut native = Command::new(std::env::current_exe()?);
     native.arg("native-server");
     let native = Server::start(native, |line| line.contains("http://")).await?;
-    contenders.push(Contender { name: "native hyper", address: native.address("http://")?, server: native, host: "localhost".into() });
+    contenders.push(Contender {
+        name: "native hyper",
+        address: native.address("http://")?,
+        server: native,
+        host: "localhost".into(),
+    });
 
     // The best documented settings of wasmtime serve: pooling allocator, memory kept resident between requests.
     let mut wasmtime = Command::new(&options.wasmtime);
     wasmtime
-        .args(["serve", "-S", "cli", "-O", "pooling-allocator=y", "-O", "memory-init-cow=y"])
-        .args(["-O", "pooling-memory-keep-resident=1048576", "-O", "pooling-table-keep-resident=1048576"])
+        .args([
+            "serve",
+            "-S",
+            "cli",
+            "-O",
+            "pooling-allocator=y",
+            "-O",
+            "memory-init-cow=y",
+        ])
+        .args([
+            "-O",
+            "pooling-memory-keep-resident=1048576",
+            "-O",
+            "pooling-table-keep-resident=1048576",
+        ])
         .args(["--addr", "127.0.0.1:0"])
         .arg(&options.paths.component);
     match Server::start(wasmtime, |line| line.contains("http://")).await {
         Ok(server) => {
-            contenders.push(Contender { name: "wasmtime serve", address: server.address("http://")?, server, host: "localhost".into() });
+            contenders.push(Contender {
+                name: "wasmtime serve",
+                address: server.address("http://")?,
+                server,
+                host: "localhost".into(),
+            });
         }
         Err(error) => eprintln!("wasmtime serve is left out: {error:#}"),
     }
 
     let program = options.paths.kittiwake()?;
-    let component = options.paths.component.canonicalize().context("no hello component")?;
+    let component = options
+        .paths
+        .component
+        .canonicalize()
+        .context("no hello component")?;
     let data_dir = folder.join("data");
     let server = process::kittiwake(&program, &data_dir).await?;
     let manifest = folder.join("hello.yaml");
     std::fs::write(&manifest, service("hello", &component.display().to_string()))?;
-    process::client(&program, &data_dir, &["apply", "-f", &manifest.display().to_string()]).await?;
+    process::client(
+        &program,
+        &data_dir,
+        &["apply", "-f", &manifest.display().to_string()],
+    )
+    .await?;
     let address = server.address("Functions")?;
-    contenders.push(Contender { name: "kittiwake", address, server, host: "hello.default.localhost".into() });
+    contenders.push(Contender {
+        name: "kittiwake",
+        address,
+        server,
+        host: "hello.default.localhost".into(),
+    });
     Ok(contenders)
 }
 
@@ -115,7 +165,12 @@ pub fn service(name: &str, path: &str) -> String {
     )
 }
 
-async fn measure(contender: &Contender, connections: usize, duration: Duration, figures: &mut Figures) -> anyhow::Result<()> {
+async fn measure(
+    contender: &Contender,
+    connections: usize,
+    duration: Duration,
+    figures: &mut Figures,
+) -> anyhow::Result<()> {
     let before = contender.server.cpu_seconds()?;
     let run = load::closed_loop(contender.address, &contender.host, connections, duration)
         .await
@@ -135,9 +190,15 @@ fn print_table(connections: usize, contenders: &[Contender], figures: Vec<Figure
         "{:<16} {:>28} {:>10} {:>10} {:>10} {:>14} {:>10} {:>12}",
         "", "requests/s", "p50 µs", "p99 µs", "p99.9 µs", "CPU µs/request", "× native", "× wasmtime"
     );
-    let rates: Vec<f64> = figures.iter().map(|figures| Spread::of(figures.rate.clone()).median).collect();
+    let rates: Vec<f64> = figures
+        .iter()
+        .map(|figures| Spread::of(figures.rate.clone()).median)
+        .collect();
     let rate_of = |name: &str| {
-        let found = contenders.iter().zip(&rates).find(|(contender, _)| contender.name == name);
+        let found = contenders
+            .iter()
+            .zip(&rates)
+            .find(|(contender, _)| contender.name == name);
         found.map_or(f64::NAN, |(_, rate)| *rate)
     };
     for (contender, figures) in contenders.iter().zip(figures) {

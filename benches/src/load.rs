@@ -28,11 +28,16 @@ pub struct Connection {
 
 impl Connection {
     pub async fn open(address: SocketAddr, host: &str) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
+        let stream = TcpStream::connect(address)
+            .await
+            .with_context(|| format!("cannot connect to {address}"))?;
         stream.set_nodelay(true)?;
         let (sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(driver);
-        Ok(Self { sender, host: host.to_owned() })
+        Ok(Self {
+            sender,
+            host: host.to_owned(),
+        })
     }
 
     /// Sends one GET and reads the whole answer, which must be 200 and `Hello`.
@@ -44,13 +49,22 @@ impl Connection {
         let status = response.status();
         let body = response.into_body().collect().await?.to_bytes();
         let took = start.elapsed();
-        ensure!(status == 200 && body.starts_with(b"Hello"), "wrong answer: {status} {:?}", String::from_utf8_lossy(&body));
+        ensure!(
+            status == 200 && body.starts_with(b"Hello"),
+            "wrong answer: {status} {:?}",
+            String::from_utf8_lossy(&body)
+        );
         Ok(took)
     }
 }
 
 /// Loads `address` over `connections` for `duration`. Any wrong answer ends the run with an error.
-pub async fn closed_loop(address: SocketAddr, host: &str, connections: usize, duration: Duration) -> anyhow::Result<Run> {
+pub async fn closed_loop(
+    address: SocketAddr,
+    host: &str,
+    connections: usize,
+    duration: Duration,
+) -> anyhow::Result<Run> {
     let start = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..connections {
@@ -71,5 +85,9 @@ pub async fn closed_loop(address: SocketAddr, host: &str, connections: usize, du
     let took = start.elapsed().as_secs_f64();
     latencies.sort_unstable();
     let requests = latencies.len() as u64;
-    Ok(Run { requests_per_second: requests as f64 / took, requests, latencies })
+    Ok(Run {
+        requests_per_second: requests as f64 / took,
+        requests,
+        latencies,
+    })
 }

@@ -46,7 +46,11 @@ impl Paths {
             Some(path) => Ok(path.clone()),
             None => {
                 let path = std::env::current_exe()?.with_file_name("kittiwake");
-                anyhow::ensure!(path.is_file(), "{} is missing: run `cargo build --release` first", path.display());
+                anyhow::ensure!(
+                    path.is_file(),
+                    "{} is missing: run `cargo build --release` first",
+                    path.display()
+                );
                 Ok(path)
             }
         }

@@ -18,10 +18,16 @@ pub async fn serve() -> anyhow::Result<()> {
         tokio::spawn(async move {
             let answer = service_fn(|_: Request<Incoming>| async {
                 let response = Response::builder().header("content-type", "text/plain; charset=utf-8");
-                Ok::<_, Infallible>(response.body(Full::new(Bytes::from_static(b"Hello World!\n"))).unwrap_or_default())
+                Ok::<_, Infallible>(
+                    response
+                        .body(Full::new(Bytes::from_static(b"Hello World!\n")))
+                        .unwrap_or_default(),
+                )
             });
             // A client that goes away is no error here.
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), answer)
+                .await;
         });
     }
 }

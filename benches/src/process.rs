@@ -25,8 +25,14 @@ pub struct Server {
 impl Server {
     /// Starts `command` and reads what it prints until `is_up` is true of a line.
     pub async fn start(mut command: Command, is_up: impl Fn(&str) -> bool) -> anyhow::Result<Self> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("cannot start {command:?}"))?;
         let (sender, mut receiver) = tokio::sync::mpsc::channel(256);
         let out = child.stdout.take().context("no output")?;
         let err = child.stderr.take().context("no output")?;
@@ -58,14 +64,25 @@ impl Server {
         if !tokio::time::timeout(START_TIMEOUT, up).await.unwrap_or(false) {
             bail!("{command:?} did not start; it printed:\n{}", lines.join("\n"));
         }
-        Ok(Self { child, lines, _reader: reader })
+        Ok(Self {
+            child,
+            lines,
+            _reader: reader,
+        })
     }
 
     /// The first `http://ADDRESS` in the lines that contain `marker`.
     pub fn address(&self, marker: &str) -> anyhow::Result<SocketAddr> {
-        let line = self.lines.iter().find(|line| line.contains(marker)).context("no address printed")?;
+        let line = self
+            .lines
+            .iter()
+            .find(|line| line.contains(marker))
+            .context("no address printed")?;
         let (_, rest) = line.split_once("http://").context("no address printed")?;
-        let text: String = rest.chars().take_while(|c| c.is_ascii_digit() || *c == '.' || *c == ':').collect();
+        let text: String = rest
+            .chars()
+            .take_while(|c| c.is_ascii_digit() || *c == '.' || *c == ':')
+            .collect();
         text.parse().with_context(|| format!("{text:?} is no address"))
     }
 
@@ -75,7 +92,12 @@ impl Server {
         let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
         // Fields after the name in brackets; utime and stime are fields 14 and 15 of the whole (proc(5)).
         let (_, fields) = stat.rsplit_once(')').context("unexpected /proc/PID/stat")?;
-        let ticks: Vec<f64> = fields.split_whitespace().skip(11).take(2).filter_map(|text| text.parse().ok()).collect();
+        let ticks: Vec<f64> = fields
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .filter_map(|text| text.parse().ok())
+            .collect();
         Ok(ticks.iter().sum::<f64>() / TICKS_PER_SECOND)
     }
 
@@ -83,7 +105,10 @@ impl Server {
     pub fn resident_mib(&self) -> anyhow::Result<f64> {
         let id = self.child.id().context("the server has ended")?;
         let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .context("no VmRSS")?;
         let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
         Ok(kib / 1024.0)
     }
@@ -91,9 +116,15 @@ impl Server {
     /// Ends the server as Ctrl-C would, and waits.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         if let Some(id) = self.child.id() {
-            Command::new("kill").args(["-INT", &id.to_string()]).status().await?;
+            Command::new("kill")
+                .args(["-INT", &id.to_string()])
+                .status()
+                .await?;
         }
-        if tokio::time::timeout(Duration::from_secs(10), self.child.wait()).await.is_err() {
+        if tokio::time::timeout(Duration::from_secs(10), self.child.wait())
+            .await
+            .is_err()
+        {
             self.child.kill().await?;
         }
         Ok(())
@@ -103,14 +134,26 @@ impl Server {
 /// Starts `kittiwake up` on free ports with its state in `data_dir`.
 pub async fn kittiwake(program: &Path, data_dir: &Path) -> anyhow::Result<Server> {
     let mut command = Command::new(program);
-    command.args(["up", "--api-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--data-dir"]).arg(data_dir);
+    command
+        .args([
+            "up",
+            "--api-listen",
+            "127.0.0.1:0",
+            "--http-listen",
+            "127.0.0.1:0",
+            "--data-dir",
+        ])
+        .arg(data_dir);
     Server::start(command, |line| line.starts_with("Press Ctrl-C")).await
 }
 
 /// Runs a kittiwake client command against the server whose state is in `data_dir`.
 pub async fn client(program: &Path, data_dir: &Path, arguments: &[&str]) -> anyhow::Result<()> {
     let mut command = Command::new(program);
-    command.args(arguments).arg("--kubeconfig").arg(data_dir.join("kubeconfig"));
+    command
+        .args(arguments)
+        .arg("--kubeconfig")
+        .arg(data_dir.join("kubeconfig"));
     let output = command.output().await?;
     if !output.status.success() {
         bail!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr));

@@ -5,7 +5,10 @@ use std::time::Duration;
 /// The value below which `percent` of the sorted samples lie (nearest rank). Zero when there is none.
 pub fn percentile(sorted: &[Duration], percent: f64) -> Duration {
     let rank = (percent / 100.0 * sorted.len() as f64).ceil() as usize;
-    sorted.get(rank.saturating_sub(1).min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
+    sorted
+        .get(rank.saturating_sub(1).min(sorted.len().saturating_sub(1)))
+        .copied()
+        .unwrap_or_default()
 }
 
 /// The median of figures, with the smallest and the largest.
@@ -19,7 +22,11 @@ impl Spread {
     pub fn of(mut figures: Vec<f64>) -> Self {
         figures.sort_by(f64::total_cmp);
         let at = |index: usize| figures.get(index).copied().unwrap_or(f64::NAN);
-        Self { median: at(figures.len() / 2), least: at(0), most: at(figures.len().saturating_sub(1)) }
+        Self {
+            median: at(figures.len() / 2),
+            least: at(0),
+            most: at(figures.len().saturating_sub(1)),
+        }
     }
 }
 

@@ -90,6 +90,11 @@ impl Handle {
         self.server.set_readiness(readiness);
     }
 
+    /// Resolves once what must always be there (the default namespaces, the CRD objects) is there. The task must run.
+    pub async fn started(&self) {
+        self.server.started().await;
+    }
+
     /// Cancelling this token ends the task and every watch and log stream, so that connections can drain.
     #[must_use]
     pub fn shutdown(&self) -> CancellationToken {

@@ -14,8 +14,8 @@ use kittiwake_core::clock::Clock;
 use kittiwake_core::log::LogHub;
 use kittiwake_store::{Key, ObjectStore};
 use serde_json::{Value, json};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Field manager of what the server itself writes.
@@ -34,7 +34,7 @@ pub(crate) struct Server {
     pub shutdown: CancellationToken,
     crds: Vec<CustomResourceDefinition>,
     readiness: RwLock<Option<Readiness>>,
-    bootstrapped: AtomicBool,
+    bootstrapped: watch::Sender<bool>,
 }
 
 impl Server {
@@ -53,7 +53,7 @@ impl Server {
             shutdown: CancellationToken::new(),
             crds: inputs.crds,
             readiness: RwLock::default(),
-            bootstrapped: AtomicBool::new(false),
+            bootstrapped: watch::Sender::new(false),
         })
     }
 
@@ -61,9 +61,15 @@ impl Server {
         *self.readiness.write().unwrap_or_else(PoisonError::into_inner) = Some(readiness);
     }
 
+    /// Resolves once the default namespaces and the CRD objects are there.
+    pub(crate) async fn started(&self) {
+        // The sender lives as long as the server, so waiting cannot fail.
+        let _ = self.bootstrapped.subscribe().wait_for(|done| *done).await;
+    }
+
     /// Whether the platform is ready, or what is missing.
     pub(crate) fn ready(&self) -> Result<(), String> {
-        if !self.bootstrapped.load(Ordering::Acquire) {
+        if !*self.bootstrapped.borrow() {
             return Err("the default namespaces are not there yet".to_owned());
         }
         match &*self.readiness.read().unwrap_or_else(PoisonError::into_inner) {
@@ -97,7 +103,7 @@ impl Server {
                 Err(error) => tracing::error!(%error, "a CRD cannot be written as JSON"),
             }
         }
-        self.bootstrapped.store(true, Ordering::Release);
+        self.bootstrapped.send_replace(true);
     }
 
     /// Creates or updates one object of the server's own.

@@ -87,7 +87,11 @@ impl PrepareError {
     /// A failure without an exit code.
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), exit_code: None }
+        Self {
+            code,
+            message: message.into(),
+            exit_code: None,
+        }
     }
 
     /// Whether trying again later can help without anyone changing anything.

@@ -23,7 +23,9 @@ impl SystemClock {
     /// A clock whose [`Clock::elapsed`] starts at zero now.
     #[must_use]
     pub fn new() -> Self {
-        Self { origin: Instant::now() }
+        Self {
+            origin: Instant::now(),
+        }
     }
 }
 
@@ -54,12 +56,18 @@ impl ManualClock {
     /// A clock standing at `start`.
     #[must_use]
     pub fn new(start: Timestamp) -> Self {
-        Self { start, elapsed: Mutex::new(Duration::ZERO) }
+        Self {
+            start,
+            elapsed: Mutex::new(Duration::ZERO),
+        }
     }
 
     /// Moves the clock forward.
     pub fn advance(&self, by: Duration) {
-        let mut elapsed = self.elapsed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut elapsed = self
+            .elapsed
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         *elapsed = elapsed.saturating_add(by);
     }
 }
@@ -70,7 +78,10 @@ impl Clock for ManualClock {
     }
 
     fn elapsed(&self) -> Duration {
-        *self.elapsed.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        *self
+            .elapsed
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 

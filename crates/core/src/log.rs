@@ -56,13 +56,21 @@ impl LogHub {
     /// An empty hub that stamps lines with `clock`.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, revisions: RwLock::default() }
+        Self {
+            clock,
+            revisions: RwLock::default(),
+        }
     }
 
     /// The log of a revision, made when it is first asked for.
     #[must_use]
     pub fn revision(&self, key: &RevisionKey) -> Arc<RevisionLog> {
-        if let Some(log) = self.revisions.read().unwrap_or_else(PoisonError::into_inner).get(key) {
+        if let Some(log) = self
+            .revisions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(key)
+        {
             return Arc::clone(log);
         }
         let mut revisions = self.revisions.write().unwrap_or_else(PoisonError::into_inner);
@@ -79,7 +87,10 @@ impl LogHub {
 
     /// Forgets the log of a revision that was deleted; its followers see the end of the feed.
     pub fn forget(&self, key: &RevisionKey) {
-        self.revisions.write().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.revisions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(key);
     }
 }
 
@@ -106,7 +117,12 @@ impl RevisionLog {
     /// The lines that are kept, oldest first.
     #[must_use]
     pub fn lines(&self) -> Vec<LogLine> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.lines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .cloned()
+            .collect()
     }
 
     /// The lines that are kept, and a feed that continues exactly where they end.
@@ -163,7 +179,10 @@ mod tests {
         log.write(LogStream::Stdout, "one\ntwo");
         let (history, mut feed) = log.follow();
         log.write(LogStream::Platform, "three");
-        assert_eq!(history.iter().map(|l| &*l.text).collect::<Vec<_>>(), ["one", "two"]);
+        assert_eq!(
+            history.iter().map(|l| &*l.text).collect::<Vec<_>>(),
+            ["one", "two"]
+        );
         assert_eq!(&*feed.try_recv().unwrap().text, "three");
     }
 }

@@ -105,11 +105,20 @@ mod tests {
             env: vec![],
             limits: Limits::default(),
         };
-        RouteTarget { revision: Arc::new(revision), percent }
+        RouteTarget {
+            revision: Arc::new(revision),
+            percent,
+        }
     }
 
     fn entry(targets: Vec<RouteTarget>) -> RouteEntry {
-        RouteEntry { namespace: "default".into(), name: "s".into(), tag: None, targets, unready: None }
+        RouteEntry {
+            namespace: "default".into(),
+            name: "s".into(),
+            tag: None,
+            targets,
+            unready: None,
+        }
     }
 
     #[test]
@@ -117,9 +126,14 @@ mod tests {
         let entry = entry(vec![target("a", 10), target("zero", 0), target("b", 90)]);
         let mut counts = HashMap::<String, u32>::new();
         for draw in 0..PERCENT_TOTAL {
-            *counts.entry(entry.pick(draw).unwrap().revision.key.name.to_string()).or_default() += 1;
+            *counts
+                .entry(entry.pick(draw).unwrap().revision.key.name.to_string())
+                .or_default() += 1;
         }
-        assert_eq!(counts, HashMap::from([("a".to_owned(), 10), ("b".to_owned(), 90)]));
+        assert_eq!(
+            counts,
+            HashMap::from([("a".to_owned(), 10), ("b".to_owned(), 90)])
+        );
     }
 
     #[test]

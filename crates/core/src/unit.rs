@@ -9,7 +9,9 @@ pub struct ByteCount(pub u64);
 
 /// Why a text is no [`ByteCount`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a byte count; write a whole number with an optional suffix k, M, G, T, Ki, Mi, Gi or Ti, such as 128Mi")]
+#[error(
+    "{0:?} is not a byte count; write a whole number with an optional suffix k, M, G, T, Ki, Mi, Gi or Ti, such as 128Mi"
+)]
 pub struct ParseByteCountError(pub String);
 
 const SUFFIXES: [(&str, u64); 8] = [
@@ -69,7 +71,12 @@ impl FromStr for ByteCount {
 impl fmt::Display for ByteCount {
     /// The largest binary suffix that divides the count, so that printing and reading give the same number.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (suffix, factor) in [("Ti", 1u64 << 40), ("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)] {
+        for (suffix, factor) in [
+            ("Ti", 1u64 << 40),
+            ("Gi", 1 << 30),
+            ("Mi", 1 << 20),
+            ("Ki", 1 << 10),
+        ] {
             if self.0 >= factor && self.0.is_multiple_of(factor) {
                 return write!(f, "{}{suffix}", self.0 / factor);
             }
@@ -84,10 +91,24 @@ mod tests {
 
     #[test]
     fn byte_counts_read_like_kubernetes_quantities() {
-        for (text, bytes) in [("0", 0), ("512", 512), ("128Mi", 128 << 20), ("1k", 1000), ("2Gi", 2 << 30)] {
+        for (text, bytes) in [
+            ("0", 0),
+            ("512", 512),
+            ("128Mi", 128 << 20),
+            ("1k", 1000),
+            ("2Gi", 2 << 30),
+        ] {
             assert_eq!(text.parse(), Ok(ByteCount(bytes)), "{text}");
         }
-        for text in ["", "Mi", "-1", "1.5Gi", "1 Mi", "99999999999999999999", "99999999999Ti"] {
+        for text in [
+            "",
+            "Mi",
+            "-1",
+            "1.5Gi",
+            "1 Mi",
+            "99999999999999999999",
+            "99999999999Ti",
+        ] {
             assert!(text.parse::<ByteCount>().is_err(), "{text}");
         }
     }

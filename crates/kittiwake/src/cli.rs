@@ -88,7 +88,12 @@ pub struct UpArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", env = "KITTIWAKE_ALLOW_FILE_IMAGES")]
     pub allow_file_images: Option<bool>,
     /// Registry (HOST[:PORT]) to talk to over plain HTTP; loopback ones are anyway; may be repeated
-    #[arg(long, value_name = "HOST", env = "KITTIWAKE_INSECURE_REGISTRIES", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "HOST",
+        env = "KITTIWAKE_INSECURE_REGISTRIES",
+        value_delimiter = ','
+    )]
     pub insecure_registry: Vec<String>,
     /// Docker configuration with registry credentials [default: $DOCKER_CONFIG or ~/.docker/config.json]
     #[arg(long, value_name = "FILE", env = "KITTIWAKE_DOCKER_CONFIG")]
@@ -308,9 +313,18 @@ mod tests {
     #[test]
     fn every_command_and_flag_is_explained() {
         fn check(command: &clap::Command) {
-            assert!(command.get_about().is_some() || command.get_name() == "kittiwake", "{}", command.get_name());
+            assert!(
+                command.get_about().is_some() || command.get_name() == "kittiwake",
+                "{}",
+                command.get_name()
+            );
             for argument in command.get_arguments() {
-                assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
+                assert!(
+                    argument.get_help().is_some(),
+                    "{} {}",
+                    command.get_name(),
+                    argument.get_id()
+                );
             }
             command.get_subcommands().for_each(check);
         }

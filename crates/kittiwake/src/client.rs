@@ -42,23 +42,41 @@ impl Connection {
         let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
             .await
             .context("the kubeconfig cannot be used")?;
-        let namespace = args.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+        let namespace = args
+            .namespace
+            .clone()
+            .unwrap_or_else(|| config.default_namespace.clone());
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let client = kube::Client::try_from(config).context("the kubeconfig cannot be used")?;
-        Ok(Self { client, namespace, server })
+        Ok(Self {
+            client,
+            namespace,
+            server,
+        })
     }
 
     /// A connection over a client that exists already: `up` uses it to reach its own API server.
     #[must_use]
     pub fn over(client: kube::Client, server: String) -> Self {
-        Self { client, namespace: "default".to_owned(), server }
+        Self {
+            client,
+            namespace: "default".to_owned(),
+            server,
+        }
     }
 
     /// Sends a request and reads a JSON answer.
     ///
     /// # Errors
     /// [`ApiError`] when the server refuses; otherwise that the server cannot be reached.
-    pub async fn json(&self, method: Method, path: &str, content_type: &str, accept: &str, body: Vec<u8>) -> anyhow::Result<Answer> {
+    pub async fn json(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        accept: &str,
+        body: Vec<u8>,
+    ) -> anyhow::Result<Answer> {
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -66,18 +84,30 @@ impl Connection {
             .header(header::CONTENT_TYPE, content_type)
             .body(Body::from(body))
             .context("cannot make the request")?;
-        let response = self.client.send(request).await.map_err(|error| self.unreachable(error))?;
+        let response = self
+            .client
+            .send(request)
+            .await
+            .map_err(|error| self.unreachable(error))?;
         let status = response.status();
         let warnings = warnings(response.headers());
-        let bytes = http_body_util::BodyExt::collect(response.into_body()).await.context("the answer broke off")?.to_bytes();
+        let bytes = http_body_util::BodyExt::collect(response.into_body())
+            .await
+            .context("the answer broke off")?
+            .to_bytes();
         let value: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         if status.is_success() {
-            return Ok(Answer { value, created: status == http::StatusCode::CREATED, warnings });
+            return Ok(Answer {
+                value,
+                created: status == http::StatusCode::CREATED,
+                warnings,
+            });
         }
         let text = |field: &str| value.get(field).and_then(Value::as_str).map(str::to_owned);
         Err(anyhow!(ApiError {
             code: status.as_u16(),
-            reason: text("reason").unwrap_or_else(|| status.canonical_reason().unwrap_or("Unknown").replace(' ', "")),
+            reason: text("reason")
+                .unwrap_or_else(|| status.canonical_reason().unwrap_or("Unknown").replace(' ', "")),
             message: text("message").unwrap_or_else(|| String::from_utf8_lossy(&bytes).trim().to_owned()),
         }))
     }
@@ -87,7 +117,16 @@ impl Connection {
     /// # Errors
     /// As [`Connection::json`].
     pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
-        Ok(self.json(Method::GET, path, "application/json", "application/json", Vec::new()).await?.value)
+        Ok(self
+            .json(
+                Method::GET,
+                path,
+                "application/json",
+                "application/json",
+                Vec::new(),
+            )
+            .await?
+            .value)
     }
 
     fn unreachable(&self, error: kube::Error) -> anyhow::Error {
@@ -123,7 +162,9 @@ fn warnings(headers: &http::HeaderMap) -> Vec<String> {
 /// True for an [`ApiError`] with this HTTP status.
 #[must_use]
 pub fn is_status(error: &anyhow::Error, code: u16) -> bool {
-    error.downcast_ref::<ApiError>().is_some_and(|error| error.code == code)
+    error
+        .downcast_ref::<ApiError>()
+        .is_some_and(|error| error.code == code)
 }
 
 fn find(args: &ConnectArgs) -> anyhow::Result<Kubeconfig> {
@@ -153,7 +194,10 @@ mod tests {
     #[test]
     fn warning_headers_are_read() {
         let mut headers = http::HeaderMap::new();
-        headers.append(header::WARNING, r#"299 - "unknown field \"spec.x\"""#.parse().unwrap());
+        headers.append(
+            header::WARNING,
+            r#"299 - "unknown field \"spec.x\"""#.parse().unwrap(),
+        );
         headers.append(header::WARNING, "299 nonsense".parse().unwrap());
         assert_eq!(warnings(&headers), [r#"unknown field "spec.x""#]);
     }

@@ -36,10 +36,16 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 fn on_all_cores() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start worker threads")
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start worker threads")
 }
 
 /// Clients only wait: one thread starts faster than many.
 fn on_one_core() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")
 }

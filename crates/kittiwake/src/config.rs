@@ -100,18 +100,33 @@ impl Config {
         }
         let drain_seconds = args.drain_seconds.or(file.drain_seconds).unwrap_or(30);
         if drain_seconds > DRAIN_SECONDS_MAX {
-            bail!("--drain-seconds {drain_seconds} is more than the longest call can take; give at most {DRAIN_SECONDS_MAX}");
+            bail!(
+                "--drain-seconds {drain_seconds} is more than the longest call can take; give at most {DRAIN_SECONDS_MAX}"
+            );
         }
-        let domain = args.domain.or(file.domain).unwrap_or_else(|| "localhost".to_owned());
+        let domain = args
+            .domain
+            .or(file.domain)
+            .unwrap_or_else(|| "localhost".to_owned());
         check_domain(&domain)?;
         Ok(Self {
-            data_dir: args.data_dir.or(file.data_dir).unwrap_or_else(|| PathBuf::from(DATA_DIR)),
+            data_dir: args
+                .data_dir
+                .or(file.data_dir)
+                .unwrap_or_else(|| PathBuf::from(DATA_DIR)),
             working_dir: std::env::current_dir().context("cannot find the working directory")?,
             api_listen,
             http_listen: args.http_listen.or(file.http_listen).unwrap_or(HTTP_LISTEN),
-            apply: if args.apply.is_empty() { file.apply } else { args.apply },
+            apply: if args.apply.is_empty() {
+                file.apply
+            } else {
+                args.apply
+            },
             domain,
-            allow_file_images: args.allow_file_images.or(file.allow_file_images).unwrap_or(on_loopback),
+            allow_file_images: args
+                .allow_file_images
+                .or(file.allow_file_images)
+                .unwrap_or(on_loopback),
             insecure_registries: if args.insecure_registry.is_empty() {
                 file.insecure_registries
             } else {
@@ -129,7 +144,8 @@ impl Config {
 }
 
 fn read(path: &Path) -> anyhow::Result<File> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the settings file {}", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the settings file {}", path.display()))?;
     if text.trim().is_empty() {
         return Ok(File::default());
     }
@@ -140,12 +156,16 @@ fn read(path: &Path) -> anyhow::Result<File> {
 fn check_domain(domain: &str) -> anyhow::Result<()> {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
     if domain.len() > 200 || !domain.split('.').all(label) {
-        bail!("--domain {domain:?} is not a domain name: lower-case letters, digits and - in labels joined by dots, such as localhost or apps.example.com");
+        bail!(
+            "--domain {domain:?} is not a domain name: lower-case letters, digits and - in labels joined by dots, such as localhost or apps.example.com"
+        );
     }
     Ok(())
 }
@@ -158,7 +178,10 @@ mod tests {
     fn with_file(text: &str, args: UpArgs) -> anyhow::Result<Config> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
-        Config::resolve(UpArgs { config: Some(file.path().to_owned()), ..args })
+        Config::resolve(UpArgs {
+            config: Some(file.path().to_owned()),
+            ..args
+        })
     }
 
     #[test]
@@ -172,8 +195,15 @@ mod tests {
 
     #[test]
     fn flags_win_over_the_file() {
-        let args = UpArgs { http_listen: Some("127.0.0.1:1".parse().unwrap()), ..UpArgs::default() };
-        let config = with_file("httpListen: 127.0.0.1:2\napiListen: 127.0.0.1:3\ncacheSize: 1Gi\n", args).unwrap();
+        let args = UpArgs {
+            http_listen: Some("127.0.0.1:1".parse().unwrap()),
+            ..UpArgs::default()
+        };
+        let config = with_file(
+            "httpListen: 127.0.0.1:2\napiListen: 127.0.0.1:3\ncacheSize: 1Gi\n",
+            args,
+        )
+        .unwrap();
         assert_eq!(config.http_listen.port(), 1);
         assert_eq!(config.api_listen.port(), 3);
         assert_eq!(config.cache_size, ByteCount::gib(1));
@@ -182,11 +212,20 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         let cases = [
-            (with_file("httpListn: 127.0.0.1:2", UpArgs::default()), "unknown field `httpListn`"),
+            (
+                with_file("httpListn: 127.0.0.1:2", UpArgs::default()),
+                "unknown field `httpListn`",
+            ),
             (with_file("cacheSize: lots", UpArgs::default()), "cacheSize"),
-            (with_file("apiListen: 0.0.0.0:6443", UpArgs::default()), "--api-insecure"),
+            (
+                with_file("apiListen: 0.0.0.0:6443", UpArgs::default()),
+                "--api-insecure",
+            ),
             (with_file("maxCalls: 0", UpArgs::default()), "--max-calls"),
-            (with_file("drainSeconds: 601", UpArgs::default()), "--drain-seconds"),
+            (
+                with_file("drainSeconds: 601", UpArgs::default()),
+                "--drain-seconds",
+            ),
             (with_file("domain: Not_A_Domain", UpArgs::default()), "--domain"),
             (with_file("- a list", UpArgs::default()), "settings file"),
         ];

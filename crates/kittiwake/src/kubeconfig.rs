@@ -27,7 +27,12 @@ pub fn render(server: &str) -> String {
 pub fn write(path: &Path, server: &str) -> anyhow::Result<()> {
     let temporary = path.with_extension("new");
     let write = || -> std::io::Result<()> {
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
         file.write_all(render(server).as_bytes())?;
         fs::rename(&temporary, path)
     };
@@ -42,6 +47,9 @@ mod tests {
     fn kube_rs_reads_what_we_write() {
         let config = kube::config::Kubeconfig::from_yaml(&render("http://127.0.0.1:6443")).unwrap();
         assert_eq!(config.current_context.as_deref(), Some(CONTEXT));
-        assert_eq!(config.clusters[0].cluster.as_ref().unwrap().server.as_deref(), Some("http://127.0.0.1:6443"));
+        assert_eq!(
+            config.clusters[0].cluster.as_ref().unwrap().server.as_deref(),
+            Some("http://127.0.0.1:6443")
+        );
     }
 }

@@ -27,19 +27,28 @@ impl Manifest {
     /// `apiVersion` of the object.
     #[must_use]
     pub fn api_version(&self) -> &str {
-        self.object.get("apiVersion").and_then(Value::as_str).unwrap_or_default()
+        self.object
+            .get("apiVersion")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
     }
 
     /// `kind` of the object.
     #[must_use]
     pub fn kind(&self) -> &str {
-        self.object.get("kind").and_then(Value::as_str).unwrap_or_default()
+        self.object
+            .get("kind")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
     }
 
     /// `metadata.name` of the object.
     #[must_use]
     pub fn name(&self) -> &str {
-        self.object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
+        self.object
+            .pointer("/metadata/name")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
     }
 
     /// `metadata.namespace` of the object, if it says one.
@@ -70,7 +79,11 @@ pub fn read_all(paths: &[PathBuf]) -> anyhow::Result<Vec<Manifest>> {
     for path in paths {
         if path == Path::new("-") {
             let mut text = String::new();
-            std::io::stdin().lock().take(FILE_BYTES_MAX).read_to_string(&mut text).context("cannot read standard input")?;
+            std::io::stdin()
+                .lock()
+                .take(FILE_BYTES_MAX)
+                .read_to_string(&mut text)
+                .context("cannot read standard input")?;
             manifests.extend(parse(&text, "standard input")?);
         } else {
             read_path(path, 0, &mut manifests)?;
@@ -78,10 +91,16 @@ pub fn read_all(paths: &[PathBuf]) -> anyhow::Result<Vec<Manifest>> {
     }
     if manifests.is_empty() {
         let names: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
-        bail!("no objects in {}; expected YAML or JSON files (.yaml, .yml, .json) with apiVersion and kind", names.join(", "));
+        bail!(
+            "no objects in {}; expected YAML or JSON files (.yaml, .yml, .json) with apiVersion and kind",
+            names.join(", ")
+        );
     }
     if manifests.len() > OBJECTS_MAX {
-        bail!("{} objects at once are more than the {OBJECTS_MAX} that one call takes; apply them in parts", manifests.len());
+        bail!(
+            "{} objects at once are more than the {OBJECTS_MAX} that one call takes; apply them in parts",
+            manifests.len()
+        );
     }
     Ok(manifests)
 }
@@ -90,7 +109,10 @@ fn read_path(path: &Path, depth: usize, manifests: &mut Vec<Manifest>) -> anyhow
     let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
     if metadata.is_dir() {
         if depth == FOLDER_DEPTH_MAX {
-            bail!("{}: folders are nested deeper than {FOLDER_DEPTH_MAX}", path.display());
+            bail!(
+                "{}: folders are nested deeper than {FOLDER_DEPTH_MAX}",
+                path.display()
+            );
         }
         for child in children(path)? {
             read_path(&child, depth + 1, manifests)?;
@@ -98,7 +120,11 @@ fn read_path(path: &Path, depth: usize, manifests: &mut Vec<Manifest>) -> anyhow
         return Ok(());
     }
     if metadata.len() > FILE_BYTES_MAX {
-        bail!("{} is larger than {} MiB, too large for a manifest", path.display(), FILE_BYTES_MAX >> 20);
+        bail!(
+            "{} is larger than {} MiB, too large for a manifest",
+            path.display(),
+            FILE_BYTES_MAX >> 20
+        );
     }
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     manifests.extend(parse(&text, &path.display().to_string())?);
@@ -110,18 +136,33 @@ fn children(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     for name in ["kustomization.yaml", "kustomization.yml", "Kustomization"] {
         let file = folder.join(name);
         if file.is_file() {
-            let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-            let kustomization: Kustomization = serde_yaml_ng::from_str(&text)
-                .with_context(|| format!("{}: only `resources` is understood; use kubectl apply -k for more", file.display()))?;
-            return Ok(kustomization.resources.iter().map(|resource| folder.join(resource)).collect());
+            let text =
+                fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            let kustomization: Kustomization = serde_yaml_ng::from_str(&text).with_context(|| {
+                format!(
+                    "{}: only `resources` is understood; use kubectl apply -k for more",
+                    file.display()
+                )
+            })?;
+            return Ok(kustomization
+                .resources
+                .iter()
+                .map(|resource| folder.join(resource))
+                .collect());
         }
     }
     let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let mut children = Vec::new();
     for entry in entries {
-        let path = entry.with_context(|| format!("cannot read {}", folder.display()))?.path();
-        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        let manifest = path.extension().is_some_and(|end| end == "yaml" || end == "yml" || end == "json");
+        let path = entry
+            .with_context(|| format!("cannot read {}", folder.display()))?
+            .path();
+        let hidden = path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        let manifest = path
+            .extension()
+            .is_some_and(|end| end == "yaml" || end == "yml" || end == "json");
         if !hidden && (path.is_dir() || manifest) {
             children.push(path);
         }
@@ -137,7 +178,11 @@ fn children(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 pub fn parse(text: &str, origin: &str) -> anyhow::Result<Vec<Manifest>> {
     let mut manifests = Vec::new();
     for (index, document) in serde_yaml_ng::Deserializer::from_str(text).enumerate() {
-        let place = if index == 0 { origin.to_owned() } else { format!("{origin} (document {})", index + 1) };
+        let place = if index == 0 {
+            origin.to_owned()
+        } else {
+            format!("{origin} (document {})", index + 1)
+        };
         let value = Value::deserialize(document).with_context(|| format!("{place} is not valid YAML"))?;
         if value.is_null() {
             continue;
@@ -148,7 +193,10 @@ pub fn parse(text: &str, origin: &str) -> anyhow::Result<Vec<Manifest>> {
 }
 
 fn push(value: Value, origin: &str, manifests: &mut Vec<Manifest>) -> anyhow::Result<()> {
-    let manifest = Manifest { object: value, origin: origin.to_owned() };
+    let manifest = Manifest {
+        object: value,
+        origin: origin.to_owned(),
+    };
     if manifest.kind() == "List" && manifest.object.get("items").is_some_and(Value::is_array) {
         if let Some(Value::Array(items)) = manifest.object.get("items").cloned() {
             for item in items {
@@ -157,8 +205,13 @@ fn push(value: Value, origin: &str, manifests: &mut Vec<Manifest>) -> anyhow::Re
         }
         return Ok(());
     }
-    for (field, text) in [("apiVersion", manifest.api_version()), ("kind", manifest.kind()), ("metadata.name", manifest.name())] {
-        let generated = field == "metadata.name" && manifest.object.pointer("/metadata/generateName").is_some();
+    for (field, text) in [
+        ("apiVersion", manifest.api_version()),
+        ("kind", manifest.kind()),
+        ("metadata.name", manifest.name()),
+    ] {
+        let generated =
+            field == "metadata.name" && manifest.object.pointer("/metadata/generateName").is_some();
         if text.is_empty() && !generated {
             bail!("{origin}: {field} is missing; a manifest needs apiVersion, kind and metadata.name");
         }
@@ -182,15 +235,27 @@ mod tests {
     }
 
     fn names(paths: &[PathBuf]) -> Vec<String> {
-        read_all(paths).unwrap().iter().map(|m| m.name().to_owned()).collect()
+        read_all(paths)
+            .unwrap()
+            .iter()
+            .map(|m| m.name().to_owned())
+            .collect()
     }
 
     #[test]
     fn folders_are_read_in_order_and_other_files_left_alone() {
         let folder = tempfile::tempdir().unwrap();
-        write(folder.path(), "b.yaml", &format!("{}---\n---\n{}", object("b1"), object("b2")));
+        write(
+            folder.path(),
+            "b.yaml",
+            &format!("{}---\n---\n{}", object("b1"), object("b2")),
+        );
         write(folder.path(), "a/service.yml", &object("a"));
-        write(folder.path(), "c.json", r#"{"apiVersion":"v1","kind":"List","items":[{"apiVersion":"v1","kind":"Secret","metadata":{"name":"c"}}]}"#);
+        write(
+            folder.path(),
+            "c.json",
+            r#"{"apiVersion":"v1","kind":"List","items":[{"apiVersion":"v1","kind":"Secret","metadata":{"name":"c"}}]}"#,
+        );
         write(folder.path(), "README.md", "not a manifest");
         write(folder.path(), ".hidden/x.yaml", ":");
         assert_eq!(names(&[folder.path().to_owned()]), ["a", "b1", "b2", "c"]);
@@ -213,7 +278,10 @@ mod tests {
             ("kind: Service", "apiVersion is missing"),
             ("apiVersion: v1\nkind: Service", "metadata.name is missing"),
             ("just text", "apiVersion is missing"),
-            ("apiVersion: v1\nkind: A\nmetadata: {name: a}\n---\nb: [", "x.yaml (document 2)"),
+            (
+                "apiVersion: v1\nkind: A\nmetadata: {name: a}\n---\nb: [",
+                "x.yaml (document 2)",
+            ),
         ] {
             let message = format!("{:#}", parse(text, "x.yaml").unwrap_err());
             assert!(message.contains(part), "{message}");
@@ -224,8 +292,15 @@ mod tests {
     #[test]
     fn a_kustomization_with_more_than_resources_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        write(folder.path(), "kustomization.yaml", "resources: []\nnamePrefix: x-\n");
+        write(
+            folder.path(),
+            "kustomization.yaml",
+            "resources: []\nnamePrefix: x-\n",
+        );
         let message = format!("{:#}", read_all(&[folder.path().to_owned()]).unwrap_err());
-        assert!(message.contains("kubectl apply -k") && message.contains("namePrefix"), "{message}");
+        assert!(
+            message.contains("kubectl apply -k") && message.contains("namePrefix"),
+            "{message}"
+        );
     }
 }

@@ -46,6 +46,7 @@ pub struct Platform {
     tasks: JoinSet<()>,
     shutdown: CancellationToken,
     api_shutdown: CancellationToken,
+    store: kittiwake_store::ObjectStore,
 }
 
 impl Platform {
@@ -57,8 +58,12 @@ impl Platform {
         let data_dir = make_data_dir(&config.data_dir)?;
         let api_listener = bind(config.api_listen, "the API", "--api-listen")?;
         let http_listener = bind(config.http_listen, "functions", "--http-listen")?;
-        let api = api_listener.local_addr().context("cannot read the API's address")?;
-        let http = http_listener.local_addr().context("cannot read the gateway's address")?;
+        let api = api_listener
+            .local_addr()
+            .context("cannot read the API's address")?;
+        let http = http_listener
+            .local_addr()
+            .context("cannot read the gateway's address")?;
 
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let logs = Arc::new(LogHub::new(Arc::clone(&clock)));
@@ -66,8 +71,11 @@ impl Platform {
         let shutdown = CancellationToken::new();
         let (reporter, reports) = report::channel();
 
-        let store = kittiwake_store::ObjectStore::open(&data_dir.join(OBJECTS_FILE), kittiwake_store::Config::default())
-            .context("cannot open the objects")?;
+        let store = kittiwake_store::ObjectStore::open(
+            &data_dir.join(OBJECTS_FILE),
+            kittiwake_store::Config::default(),
+        )
+        .context("cannot open the objects")?;
         let (runtime, runtime_task) = kittiwake_runtime::build(
             kittiwake_runtime::Config {
                 data_dir: data_dir.clone(),
@@ -90,7 +98,7 @@ impl Platform {
         let (apiserver, apiserver_task) = kittiwake_apiserver::build(
             kittiwake_apiserver::Config::default(),
             kittiwake_apiserver::Inputs {
-                store,
+                store: store.clone(),
                 crds: kittiwake_api::crd::all(),
                 clock: Arc::clone(&clock),
                 logs: Arc::clone(&logs),
@@ -114,7 +122,10 @@ impl Platform {
             },
         );
         let (gateway, gateway_task) = kittiwake_gateway::build(
-            kittiwake_gateway::Config { access_log: config.access_log, ..kittiwake_gateway::Config::default() },
+            kittiwake_gateway::Config {
+                access_log: config.access_log,
+                ..kittiwake_gateway::Config::default()
+            },
             kittiwake_gateway::Inputs {
                 listener: http_listener,
                 routes: controllers.routing_table(),
@@ -141,11 +152,29 @@ impl Platform {
             }
         });
         tasks.spawn(apiserver_task);
+        // Nobody meets an API without its default namespace.
+        apiserver.started().await;
         tasks.spawn(controllers_task);
         tasks.spawn(gateway_task);
-        tasks.spawn(serve_api(api_listener, api, apiserver.router(), registry, apiserver.shutdown()));
+        tasks.spawn(serve_api(
+            api_listener,
+            api,
+            apiserver.router(),
+            registry,
+            apiserver.shutdown(),
+        ));
         let api_shutdown = apiserver.shutdown();
-        Ok(Self { api, http, client, gateway, controllers, tasks, shutdown, api_shutdown })
+        Ok(Self {
+            api,
+            http,
+            client,
+            gateway,
+            controllers,
+            tasks,
+            shutdown,
+            api_shutdown,
+            store,
+        })
     }
 
     /// Resolves once the controllers have seen every object: from now on what was deployed before is served.
@@ -172,6 +201,9 @@ impl Platform {
         if tokio::time::timeout(STOP_TIMEOUT, all_ended).await.is_err() {
             self.tasks.shutdown().await;
         }
+        // A connection that a client keeps open may still hold the API's state; the file must be free all the same.
+        let store = self.store.clone();
+        let _ = tokio::task::spawn_blocking(move || store.close()).await;
         cut
     }
 }
@@ -220,7 +252,13 @@ fn bind(address: SocketAddr, what: &str, flag: &str) -> anyhow::Result<TcpListen
 }
 
 /// Serves the API on its socket until shutdown.
-async fn serve_api(listener: TcpListener, address: SocketAddr, api: Router, registry: Registry, shutdown: CancellationToken) {
+async fn serve_api(
+    listener: TcpListener,
+    address: SocketAddr,
+    api: Router,
+    registry: Registry,
+    shutdown: CancellationToken,
+) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "cannot serve the API"),
@@ -250,7 +288,10 @@ async fn metrics(State(registry): State<Registry>) -> Response {
 /// by a request from its own origin nor by a name that it makes resolve to 127.0.0.1 (DNS rebinding).
 async fn refuse_foreign_sites(State(address): State<SocketAddr>, request: Request, next: Next) -> Response {
     let headers = request.headers();
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).or(request.uri().authority().map(|a| a.as_str()));
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+        .or(request.uri().authority().map(|a| a.as_str()));
     let named_well = !address.ip().is_loopback() || host.is_none_or(is_loopback_name);
     if headers.contains_key(header::ORIGIN) || !named_well {
         let text = "this API answers programs on this machine only: call it by its loopback address, and not from a web page\n";
@@ -260,7 +301,9 @@ async fn refuse_foreign_sites(State(address): State<SocketAddr>, request: Reques
 }
 
 fn is_loopback_name(authority: &str) -> bool {
-    let Some(host) = kittiwake_core::host::normalize_host(authority) else { return false };
+    let Some(host) = kittiwake_core::host::normalize_host(authority) else {
+        return false;
+    };
     let host = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
@@ -273,8 +316,13 @@ mod tests {
     fn a_taken_port_is_explained() {
         let taken = bind("127.0.0.1:0".parse().unwrap(), "functions", "--http-listen").unwrap();
         let address = taken.local_addr().unwrap();
-        let message = bind(address, "functions", "--http-listen").unwrap_err().to_string();
-        assert!(message.contains(&address.to_string()) && message.contains("--http-listen 127.0.0.1:0"), "{message}");
+        let message = bind(address, "functions", "--http-listen")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains(&address.to_string()) && message.contains("--http-listen 127.0.0.1:0"),
+            "{message}"
+        );
     }
 
     #[test]

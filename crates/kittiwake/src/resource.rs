@@ -59,12 +59,17 @@ impl Resource {
 
     fn is_called(&self, name: &str) -> bool {
         let lower = name.to_lowercase();
-        let (word, group) = lower.split_once('.').map_or((lower.as_str(), None), |(word, group)| (word, Some(group)));
+        let (word, group) = lower
+            .split_once('.')
+            .map_or((lower.as_str(), None), |(word, group)| (word, Some(group)));
         let word_fits = word == self.plural
             || word == self.singular
             || word == self.kind.to_lowercase()
             || self.short_names.iter().any(|short| short == word);
-        word_fits && group.is_none_or(|group| group == self.group || group == format!("{}.{}", self.version, self.group))
+        word_fits
+            && group.is_none_or(|group| {
+                group == self.group || group == format!("{}.{}", self.version, self.group)
+            })
     }
 }
 
@@ -82,7 +87,9 @@ impl Resources {
     pub async fn discover(connection: &Connection) -> anyhow::Result<Self> {
         let mut all = Vec::new();
         for path in ["/api", "/apis"] {
-            let answer = connection.json(Method::GET, path, "application/json", AGGREGATED, Vec::new()).await?;
+            let answer = connection
+                .json(Method::GET, path, "application/json", AGGREGATED, Vec::new())
+                .await?;
             all.extend(parse(&answer.value));
         }
         Ok(Self(all))
@@ -96,7 +103,11 @@ impl Resources {
         if let Some(resource) = self.0.iter().find(|resource| resource.is_called(name)) {
             return Ok(vec![resource]);
         }
-        let category: Vec<_> = self.0.iter().filter(|resource| resource.categories.iter().any(|c| c == name)).collect();
+        let category: Vec<_> = self
+            .0
+            .iter()
+            .filter(|resource| resource.categories.iter().any(|c| c == name))
+            .collect();
         if category.is_empty() {
             bail!("the server doesn't have a resource type \"{name}\"");
         }
@@ -109,33 +120,71 @@ impl Resources {
     /// When the server does not serve it, in kubectl's words.
     pub fn of(&self, api_version: &str, kind: &str) -> anyhow::Result<&Resource> {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        match self.0.iter().find(|r| r.group == group && r.version == version && r.kind == kind) {
+        match self
+            .0
+            .iter()
+            .find(|r| r.group == group && r.version == version && r.kind == kind)
+        {
             Some(resource) => Ok(resource),
-            None => bail!("no matches for kind \"{kind}\" in version \"{api_version}\": this server does not serve it"),
+            None => bail!(
+                "no matches for kind \"{kind}\" in version \"{api_version}\": this server does not serve it"
+            ),
         }
     }
 }
 
 /// Reads an APIGroupDiscoveryList.
 fn parse(list: &Value) -> Vec<Resource> {
-    let text = |value: &Value, field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let texts = |value: &Value, field: &str| -> Vec<String> {
-        let items = value.get(field).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        items.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+    let text = |value: &Value, field: &str| {
+        value
+            .get(field)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
     };
-    let array = |value: &Value, field: &str| value.get(field).and_then(Value::as_array).cloned().unwrap_or_default();
+    let texts = |value: &Value, field: &str| -> Vec<String> {
+        let items = value
+            .get(field)
+            .and_then(Value::as_array)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        items
+            .iter()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect()
+    };
+    let array = |value: &Value, field: &str| {
+        value
+            .get(field)
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default()
+    };
     let mut resources = Vec::new();
     for group in array(list, "items") {
-        let group_name = group.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let group_name = group
+            .pointer("/metadata/name")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
         for version in array(&group, "versions") {
             for resource in array(&version, "resources") {
-                let kind = resource.pointer("/responseKind/kind").and_then(Value::as_str).unwrap_or_default().to_owned();
+                let kind = resource
+                    .pointer("/responseKind/kind")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+                    .to_owned();
                 let singular = text(&resource, "singularResource");
                 resources.push(Resource {
                     group: group_name.clone(),
                     version: text(&version, "version"),
                     plural: text(&resource, "resource"),
-                    singular: if singular.is_empty() { kind.to_lowercase() } else { singular },
+                    singular: if singular.is_empty() {
+                        kind.to_lowercase()
+                    } else {
+                        singular
+                    },
                     kind,
                     short_names: texts(&resource, "shortNames"),
                     categories: texts(&resource, "categories"),
@@ -166,11 +215,23 @@ mod tests {
     #[test]
     fn kinds_have_many_names() {
         let resources = resources();
-        for name in ["ksvc", "Service", "services", "service.serving.knative.dev", "services.v1.serving.knative.dev"] {
+        for name in [
+            "ksvc",
+            "Service",
+            "services",
+            "service.serving.knative.dev",
+            "services.v1.serving.knative.dev",
+        ] {
             assert_eq!(resources.find(name).unwrap()[0].kind, "Service", "{name}");
         }
         assert_eq!(resources.find("knative").unwrap().len(), 2);
-        assert!(resources.find("pods").unwrap_err().to_string().contains("\"pods\""));
+        assert!(
+            resources
+                .find("pods")
+                .unwrap_err()
+                .to_string()
+                .contains("\"pods\"")
+        );
         assert!(resources.of("serving.knative.dev/v2", "Service").is_err());
     }
 
@@ -178,7 +239,10 @@ mod tests {
     fn paths_follow_scope() {
         let resources = resources();
         let service = resources.of("serving.knative.dev/v1", "Service").unwrap();
-        assert_eq!(service.object("shop", "a"), "/apis/serving.knative.dev/v1/namespaces/shop/services/a");
+        assert_eq!(
+            service.object("shop", "a"),
+            "/apis/serving.knative.dev/v1/namespaces/shop/services/a"
+        );
         assert_eq!(service.collection(None), "/apis/serving.knative.dev/v1/services");
         assert_eq!(service.display("a"), "service.serving.knative.dev/a");
         let namespace = resources.of("v1", "Namespace").unwrap();

@@ -16,7 +16,13 @@ impl Table {
     /// With `namespaces`, a first column NAMESPACE is taken from the rows' metadata.
     #[must_use]
     pub fn from_server(table: &Value, wide: bool, namespaces: bool) -> Self {
-        let array = |value: &Value, field: &str| value.get(field).and_then(Value::as_array).cloned().unwrap_or_default();
+        let array = |value: &Value, field: &str| {
+            value
+                .get(field)
+                .and_then(Value::as_array)
+                .cloned()
+                .unwrap_or_default()
+        };
         let columns = array(table, "columnDefinitions");
         let shown: Vec<usize> = columns
             .iter()
@@ -24,17 +30,33 @@ impl Table {
             .filter(|(_, column)| wide || column.get("priority").and_then(Value::as_i64).unwrap_or(0) == 0)
             .map(|(index, _)| index)
             .collect();
-        let name = |column: &Value| column.get("name").and_then(Value::as_str).unwrap_or_default().to_uppercase();
-        let mut headers: Vec<String> = shown.iter().filter_map(|index| columns.get(*index)).map(name).collect();
+        let name = |column: &Value| {
+            column
+                .get("name")
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_uppercase()
+        };
+        let mut headers: Vec<String> = shown
+            .iter()
+            .filter_map(|index| columns.get(*index))
+            .map(name)
+            .collect();
         if namespaces {
             headers.insert(0, "NAMESPACE".to_owned());
         }
         let mut rows = Vec::new();
         for row in array(table, "rows") {
             let cells = array(&row, "cells");
-            let mut texts: Vec<String> = shown.iter().map(|index| cells.get(*index).map(cell).unwrap_or_default()).collect();
+            let mut texts: Vec<String> = shown
+                .iter()
+                .map(|index| cells.get(*index).map(cell).unwrap_or_default())
+                .collect();
             if namespaces {
-                let namespace = row.pointer("/object/metadata/namespace").and_then(Value::as_str).unwrap_or_default();
+                let namespace = row
+                    .pointer("/object/metadata/namespace")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default();
                 texts.insert(0, namespace.to_owned());
             }
             rows.push(texts);
@@ -47,14 +69,20 @@ impl Table {
     pub fn render(&self, with_headers: bool) -> String {
         let widths: Vec<usize> = (0..self.headers.len())
             .map(|column| {
-                let lengths = self.lines(with_headers).filter_map(|line| line.get(column)).map(|text| text.chars().count());
+                let lengths = self
+                    .lines(with_headers)
+                    .filter_map(|line| line.get(column))
+                    .map(|text| text.chars().count());
                 lengths.max().unwrap_or(0)
             })
             .collect();
         let mut text = String::new();
         for line in self.lines(with_headers) {
-            let cells: Vec<String> =
-                line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width)).collect();
+            let cells: Vec<String> = line
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| format!("{cell:<width$}", width = *width))
+                .collect();
             text.push_str(cells.join("   ").trim_end());
             text.push('\n');
         }
@@ -62,7 +90,10 @@ impl Table {
     }
 
     fn lines(&self, with_headers: bool) -> impl Iterator<Item = &Vec<String>> {
-        with_headers.then_some(&self.headers).into_iter().chain(&self.rows)
+        with_headers
+            .then_some(&self.headers)
+            .into_iter()
+            .chain(&self.rows)
     }
 }
 

@@ -39,18 +39,42 @@ pub enum Readiness {
 #[must_use]
 pub fn readiness(object: &Value) -> Readiness {
     let generation = object.pointer("/metadata/generation").and_then(Value::as_i64);
-    let observed = object.pointer("/status/observedGeneration").and_then(Value::as_i64);
-    let conditions = object.pointer("/status/conditions").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let is_ours = object.get("apiVersion").and_then(Value::as_str).is_some_and(|version| version.contains("knative.dev/"));
-    let ready = conditions.iter().find(|condition| field(condition, "type") == "Ready");
+    let observed = object
+        .pointer("/status/observedGeneration")
+        .and_then(Value::as_i64);
+    let conditions = object
+        .pointer("/status/conditions")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let is_ours = object
+        .get("apiVersion")
+        .and_then(Value::as_str)
+        .is_some_and(|version| version.contains("knative.dev/"));
+    let ready = conditions
+        .iter()
+        .find(|condition| field(condition, "type") == "Ready");
     let Some(ready) = ready else {
-        return if is_ours { Readiness::Pending { what: "accepted".to_owned() } } else { Readiness::Unconditional };
+        return if is_ours {
+            Readiness::Pending {
+                what: "accepted".to_owned(),
+            }
+        } else {
+            Readiness::Unconditional
+        };
     };
     if observed.is_some() && observed != generation {
-        return Readiness::Pending { what: "accepted".to_owned() };
+        return Readiness::Pending {
+            what: "accepted".to_owned(),
+        };
     }
     match field(ready, "status") {
-        "True" => Readiness::Ready { url: object.pointer("/status/url").and_then(Value::as_str).map(str::to_owned) },
+        "True" => Readiness::Ready {
+            url: object
+                .pointer("/status/url")
+                .and_then(Value::as_str)
+                .map(str::to_owned),
+        },
         "False" => Readiness::Failed { why: explain(ready) },
         _ => Readiness::Pending { what: explain(ready) },
     }
@@ -92,18 +116,29 @@ pub struct Outcome {
 ///
 /// # Errors
 /// When the server refuses or cannot be reached.
-pub async fn wait(connection: &Connection, targets: &[Target], timeout: Duration) -> anyhow::Result<Vec<Outcome>> {
+pub async fn wait(
+    connection: &Connection,
+    targets: &[Target],
+    timeout: Duration,
+) -> anyhow::Result<Vec<Outcome>> {
     let deadline = Instant::now() + timeout;
     let progress = Progress::new();
     let mut outcomes = Vec::new();
-    let waits = targets.iter().map(|target| wait_one(connection, target, deadline, progress.line(&target.display)));
+    let waits = targets
+        .iter()
+        .map(|target| wait_one(connection, target, deadline, progress.line(&target.display)));
     for outcome in futures::future::join_all(waits).await {
         outcomes.push(outcome?);
     }
     Ok(outcomes)
 }
 
-async fn wait_one(connection: &Connection, target: &Target, deadline: Instant, mut line: Line) -> anyhow::Result<Outcome> {
+async fn wait_one(
+    connection: &Connection,
+    target: &Target,
+    deadline: Instant,
+    mut line: Line,
+) -> anyhow::Result<Outcome> {
     let mut false_since: Option<Instant> = None;
     let readiness = loop {
         let object = connection.get(&target.path).await?;
@@ -128,17 +163,28 @@ async fn wait_one(connection: &Connection, target: &Target, deadline: Instant, m
         tokio::time::sleep(POLL).await;
     };
     line.finish();
-    Ok(Outcome { display: target.display.clone(), readiness })
+    Ok(Outcome {
+        display: target.display.clone(),
+        readiness,
+    })
 }
 
 /// What a pending Service really waits for is told by its newest Revision (pulling, compiling, …).
 async fn detail(connection: &Connection, target: &Target, object: &Value, fallback: &str) -> String {
-    let revision = object.pointer("/status/latestCreatedRevisionName").and_then(Value::as_str);
+    let revision = object
+        .pointer("/status/latestCreatedRevisionName")
+        .and_then(Value::as_str);
     let (Some(revision), Some((collection, _))) = (revision, target.path.rsplit_once('/')) else {
         return fallback.to_owned();
     };
-    let Some((root, _)) = collection.rsplit_once('/') else { return fallback.to_owned() };
-    match connection.get(&format!("{root}/revisions/{revision}")).await.map(|revision| readiness(&revision)) {
+    let Some((root, _)) = collection.rsplit_once('/') else {
+        return fallback.to_owned();
+    };
+    match connection
+        .get(&format!("{root}/revisions/{revision}"))
+        .await
+        .map(|revision| readiness(&revision))
+    {
         Ok(Readiness::Pending { what }) => what,
         _ => fallback.to_owned(),
     }
@@ -153,7 +199,11 @@ struct Progress(Option<MultiProgress>);
 /// The progress of one object.
 enum Line {
     Spinner(ProgressBar),
-    Plain { display: String, last: String, start: Instant },
+    Plain {
+        display: String,
+        last: String,
+        start: Instant,
+    },
 }
 
 impl Progress {
@@ -163,10 +213,19 @@ impl Progress {
 
     fn line(&self, display: &str) -> Line {
         let Some(bars) = &self.0 else {
-            return Line::Plain { display: display.to_owned(), last: String::new(), start: Instant::now() };
+            return Line::Plain {
+                display: display.to_owned(),
+                last: String::new(),
+                start: Instant::now(),
+            };
         };
-        let style = ProgressStyle::with_template("{spinner} {prefix}  {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
-        let bar = bars.add(ProgressBar::new_spinner().with_style(style).with_prefix(display.to_owned()));
+        let style = ProgressStyle::with_template("{spinner} {prefix}  {wide_msg}")
+            .unwrap_or_else(|_| ProgressStyle::default_spinner());
+        let bar = bars.add(
+            ProgressBar::new_spinner()
+                .with_style(style)
+                .with_prefix(display.to_owned()),
+        );
         bar.enable_steady_tick(Duration::from_millis(100));
         Line::Spinner(bar)
     }
@@ -204,16 +263,38 @@ mod tests {
 
     #[test]
     fn only_the_current_generation_counts() {
-        assert_eq!(readiness(&service(1, 1, "True")), Readiness::Ready { url: Some("http://x".to_owned()) });
-        assert!(matches!(readiness(&service(2, 1, "True")), Readiness::Pending { .. }));
-        assert_eq!(readiness(&service(1, 1, "False")), Readiness::Failed { why: "R: m".to_owned() });
-        assert_eq!(readiness(&service(1, 1, "Unknown")), Readiness::Pending { what: "R: m".to_owned() });
+        assert_eq!(
+            readiness(&service(1, 1, "True")),
+            Readiness::Ready {
+                url: Some("http://x".to_owned())
+            }
+        );
+        assert!(matches!(
+            readiness(&service(2, 1, "True")),
+            Readiness::Pending { .. }
+        ));
+        assert_eq!(
+            readiness(&service(1, 1, "False")),
+            Readiness::Failed {
+                why: "R: m".to_owned()
+            }
+        );
+        assert_eq!(
+            readiness(&service(1, 1, "Unknown")),
+            Readiness::Pending {
+                what: "R: m".to_owned()
+            }
+        );
     }
 
     #[test]
     fn a_config_map_has_nothing_to_wait_for() {
-        assert_eq!(readiness(&json!({"apiVersion": "v1", "kind": "ConfigMap"})), Readiness::Unconditional);
-        let fresh = json!({"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": {"generation": 1}});
+        assert_eq!(
+            readiness(&json!({"apiVersion": "v1", "kind": "ConfigMap"})),
+            Readiness::Unconditional
+        );
+        let fresh =
+            json!({"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": {"generation": 1}});
         assert!(matches!(readiness(&fresh), Readiness::Pending { .. }));
     }
 }

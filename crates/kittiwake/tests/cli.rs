@@ -10,12 +10,18 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .unwrap()
 }
 
 fn kittiwake() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kittiwake"));
-    command.current_dir(root()).env_remove("KUBECONFIG").env_remove("KITTIWAKE_CONFIG");
+    command
+        .current_dir(root())
+        .env_remove("KUBECONFIG")
+        .env_remove("KITTIWAKE_CONFIG");
     command
 }
 
@@ -41,13 +47,33 @@ impl Up {
 
     fn start_in(folder: TempDir, arguments: &[&str]) -> Self {
         let mut command = kittiwake();
-        command.args(["up", "--api-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--data-dir"]);
-        command.arg(folder.path().join("data")).args(arguments).stdout(Stdio::piped());
+        command.args([
+            "up",
+            "--api-listen",
+            "127.0.0.1:0",
+            "--http-listen",
+            "127.0.0.1:0",
+            "--data-dir",
+        ]);
+        command
+            .arg(folder.path().join("data"))
+            .args(arguments)
+            .stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = mpsc::channel();
-        std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let mut up = Self { child, folder, lines, first: Vec::new() };
+        std::thread::spawn(move || {
+            output
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| sender.send(line))
+        });
+        let mut up = Self {
+            child,
+            folder,
+            lines,
+            first: Vec::new(),
+        };
         up.first = up.read_until("Press Ctrl-C");
         up
     }
@@ -68,33 +94,55 @@ impl Up {
     }
 
     fn signal(&self, name: &str) {
-        assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args([name, &self.child.id().to_string()])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     /// Runs a client command against this server.
     fn client(&self, arguments: &[&str]) -> Output {
         let mut command = kittiwake();
-        command.args(arguments).env("KUBECONFIG", self.folder.path().join("data/kubeconfig"));
+        command
+            .args(arguments)
+            .env("KUBECONFIG", self.folder.path().join("data/kubeconfig"));
         command.output().unwrap()
     }
 
     fn ok(&self, arguments: &[&str]) -> String {
         let output = self.client(arguments);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         text
     }
 
     fn fails(&self, arguments: &[&str]) -> String {
         let output = self.client(arguments);
-        assert!(!output.status.success(), "{arguments:?} should fail: {}", String::from_utf8_lossy(&output.stdout));
+        assert!(
+            !output.status.success(),
+            "{arguments:?} should fail: {}",
+            String::from_utf8_lossy(&output.stdout)
+        );
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
     /// The address after `marker` in the first lines.
     fn address(&self, marker: &str) -> String {
         let line = self.first.iter().find(|line| line.contains(marker)).unwrap();
-        line.split("http://").nth(1).unwrap().split_whitespace().next().unwrap().to_owned()
+        line.split("http://")
+            .nth(1)
+            .unwrap()
+            .split_whitespace()
+            .next()
+            .unwrap()
+            .to_owned()
     }
 }
 
@@ -102,57 +150,125 @@ impl Up {
 fn help_and_version_say_what_it_is() {
     let help = kittiwake().arg("--help").output().unwrap();
     let text = String::from_utf8_lossy(&help.stdout);
-    for verb in ["up", "apply", "get", "describe", "delete", "invoke", "logs", "version", "completion"] {
-        assert!(text.contains(&format!("\n  {verb} ")), "{verb} is missing in:\n{text}");
+    for verb in [
+        "up",
+        "apply",
+        "get",
+        "describe",
+        "delete",
+        "invoke",
+        "logs",
+        "version",
+        "completion",
+    ] {
+        assert!(
+            text.contains(&format!("\n  {verb} ")),
+            "{verb} is missing in:\n{text}"
+        );
     }
     assert!(text.contains("kittiwake up --apply examples/"));
     let version = kittiwake().args(["version", "--client"]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&version.stdout), concat!("Client: kittiwake ", env!("CARGO_PKG_VERSION"), "\n"));
+    assert_eq!(
+        String::from_utf8_lossy(&version.stdout),
+        concat!("Client: kittiwake ", env!("CARGO_PKG_VERSION"), "\n")
+    );
     for shell in ["bash", "zsh", "fish"] {
-        assert!(!kittiwake().args(["completion", shell]).output().unwrap().stdout.is_empty());
+        assert!(
+            !kittiwake()
+                .args(["completion", shell])
+                .output()
+                .unwrap()
+                .stdout
+                .is_empty()
+        );
     }
 }
 
 #[test]
 fn without_a_server_the_error_says_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
-    let output = kittiwake().args(["get", "ksvc"]).current_dir(folder.path()).env("HOME", folder.path()).output().unwrap();
+    let output = kittiwake()
+        .args(["get", "ksvc"])
+        .current_dir(folder.path())
+        .env("HOME", folder.path())
+        .output()
+        .unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && text.contains("kittiwake up"), "{text}");
+    assert!(
+        !output.status.success() && text.contains("kittiwake up"),
+        "{text}"
+    );
 
     let kubeconfig = folder.path().join("config");
     kittiwake::kubeconfig::write(&kubeconfig, "http://127.0.0.1:1").unwrap();
-    let output = kittiwake().args(["get", "ksvc", "--kubeconfig"]).arg(&kubeconfig).output().unwrap();
+    let output = kittiwake()
+        .args(["get", "ksvc", "--kubeconfig"])
+        .arg(&kubeconfig)
+        .output()
+        .unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(text.contains("cannot reach the API server at http://127.0.0.1:1"), "{text}");
+    assert!(
+        text.contains("cannot reach the API server at http://127.0.0.1:1"),
+        "{text}"
+    );
 }
 
 #[test]
 fn a_function_from_apply_to_delete_without_kubectl() {
     let up = Up::start(&[]);
     let applied = up.ok(&["apply", "-f", "examples/hello/service.yaml"]);
-    assert!(applied.contains("service.serving.knative.dev/hello created"), "{applied}");
-    assert!(applied.contains("hello is ready at http://hello.default.localhost:"), "{applied}");
-    assert!(up.ok(&["apply", "-f", "examples/hello/service.yaml"]).contains("unchanged"));
+    assert!(
+        applied.contains("service.serving.knative.dev/hello created"),
+        "{applied}"
+    );
+    assert!(
+        applied.contains("hello is ready at http://hello.default.localhost:"),
+        "{applied}"
+    );
+    assert!(
+        up.ok(&["apply", "-f", "examples/hello/service.yaml"])
+            .contains("unchanged")
+    );
 
     let table = up.ok(&["get", "ksvc"]);
-    assert!(table.starts_with("NAME    URL") && table.contains("hello-00001"), "{table}");
-    assert!(up.ok(&["get", "rev,rt", "-o", "name"]).contains("revision.serving.knative.dev/hello-00001"));
-    assert!(up.ok(&["get", "ksvc/hello", "-o", "yaml"]).contains("kind: Service"));
-    assert!(up.ok(&["get", "ksvc", "hello", "-o", "json"]).contains("\"kind\": \"Service\""));
+    assert!(
+        table.starts_with("NAME    URL") && table.contains("hello-00001"),
+        "{table}"
+    );
+    assert!(
+        up.ok(&["get", "rev,rt", "-o", "name"])
+            .contains("revision.serving.knative.dev/hello-00001")
+    );
+    assert!(
+        up.ok(&["get", "ksvc/hello", "-o", "yaml"])
+            .contains("kind: Service")
+    );
+    assert!(
+        up.ok(&["get", "ksvc", "hello", "-o", "json"])
+            .contains("\"kind\": \"Service\"")
+    );
     let described = up.ok(&["describe", "hello"]);
-    assert!(described.contains("100%  @latest (hello-00001)") && described.contains("++  Ready"), "{described}");
+    assert!(
+        described.contains("100%  @latest (hello-00001)") && described.contains("++  Ready"),
+        "{described}"
+    );
 
     assert_eq!(up.ok(&["invoke", "hello"]), "Hello World!\n");
     assert!(up.ok(&["invoke", "hello", "-i"]).contains("200 OK"));
     up.ok(&["logs", "hello"]);
     assert!(up.ok(&["version"]).contains("Server: v"));
 
-    assert_eq!(up.ok(&["delete", "ksvc", "hello"]), "service.serving.knative.dev/hello deleted\n");
+    assert_eq!(
+        up.ok(&["delete", "ksvc", "hello"]),
+        "service.serving.knative.dev/hello deleted\n"
+    );
     assert!(up.fails(&["get", "ksvc", "hello"]).contains("NotFound"));
     assert!(up.fails(&["delete", "ksvc", "hello"]).contains("not found"));
     up.ok(&["delete", "ksvc", "hello", "--ignore-not-found"]);
-    assert!(up.fails(&["get", "unicorns"]).contains("the server doesn't have a resource type \"unicorns\""));
+    assert!(
+        up.fails(&["get", "unicorns"])
+            .contains("the server doesn't have a resource type \"unicorns\"")
+    );
 }
 
 #[test]
@@ -164,9 +280,15 @@ fn a_function_that_cannot_run_says_why() {
     let yaml = kittiwake_testkit::platform::service("broken", &format!("file://{}", wasm.display()), "");
     std::fs::write(&file, yaml).unwrap();
     let text = up.fails(&["apply", "-f", &file.display().to_string()]);
-    assert!(text.contains("broken is not ready: RevisionFailed") && text.contains("KW0105"), "{text}");
+    assert!(
+        text.contains("broken is not ready: RevisionFailed") && text.contains("KW0105"),
+        "{text}"
+    );
     let described = up.ok(&["describe", "rev/broken-00001"]);
-    assert!(described.contains("!!  ContainerHealthy") && described.contains("KW0105"), "{described}");
+    assert!(
+        described.contains("!!  ContainerHealthy") && described.contains("KW0105"),
+        "{described}"
+    );
     let text = up.fails(&["invoke", "broken"]);
     assert!(text.contains("503") || text.contains("404"), "{text}");
 }
@@ -176,8 +298,15 @@ fn malformed_files_name_the_place() {
     let up = Up::start(&[]);
     let file = up.folder.path().join("bad.yaml");
     std::fs::write(&file, "apiVersion: v1\nkind: [").unwrap();
-    assert!(up.fails(&["apply", "-f", &file.display().to_string()]).contains("bad.yaml is not valid YAML"));
-    std::fs::write(&file, "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: x}\nspec: {tmplate: {}}\n").unwrap();
+    assert!(
+        up.fails(&["apply", "-f", &file.display().to_string()])
+            .contains("bad.yaml is not valid YAML")
+    );
+    std::fs::write(
+        &file,
+        "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: x}\nspec: {tmplate: {}}\n",
+    )
+    .unwrap();
     let text = up.fails(&["apply", "-f", &file.display().to_string()]);
     assert!(text.contains("tmplate"), "{text}");
 }
@@ -188,26 +317,54 @@ fn a_taken_port_is_an_error_that_helps() {
     let taken = up.address("Functions");
     let folder = tempfile::tempdir().unwrap();
     let mut second = kittiwake();
-    second.args(["up", "--api-listen", "127.0.0.1:0", "--http-listen", &taken, "--data-dir"]).arg(folder.path());
+    second
+        .args([
+            "up",
+            "--api-listen",
+            "127.0.0.1:0",
+            "--http-listen",
+            &taken,
+            "--data-dir",
+        ])
+        .arg(folder.path());
     let output = second.output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && text.contains(&taken) && text.contains("--http-listen"), "{text}");
+    assert!(
+        !output.status.success() && text.contains(&taken) && text.contains("--http-listen"),
+        "{text}"
+    );
 }
 
 #[test]
 fn a_second_server_on_the_same_state_is_refused() {
     let up = Up::start(&[]);
     let mut second = kittiwake();
-    second.args(["up", "--api-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--data-dir"]);
+    second.args([
+        "up",
+        "--api-listen",
+        "127.0.0.1:0",
+        "--http-listen",
+        "127.0.0.1:0",
+        "--data-dir",
+    ]);
     let output = second.arg(up.folder.path().join("data")).output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && text.contains("another kittiwake"), "{text}");
+    assert!(
+        !output.status.success() && text.contains("another kittiwake"),
+        "{text}"
+    );
 }
 
 #[test]
 fn ctrl_c_ends_it_with_success() {
     let mut up = Up::start(&["--apply", "examples/hello/service.yaml"]);
-    assert!(up.first.iter().any(|line| line.contains("hello is ready at http://")), "{:#?}", up.first);
+    assert!(
+        up.first
+            .iter()
+            .any(|line| line.contains("hello is ready at http://")),
+        "{:#?}",
+        up.first
+    );
     up.signal("-INT");
     assert!(up.child.wait().unwrap().success());
 }
@@ -222,7 +379,8 @@ fn a_second_ctrl_c_does_not_wait_for_calls_in_flight() {
     std::fs::write(&file, kittiwake_testkit::platform::service("asleep", &image, "")).unwrap();
     up.ok(&["apply", "-f", &file.display().to_string()]);
     let mut call = kittiwake();
-    call.args(["invoke", "asleep"]).env("KUBECONFIG", up.folder.path().join("data/kubeconfig"));
+    call.args(["invoke", "asleep"])
+        .env("KUBECONFIG", up.folder.path().join("data/kubeconfig"));
     let mut call = call.stderr(Stdio::null()).spawn().unwrap();
     while !http_get(&up.address("Metrics")).contains("kittiwake_gateway_in_flight 1") {
         std::thread::yield_now();
@@ -230,7 +388,11 @@ fn a_second_ctrl_c_does_not_wait_for_calls_in_flight() {
     up.signal("-INT");
     up.read_until("Ctrl-C again stops at once");
     up.signal("-INT");
-    assert_eq!(up.child.wait().unwrap().code(), Some(130), "as a program that was interrupted");
+    assert_eq!(
+        up.child.wait().unwrap().code(),
+        Some(130),
+        "as a program that was interrupted"
+    );
     assert!(!call.wait().unwrap().success());
 }
 
@@ -250,7 +412,11 @@ fn what_was_acknowledged_survives_kill_9_and_serves_without_its_source() {
 
     let folder = std::mem::replace(&mut up.folder, tempfile::tempdir().unwrap());
     let up = Up::start_in(folder, &["--apply", &file.display().to_string()]);
-    assert!(up.first.iter().any(|line| line.contains("hello unchanged")), "{:#?}", up.first);
+    assert!(
+        up.first.iter().any(|line| line.contains("hello unchanged")),
+        "{:#?}",
+        up.first
+    );
     assert!(up.ok(&["invoke", "hello"]).starts_with("Hello"));
     let metrics = http_get(&up.address("Metrics"));
     assert!(metrics.contains("revision_request_count"), "{metrics}");
@@ -261,7 +427,11 @@ fn http_get(url: &str) -> String {
     use std::io::{Read, Write};
     let (authority, path) = url.split_once('/').unwrap_or((url, ""));
     let mut stream = std::net::TcpStream::connect(authority).unwrap();
-    write!(stream, "GET /{path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n").unwrap();
+    write!(
+        stream,
+        "GET /{path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer

@@ -1,20 +1,25 @@
 //! The examples that users copy: checked-in components match their sources, and each answers as its README says.
 
-use kittiwake_testkit::http::{open, request};
-use kittiwake_testkit::platform::{TestPlatform, condition};
 use http::{HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
+use kittiwake_testkit::http::{open, request};
+use kittiwake_testkit::platform::{TestPlatform, condition};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .unwrap()
 }
 
 /// A platform to which the example `name` was applied, as `kittiwake apply -f` would from the repository's root.
 async fn platform_with(name: &str) -> TestPlatform {
-    let platform = TestPlatform::start_with(|config| config.working_dir = root()).await.unwrap();
+    let platform = TestPlatform::start_with(|config| config.working_dir = root())
+        .await
+        .unwrap();
     let yaml = std::fs::read_to_string(root().join(format!("examples/{name}/service.yaml"))).unwrap();
     platform.deploy_yaml(name, &yaml).await.unwrap();
     platform
@@ -22,7 +27,10 @@ async fn platform_with(name: &str) -> TestPlatform {
 
 #[test]
 fn components_are_built_from_the_sources_beside_them() {
-    let check = Command::new(root().join("examples/build.sh")).arg("--check").output().unwrap();
+    let check = Command::new(root().join("examples/build.sh"))
+        .arg("--check")
+        .output()
+        .unwrap();
     assert!(
         check.status.success(),
         "a source changed after its component was built; run examples/build.sh\n{}{}",
@@ -33,7 +41,9 @@ fn components_are_built_from_the_sources_beside_them() {
 
 #[test]
 fn every_example_is_complete() {
-    let manifest: Value = serde_json::from_str(&std::fs::read_to_string(root().join("examples/components.json")).unwrap()).unwrap();
+    let manifest: Value =
+        serde_json::from_str(&std::fs::read_to_string(root().join("examples/components.json")).unwrap())
+            .unwrap();
     let text = manifest.to_string();
     for entry in std::fs::read_dir(root().join("examples")).unwrap() {
         let folder = entry.unwrap().path();
@@ -41,11 +51,19 @@ fn every_example_is_complete() {
         if !folder.is_dir() || ["wit", "target"].contains(&name.as_str()) {
             continue;
         }
-        assert!(folder.join("README.md").is_file(), "examples/{name}/README.md is missing");
-        let has_yaml = std::fs::read_dir(&folder).unwrap().any(|file| file.unwrap().path().extension().is_some_and(|end| end == "yaml"));
+        assert!(
+            folder.join("README.md").is_file(),
+            "examples/{name}/README.md is missing"
+        );
+        let has_yaml = std::fs::read_dir(&folder)
+            .unwrap()
+            .any(|file| file.unwrap().path().extension().is_some_and(|end| end == "yaml"));
         assert!(has_yaml, "examples/{name} has no YAML");
         if folder.join(format!("{name}.wasm")).is_file() && !folder.join("build.sh").is_file() {
-            assert!(text.contains(&format!("{name}.wasm")), "examples/{name} is not in components.json");
+            assert!(
+                text.contains(&format!("{name}.wasm")),
+                "examples/{name} is not in components.json"
+            );
         }
     }
 }
@@ -54,14 +72,20 @@ fn every_example_is_complete() {
 async fn hello_greets_its_target() {
     let platform = platform_with("hello").await;
     let answer = platform.get("hello.default.localhost", "/").await.unwrap();
-    assert_eq!((answer.status, answer.text().as_str()), (StatusCode::OK, "Hello World!\n"));
+    assert_eq!(
+        (answer.status, answer.text().as_str()),
+        (StatusCode::OK, "Hello World!\n")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hello_in_other_languages() {
     for name in ["hello-c", "hello-assemblyscript"] {
         let platform = platform_with(name).await;
-        let answer = platform.get(&format!("{name}.default.localhost"), "/").await.unwrap();
+        let answer = platform
+            .get(&format!("{name}.default.localhost"), "/")
+            .await
+            .unwrap();
         assert_eq!(answer.status, StatusCode::OK, "{name}");
         assert!(answer.text().contains("Hello"), "{name}: {}", answer.text());
     }
@@ -75,12 +99,23 @@ async fn echo_gives_back_what_it_got() {
     let answer = platform.call(Method::POST, host, "/", &body).await.unwrap();
     assert_eq!(answer.status, StatusCode::OK);
     assert_eq!(answer.text(), body);
-    assert_eq!(platform.get(host, "/status/418").await.unwrap().status, StatusCode::IM_A_TEAPOT);
+    assert_eq!(
+        platform.get(host, "/status/418").await.unwrap().status,
+        StatusCode::IM_A_TEAPOT
+    );
 
     let mut asked = request(Method::GET, host, "/headers?a=1", "");
-    asked.headers_mut().insert("x-bird", HeaderValue::from_static("kittiwake"));
-    let answer = kittiwake_testkit::http::send(platform.gateway(), asked).await.unwrap();
-    assert!(answer.text().to_lowercase().contains("x-bird"), "{}", answer.text());
+    asked
+        .headers_mut()
+        .insert("x-bird", HeaderValue::from_static("kittiwake"));
+    let answer = kittiwake_testkit::http::send(platform.gateway(), asked)
+        .await
+        .unwrap();
+    assert!(
+        answer.text().to_lowercase().contains("x-bird"),
+        "{}",
+        answer.text()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,10 +127,15 @@ async fn echo_answers_before_the_request_has_ended() {
     let head = request(Method::POST, "echo.default.localhost", "/", "");
     let (parts, _) = head.into_parts();
     sender.send_data(Bytes::from_static(b"first")).await.unwrap();
-    let response = open(platform.gateway(), http::Request::from_parts(parts, body)).await.unwrap();
+    let response = open(platform.gateway(), http::Request::from_parts(parts, body))
+        .await
+        .unwrap();
     let mut echoed = response.into_body();
     let first = echoed.frame().await.unwrap().unwrap().into_data().unwrap();
-    assert_eq!(first, "first", "the answer streams while the request is still open");
+    assert_eq!(
+        first, "first",
+        "the answer streams while the request is still open"
+    );
     sender.send_data(Bytes::from_static(b"second")).await.unwrap();
     drop(sender);
     assert_eq!(echoed.collect().await.unwrap().to_bytes(), "second");
@@ -114,35 +154,71 @@ async fn json_rest_checks_what_it_is_sent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_manifests_that_users_write_become_ready() {
     let platform = platform_with("serverless-function").await;
-    let yaml = std::fs::read_to_string(root().join("examples/serverless-function/pod-autoscaler.yaml")).unwrap();
+    let yaml =
+        std::fs::read_to_string(root().join("examples/serverless-function/pod-autoscaler.yaml")).unwrap();
     let outcomes = platform.apply_and_wait(&yaml).await.unwrap();
-    assert!(matches!(outcomes[0].readiness, kittiwake::wait::Readiness::Ready { .. }), "{outcomes:?}");
+    assert!(
+        matches!(outcomes[0].readiness, kittiwake::wait::Readiness::Ready { .. }),
+        "{outcomes:?}"
+    );
     let connection = platform.connection().await.unwrap();
     let path = "/apis/autoscaling.knative.dev/v1alpha1/namespaces/default/podautoscalers/serverless-function";
     assert_eq!(condition(&connection.get(path).await.unwrap(), "Ready").0, "True");
-    let answer = platform.get("serverless-function.default.localhost", "/").await.unwrap();
+    let answer = platform
+        .get("serverless-function.default.localhost", "/")
+        .await
+        .unwrap();
     assert_eq!(answer.status, StatusCode::OK);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn traffic_is_split_between_two_revisions() {
-    let platform = TestPlatform::start_with(|config| config.working_dir = root()).await.unwrap();
+    let platform = TestPlatform::start_with(|config| config.working_dir = root())
+        .await
+        .unwrap();
     let folder = root().join("examples/traffic-split");
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .collect();
     files.retain(|file| file.extension().is_some_and(|end| end == "yaml"));
     files.sort();
     for file in &files {
-        platform.deploy_yaml("traffic-split", &std::fs::read_to_string(file).unwrap()).await.unwrap();
+        platform
+            .deploy_yaml("traffic-split", &std::fs::read_to_string(file).unwrap())
+            .await
+            .unwrap();
     }
     let services = platform.connection().await.unwrap();
-    let list = services.get("/apis/serving.knative.dev/v1/namespaces/default/services").await.unwrap();
+    let list = services
+        .get("/apis/serving.knative.dev/v1/namespaces/default/services")
+        .await
+        .unwrap();
     let traffic = list["items"][0]["status"]["traffic"].as_array().unwrap().clone();
-    assert_eq!(traffic.iter().filter_map(|target| target["percent"].as_i64()).sum::<i64>(), 100);
-    let tagged: Vec<&str> = traffic.iter().filter_map(|target| target["url"].as_str()).collect();
+    assert_eq!(
+        traffic
+            .iter()
+            .filter_map(|target| target["percent"].as_i64())
+            .sum::<i64>(),
+        100
+    );
+    let tagged: Vec<&str> = traffic
+        .iter()
+        .filter_map(|target| target["url"].as_str())
+        .collect();
     assert!(tagged.len() >= 2, "{traffic:?}");
     for url in tagged {
-        let host = url.trim_start_matches("http://").split(':').next().unwrap().to_owned();
-        assert_eq!(platform.get(&host, "/").await.unwrap().status, StatusCode::OK, "{url}");
+        let host = url
+            .trim_start_matches("http://")
+            .split(':')
+            .next()
+            .unwrap()
+            .to_owned();
+        assert_eq!(
+            platform.get(&host, "/").await.unwrap().status,
+            StatusCode::OK,
+            "{url}"
+        );
     }
 }
 
@@ -150,17 +226,34 @@ async fn traffic_is_split_between_two_revisions() {
 /// are built and called; elsewhere this says loudly that it did not.
 #[tokio::test(flavor = "multi_thread")]
 async fn hello_in_javascript_and_python() {
-    for (name, tools) in [("hello-javascript", ["node", "npm"]), ("hello-python", ["python3", "python3"])] {
-        let missing = tools.iter().find(|tool| Command::new(tool).arg("--version").output().is_err());
+    for (name, tools) in [
+        ("hello-javascript", ["node", "npm"]),
+        ("hello-python", ["python3", "python3"]),
+    ] {
+        let missing = tools
+            .iter()
+            .find(|tool| Command::new(tool).arg("--version").output().is_err());
         if let Some(tool) = missing {
-            assert!(std::env::var_os("CI").is_none(), "{name} needs {tool}, and CI must have it");
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "{name} needs {tool}, and CI must have it"
+            );
             eprintln!("NOT TESTED: examples/{name} needs {tool}, which is not on this machine");
             continue;
         }
-        let built = Command::new(root().join(format!("examples/{name}/build.sh"))).output().unwrap();
-        assert!(built.status.success(), "{name}: {}", String::from_utf8_lossy(&built.stderr));
+        let built = Command::new(root().join(format!("examples/{name}/build.sh")))
+            .output()
+            .unwrap();
+        assert!(
+            built.status.success(),
+            "{name}: {}",
+            String::from_utf8_lossy(&built.stderr)
+        );
         let platform = platform_with(name).await;
-        let answer = platform.get(&format!("{name}.default.localhost"), "/").await.unwrap();
+        let answer = platform
+            .get(&format!("{name}.default.localhost"), "/")
+            .await
+            .unwrap();
         assert_eq!(answer.status, StatusCode::OK, "{name}: {}", answer.text());
         assert!(answer.text().contains("Hello"), "{name}: {}", answer.text());
     }

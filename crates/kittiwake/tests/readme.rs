@@ -12,22 +12,41 @@ const BUILD_PATIENCE: Duration = Duration::from_secs(60 * 60);
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .unwrap()
 }
 
 /// The shell commands of the README's section `title`.
 fn commands(title: &str) -> Vec<String> {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
-    let section = readme.split(&format!("## {title}\n")).nth(1).expect("the section exists");
-    let block = section.split("```sh\n").nth(1).expect("a shell block").split("```").next().unwrap();
-    block.lines().map(str::to_owned).filter(|line| !line.is_empty()).collect()
+    let section = readme
+        .split(&format!("## {title}\n"))
+        .nth(1)
+        .expect("the section exists");
+    let block = section
+        .split("```sh\n")
+        .nth(1)
+        .expect("a shell block")
+        .split("```")
+        .next()
+        .unwrap();
+    block
+        .lines()
+        .map(str::to_owned)
+        .filter(|line| !line.is_empty())
+        .collect()
 }
 
 #[test]
 fn the_test_command_is_what_ci_runs() {
     let [command] = commands("Test it").try_into().expect("one command");
     let ci = std::fs::read_to_string(root().join(".ci/run")).unwrap();
-    assert!(ci.lines().any(|line| line == format!("step {command}")), ".ci/run does not run {command:?}");
+    assert!(
+        ci.lines().any(|line| line == format!("step {command}")),
+        ".ci/run does not run {command:?}"
+    );
 }
 
 /// The platform as the README starts it, and the lines it prints.
@@ -45,7 +64,10 @@ impl Drop for Up {
 }
 
 fn signal(child: &Child, name: &str) -> std::io::Result<ExitStatus> {
-    Command::new("kill").args([name, "--", &format!("-{}", child.id())]).stderr(Stdio::null()).status()
+    Command::new("kill")
+        .args([name, "--", &format!("-{}", child.id())])
+        .stderr(Stdio::null())
+        .status()
 }
 
 impl Up {
@@ -54,8 +76,13 @@ impl Up {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("exec {command}")]).current_dir(folder);
         // Free ports, so that the test needs none of this machine's; everything else is as a reader would have it.
-        shell.env("KITTIWAKE_API_LISTEN", "127.0.0.1:0").env("KITTIWAKE_HTTP_LISTEN", "127.0.0.1:0");
-        shell.env("CARGO_TARGET_DIR", target_dir()).stdout(Stdio::piped()).process_group(0);
+        shell
+            .env("KITTIWAKE_API_LISTEN", "127.0.0.1:0")
+            .env("KITTIWAKE_HTTP_LISTEN", "127.0.0.1:0");
+        shell
+            .env("CARGO_TARGET_DIR", target_dir())
+            .stdout(Stdio::piped())
+            .process_group(0);
         for variable in ["CARGO", "CARGO_MANIFEST_DIR", "RUST_LOG", "LD_LIBRARY_PATH"] {
             shell.env_remove(variable);
         }
@@ -96,11 +123,19 @@ fn target_dir() -> PathBuf {
 }
 
 fn get(url: &str) -> String {
-    let (authority, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap_or((url.strip_prefix("http://").unwrap(), ""));
+    let (authority, path) = url
+        .strip_prefix("http://")
+        .unwrap()
+        .split_once('/')
+        .unwrap_or((url.strip_prefix("http://").unwrap(), ""));
     let (_, port) = authority.split_once(':').unwrap();
     let mut stream = TcpStream::connect(("127.0.0.1", port.parse().unwrap())).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET /{path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n").unwrap();
+    write!(
+        stream,
+        "GET /{path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
@@ -111,21 +146,35 @@ fn the_first_command_serves_the_examples_and_stops_cleanly() {
     let [command] = commands("Run it").try_into().expect("one command");
     let folder = tempfile::tempdir().unwrap();
     let clone = folder.path().join("kittiwake");
-    let cloned = Command::new("git").args(["clone", "--quiet", "--no-hardlinks"]).arg(root()).arg(&clone).status().unwrap();
+    let cloned = Command::new("git")
+        .args(["clone", "--quiet", "--no-hardlinks"])
+        .arg(root())
+        .arg(&clone)
+        .status()
+        .unwrap();
     assert!(cloned.success());
 
     let mut up = Up::start(&clone, &command);
     up.read_until("is up", BUILD_PATIENCE);
     let lines = up.read_until("Press Ctrl-C", PATIENCE);
     assert!(!lines.iter().any(|line| line.contains("not ready")), "{lines:#?}");
-    let urls: Vec<&str> = lines.iter().filter_map(|line| line.split("is ready at ").nth(1)).collect();
+    let urls: Vec<&str> = lines
+        .iter()
+        .filter_map(|line| line.split("is ready at ").nth(1))
+        .collect();
     assert!(urls.len() >= 3, "too few URLs to call: {lines:#?}");
     for url in &urls {
         let answer = get(url);
         assert!(answer.starts_with("HTTP/1.1 200"), "{url}: {answer}");
     }
-    let hello = urls.iter().find(|url| url.contains("//hello.default")).expect("the hello example");
-    assert!(get(hello).contains("Hello World!"), "the README promises this text");
+    let hello = urls
+        .iter()
+        .find(|url| url.contains("//hello.default"))
+        .expect("the hello example");
+    assert!(
+        get(hello).contains("Hello World!"),
+        "the README promises this text"
+    );
 
     signal(&up.child, "-INT").unwrap();
     let status = up.child.wait().unwrap();

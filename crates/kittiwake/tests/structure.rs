@@ -15,13 +15,27 @@ const EDGES: &[(&str, &[&str])] = &[
     ("apiserver", &["api", "store", "core"]),
     ("controllers", &["api", "core"]),
     ("gateway", &["core"]),
-    ("kittiwake", &["api", "apiserver", "controllers", "core", "gateway", "runtime", "store"]),
+    (
+        "kittiwake",
+        &[
+            "api",
+            "apiserver",
+            "controllers",
+            "core",
+            "gateway",
+            "runtime",
+            "store",
+        ],
+    ),
     ("testkit", &["api", "core", "kittiwake"]),
     ("benches", &["core", "kittiwake", "testkit"]),
 ];
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .unwrap()
 }
 
 fn short(name: &str) -> &str {
@@ -34,7 +48,11 @@ fn packages() -> Vec<Value> {
         .current_dir(root())
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
     metadata["packages"].as_array().unwrap().clone()
 }
@@ -58,7 +76,10 @@ fn crates_use_only_what_their_layer_allows() {
             panic!("crate {name} is not in the table of edges; add it there and to ARCHITECTURE.md");
         };
         for used in own_dependencies(&package) {
-            assert!(allowed.contains(&used.as_str()), "{name} must not use {used}: it may use {allowed:?}");
+            assert!(
+                allowed.contains(&used.as_str()),
+                "{name} must not use {used}: it may use {allowed:?}"
+            );
         }
     }
 }
@@ -78,7 +99,10 @@ fn kubernetes_and_wasm_stay_where_they_belong() {
                 "redb" => &["store"],
                 _ => continue,
             };
-            assert!(allowed.contains(&name.as_str()), "{name} must not use {used}; only {allowed:?} may");
+            assert!(
+                allowed.contains(&name.as_str()),
+                "{name} must not use {used}; only {allowed:?} may"
+            );
         }
     }
 }
@@ -88,7 +112,15 @@ fn every_error_code_has_a_page_and_every_page_a_code() {
     let folder = root().join("docs/errors");
     let mut pages: BTreeSet<String> = std::fs::read_dir(folder)
         .unwrap()
-        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+        .map(|entry| {
+            entry
+                .unwrap()
+                .path()
+                .file_stem()
+                .unwrap()
+                .to_string_lossy()
+                .into_owned()
+        })
         .collect();
     for code in ErrorCode::ALL {
         assert!(pages.remove(code.as_str()), "docs/errors/{code}.md is missing");
@@ -113,5 +145,8 @@ fn every_source_file_says_what_it_is() {
     }
     let mut wrong = Vec::new();
     visit(&root().join("crates"), &mut wrong);
-    assert!(wrong.is_empty(), "files without a `//!` line first, or named mod.rs: {wrong:?}");
+    assert!(
+        wrong.is_empty(),
+        "files without a `//!` line first, or named mod.rs: {wrong:?}"
+    );
 }

@@ -55,7 +55,7 @@ struct Inner {
 #[derive(Debug)]
 enum Committer {
     /// A thread of its own, since an fsync blocks. `None` once it was joined.
-    Thread(Option<JoinHandle<()>>),
+    Thread(Mutex<Option<JoinHandle<()>>>),
     /// The writer itself, for a store without a disk.
     Writer(Mutex<Nothing>),
 }
@@ -94,7 +94,11 @@ impl ObjectStore {
             .name("store-commit".to_owned())
             .spawn(move || committing.run(&mut *disk))
             .map_err(OpenError::Thread)?;
-        Ok(Self::assemble(shared, config, Committer::Thread(Some(thread))))
+        Ok(Self::assemble(
+            shared,
+            config,
+            Committer::Thread(Mutex::new(Some(thread))),
+        ))
     }
 
     fn assemble(shared: Arc<Shared>, config: &Config, committer: Committer) -> Self {
@@ -106,6 +110,12 @@ impl ObjectStore {
                 committer,
             }),
         }
+    }
+
+    /// Closes the store while clones of it may still be held, so that the file can be opened again: queued writes
+    /// become durable, later ones are refused, reads go on from memory. Blocks for the last commit.
+    pub fn close(&self) {
+        self.inner.close();
     }
 
     /// The object, as far as it is durable.
@@ -278,15 +288,22 @@ impl Inner {
     }
 }
 
-impl Drop for Inner {
-    fn drop(&mut self) {
+impl Inner {
+    /// Refuses new writes, waits until the queued ones are durable, and lets go of the file.
+    fn close(&self) {
         self.shared.close();
-        if let Committer::Thread(thread) = &mut self.committer
-            && let Some(thread) = thread.take()
+        if let Committer::Thread(thread) = &self.committer
+            && let Some(thread) = thread.lock().unwrap_or_else(PoisonError::into_inner).take()
             && thread.join().is_err()
         {
             tracing::error!("the store's committer panicked");
         }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

@@ -35,7 +35,11 @@ impl Answer {
 pub async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
     let (head, body) = open(address, request).await?.into_parts();
     let body = body.collect().await.context("the body broke off")?.to_bytes();
-    Ok(Answer { status: head.status, headers: head.headers, body })
+    Ok(Answer {
+        status: head.status,
+        headers: head.headers,
+        body,
+    })
 }
 
 /// Sends one request over HTTP/1.1 and returns as soon as the head of the answer is there.
@@ -57,9 +61,13 @@ where
 ///
 /// # Errors
 /// When the connection breaks before the head of the answer.
-pub async fn open_h2c(address: SocketAddr, request: Request<Full<Bytes>>) -> anyhow::Result<Response<Incoming>> {
+pub async fn open_h2c(
+    address: SocketAddr,
+    request: Request<Full<Bytes>>,
+) -> anyhow::Result<Response<Incoming>> {
     let stream = TcpStream::connect(address).await?;
-    let (mut sender, driver) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+    let (mut sender, driver) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
     tokio::spawn(driver);
     Ok(sender.send_request(request).await?)
 }

@@ -51,7 +51,11 @@ impl TestPlatform {
         change(&mut config);
         let mut running = Platform::start(&config).await?;
         running.synced().await;
-        Ok(Self { running: Some(running), config, folder })
+        Ok(Self {
+            running: Some(running),
+            config,
+            folder,
+        })
     }
 
     /// Stops the platform and starts it again on the same state and ports.
@@ -82,13 +86,17 @@ impl TestPlatform {
     /// Address of the Kubernetes API.
     #[must_use]
     pub fn api(&self) -> std::net::SocketAddr {
-        self.running.as_ref().map_or(self.config.api_listen, |running| running.api)
+        self.running
+            .as_ref()
+            .map_or(self.config.api_listen, |running| running.api)
     }
 
     /// Address of the gateway.
     #[must_use]
     pub fn gateway(&self) -> std::net::SocketAddr {
-        self.running.as_ref().map_or(self.config.http_listen, |running| running.http)
+        self.running
+            .as_ref()
+            .map_or(self.config.http_listen, |running| running.http)
     }
 
     /// A folder for this test's files.
@@ -102,7 +110,11 @@ impl TestPlatform {
     /// # Errors
     /// When the kubeconfig cannot be used.
     pub async fn connection(&self) -> anyhow::Result<Connection> {
-        Connection::open(&ConnectArgs { kubeconfig: Some(self.kubeconfig()?), namespace: None }).await
+        Connection::open(&ConnectArgs {
+            kubeconfig: Some(self.kubeconfig()?),
+            namespace: None,
+        })
+        .await
     }
 
     /// Writes the kubeconfig for real clients.
@@ -134,7 +146,11 @@ impl TestPlatform {
         let resources = Resources::discover(&connection).await?;
         let mut targets = Vec::new();
         for manifest in manifest::parse(yaml, "test")? {
-            targets.push(apply::apply(&connection, &resources, &manifest, false).await?.target);
+            targets.push(
+                apply::apply(&connection, &resources, &manifest, false)
+                    .await?
+                    .target,
+            );
         }
         Ok(targets)
     }
@@ -205,7 +221,11 @@ impl TestPlatform {
     ///
     /// # Errors
     /// When that does not happen; shows the last state.
-    pub async fn until(&self, plural_and_name: &str, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+    pub async fn until(
+        &self,
+        plural_and_name: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> anyhow::Result<Value> {
         let connection = self.connection().await?;
         let path = format!("/apis/serving.knative.dev/v1/namespaces/default/{plural_and_name}");
         let mut last = Value::Null;
@@ -221,7 +241,8 @@ impl TestPlatform {
             }
         })
         .await;
-        found.with_context(|| format!("{plural_and_name} never came to the wanted state; last seen: {last:#}"))
+        found
+            .with_context(|| format!("{plural_and_name} never came to the wanted state; last seen: {last:#}"))
     }
 }
 
@@ -237,10 +258,20 @@ pub fn service(name: &str, image: &str, extra: &str) -> String {
 /// The condition of a type of an object, as `(status, reason, message)`.
 #[must_use]
 pub fn condition(object: &Value, kind: &str) -> (String, String, String) {
-    let conditions = object.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
-    let found = conditions.iter().find(|condition| condition.get("type").and_then(Value::as_str) == Some(kind));
+    let conditions = object
+        .pointer("/status/conditions")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    let found = conditions
+        .iter()
+        .find(|condition| condition.get("type").and_then(Value::as_str) == Some(kind));
     let text = |field: &str| {
-        found.and_then(|condition| condition.get(field)).and_then(Value::as_str).unwrap_or_default().to_owned()
+        found
+            .and_then(|condition| condition.get(field))
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
     };
     (text("status"), text("reason"), text("message"))
 }

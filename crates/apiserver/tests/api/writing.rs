@@ -81,6 +81,17 @@ async fn a_write_that_changes_nothing_stores_nothing() {
     let created = api.post(SERVICES, &service("hello")).await;
     let again = api.put(&path, &created.json).await;
     assert_eq!((again.code, again.version()), (200, created.version()));
+    for managed in [json!(null), json!([])] {
+        let mut stripped = created.json.clone();
+        stripped["metadata"]["managedFields"] = managed;
+        let again = api.put(&path, &stripped).await;
+        assert_eq!(
+            (again.code, again.version()),
+            (200, created.version()),
+            "{}",
+            again.text
+        );
+    }
     let again = api.patch(&path, MERGE, &json!({})).await;
     assert_eq!(again.version(), created.version());
     // Applied twice, with a list that admission completes: the second time changes nothing.

@@ -61,6 +61,15 @@ pub fn plan(service: &Service, observed: &Observed<'_>, now: Timestamp) -> Plan 
     if plan_configuration(&mut plan, &mut status, &mut manager, service, observed) {
         plan_route(&mut plan, &mut status, &mut manager, service, observed);
     }
+    // The Route of a failed Configuration only says that it has nothing to send traffic to. The Service's own verdict
+    // must name the cause, which the Configuration knows.
+    let cause = manager
+        .get(CONFIGURATIONS_READY)
+        .filter(|cause| cause.is_false())
+        .cloned();
+    if let Some(Condition { reason, message, .. }) = cause {
+        manager.mark_false(CONFIGURATIONS_READY, &reason, &message);
+    }
     status.observed_generation = service.metadata.generation;
     keep_times(&old.conditions, &mut conditions);
     status.conditions = conditions;

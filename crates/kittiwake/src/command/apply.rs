@@ -62,18 +62,34 @@ pub async fn run(args: ApplyArgs) -> anyhow::Result<ExitCode> {
         super::get::print_objects(&objects, output)?;
     }
     if args.no_wait || args.dry_run {
-        return Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+        return Ok(if failed {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        });
     }
     let outcomes = wait::wait(&connection, &targets, Duration::from_secs(args.wait_timeout)).await?;
-    let ready = report(&outcomes, args.output.is_none_or(|output| output == Output::Table));
-    Ok(if failed || !ready { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let ready = report(
+        &outcomes,
+        args.output.is_none_or(|output| output == Output::Table),
+    );
+    Ok(if failed || !ready {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 /// Applies one object.
 ///
 /// # Errors
 /// When the server refuses it or cannot be reached.
-pub async fn apply(connection: &Connection, resources: &Resources, manifest: &Manifest, dry_run: bool) -> anyhow::Result<Applied> {
+pub async fn apply(
+    connection: &Connection,
+    resources: &Resources,
+    manifest: &Manifest,
+    dry_run: bool,
+) -> anyhow::Result<Applied> {
     let resource = resources.of(manifest.api_version(), manifest.kind())?;
     let namespace = manifest.namespace().unwrap_or(&connection.namespace);
     let path = resource.object(namespace, manifest.name());
@@ -85,7 +101,15 @@ pub async fn apply(connection: &Connection, resources: &Resources, manifest: &Ma
     let dry = if dry_run { "&dryRun=All" } else { "" };
     let url = format!("{path}?fieldManager={FIELD_MANAGER}&fieldValidation=Strict&force=true{dry}");
     let body = serde_json::to_vec(&manifest.object).context("cannot encode the manifest")?;
-    let answer = connection.json(Method::PATCH, &url, "application/apply-patch+yaml", "application/json", body).await?;
+    let answer = connection
+        .json(
+            Method::PATCH,
+            &url,
+            "application/apply-patch+yaml",
+            "application/json",
+            body,
+        )
+        .await?;
     let version = |object: &Value| object.pointer("/metadata/resourceVersion").cloned();
     let verb = match &before {
         _ if answer.created => "created",
@@ -93,8 +117,16 @@ pub async fn apply(connection: &Connection, resources: &Resources, manifest: &Ma
         Some(_) => "configured",
         None => "created",
     };
-    let target = Target { display: resource.display(manifest.name()), path };
-    Ok(Applied { object: answer.value, verb, target, warnings: answer.warnings })
+    let target = Target {
+        display: resource.display(manifest.name()),
+        path,
+    };
+    Ok(Applied {
+        object: answer.value,
+        verb,
+        target,
+        warnings: answer.warnings,
+    })
 }
 
 /// Prints how the waiting ended; true when everything is ready.

@@ -21,7 +21,16 @@ pub async fn run(args: DeleteArgs) -> anyhow::Result<ExitCode> {
     for (resource, namespace, name) in doomed(&args, &connection, &resources).await? {
         let path = resource.object(&namespace, &name);
         let body = br#"{"apiVersion":"v1","kind":"DeleteOptions","propagationPolicy":"Background"}"#.to_vec();
-        match connection.json(Method::DELETE, &path, "application/json", "application/json", body).await {
+        match connection
+            .json(
+                Method::DELETE,
+                &path,
+                "application/json",
+                "application/json",
+                body,
+            )
+            .await
+        {
             Ok(_) => println!("{} deleted", resource.display(&name)),
             Err(error) if args.ignore_not_found && is_status(&error, 404) => {}
             Err(error) => {
@@ -30,7 +39,11 @@ pub async fn run(args: DeleteArgs) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 /// What to delete: kind, namespace, name.
@@ -56,12 +69,24 @@ async fn doomed<'r>(
     for kind in kinds.split(',') {
         for resource in resources.find(kind)? {
             if args.all {
-                let list = connection.get(&resource.collection(Some(&connection.namespace))).await?;
-                let items = list.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
-                let found = items.iter().filter_map(|item| item.pointer("/metadata/name").and_then(Value::as_str));
+                let list = connection
+                    .get(&resource.collection(Some(&connection.namespace)))
+                    .await?;
+                let items = list
+                    .get("items")
+                    .and_then(Value::as_array)
+                    .cloned()
+                    .unwrap_or_default();
+                let found = items
+                    .iter()
+                    .filter_map(|item| item.pointer("/metadata/name").and_then(Value::as_str));
                 doomed.extend(found.map(|name| (resource, connection.namespace.clone(), name.to_owned())));
             } else {
-                doomed.extend(names.iter().map(|name| (resource, connection.namespace.clone(), name.clone())));
+                doomed.extend(
+                    names
+                        .iter()
+                        .map(|name| (resource, connection.namespace.clone(), name.clone())),
+                );
             }
         }
     }

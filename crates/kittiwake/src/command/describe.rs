@@ -29,12 +29,27 @@ pub async fn run(args: DescribeArgs) -> anyhow::Result<ExitCode> {
         }
     };
     let found = resources.find(&kind)?;
-    let [resource] = found.as_slice() else { bail!("{kind:?} means several kinds; name one") };
-    let object = connection.get(&resource.object(&connection.namespace, &name)).await?;
-    let uid = object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
+    let [resource] = found.as_slice() else {
+        bail!("{kind:?} means several kinds; name one")
+    };
+    let object = connection
+        .get(&resource.object(&connection.namespace, &name))
+        .await?;
+    let uid = object
+        .pointer("/metadata/uid")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     let selector = percent_encode(&format!("involvedObject.uid={uid}"));
-    let events = connection.get(&format!("/api/v1/namespaces/{}/events?fieldSelector={selector}", connection.namespace)).await;
-    let events = events.ok().and_then(|list| list.get("items").and_then(Value::as_array).cloned()).unwrap_or_default();
+    let events = connection
+        .get(&format!(
+            "/api/v1/namespaces/{}/events?fieldSelector={selector}",
+            connection.namespace
+        ))
+        .await;
+    let events = events
+        .ok()
+        .and_then(|list| list.get("items").and_then(Value::as_array).cloned())
+        .unwrap_or_default();
     print!("{}", describe(&object, &events, Timestamp::now()));
     Ok(ExitCode::SUCCESS)
 }
@@ -42,7 +57,12 @@ pub async fn run(args: DescribeArgs) -> anyhow::Result<ExitCode> {
 /// The description of `object` as text.
 fn describe(object: &Value, events: &[Value], now: Timestamp) -> String {
     let mut out = String::new();
-    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let text = |pointer: &str| {
+        object
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
     let mut line = |label: &str, value: &str| {
         if !value.is_empty() {
             let _ = writeln!(out, "{:<14}{value}", format!("{label}:"));
@@ -55,10 +75,24 @@ fn describe(object: &Value, events: &[Value], now: Timestamp) -> String {
     line("URL", text("/status/url"));
     line("Image", image(object));
     for status in array(object, "/status/containerStatuses") {
-        line("Digest", status.get("imageDigest").and_then(Value::as_str).unwrap_or_default());
+        line(
+            "Digest",
+            status
+                .get("imageDigest")
+                .and_then(Value::as_str)
+                .unwrap_or_default(),
+        );
     }
-    for (label, pointer) in [("Labels", "/metadata/labels"), ("Annotations", "/metadata/annotations")] {
-        for (key, value) in object.pointer(pointer).and_then(Value::as_object).into_iter().flatten() {
+    for (label, pointer) in [
+        ("Labels", "/metadata/labels"),
+        ("Annotations", "/metadata/annotations"),
+    ] {
+        for (key, value) in object
+            .pointer(pointer)
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+        {
             if key != "kubectl.kubernetes.io/last-applied-configuration" {
                 line(label, &format!("{key}={}", value.as_str().unwrap_or_default()));
             }
@@ -71,14 +105,21 @@ fn describe(object: &Value, events: &[Value], now: Timestamp) -> String {
 }
 
 fn array<'v>(object: &'v Value, pointer: &str) -> &'v [Value] {
-    object.pointer(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+    object
+        .pointer(pointer)
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default()
 }
 
 fn image(object: &Value) -> &str {
-    ["/spec/template/spec/containers/0/image", "/spec/containers/0/image"]
-        .iter()
-        .find_map(|pointer| object.pointer(pointer).and_then(Value::as_str))
-        .unwrap_or_default()
+    [
+        "/spec/template/spec/containers/0/image",
+        "/spec/containers/0/image",
+    ]
+    .iter()
+    .find_map(|pointer| object.pointer(pointer).and_then(Value::as_str))
+    .unwrap_or_default()
 }
 
 fn traffic(out: &mut String, object: &Value) {
@@ -90,8 +131,16 @@ fn traffic(out: &mut String, object: &Value) {
     for target in targets {
         let text = |field: &str| target.get(field).and_then(Value::as_str).unwrap_or_default();
         let percent = target.get("percent").and_then(Value::as_i64).unwrap_or(0);
-        let latest = if target.get("latestRevision").and_then(Value::as_bool) == Some(true) { "@latest " } else { "" };
-        let tag = if text("tag").is_empty() { String::new() } else { format!("  #{} {}", text("tag"), text("url")) };
+        let latest = if target.get("latestRevision").and_then(Value::as_bool) == Some(true) {
+            "@latest "
+        } else {
+            ""
+        };
+        let tag = if text("tag").is_empty() {
+            String::new()
+        } else {
+            format!("  #{} {}", text("tag"), text("url"))
+        };
         let _ = writeln!(out, "  {percent:>3}%  {latest}({}){tag}", text("revisionName"));
     }
 }
@@ -102,7 +151,11 @@ fn conditions(out: &mut String, object: &Value, now: Timestamp) {
     if conditions.is_empty() {
         return;
     }
-    let _ = writeln!(out, "\nConditions:\n  {:<4}{:<26}{:>5}  REASON", "OK", "TYPE", "AGE");
+    let _ = writeln!(
+        out,
+        "\nConditions:\n  {:<4}{:<26}{:>5}  REASON",
+        "OK", "TYPE", "AGE"
+    );
     for condition in conditions {
         let text = |field: &str| condition.get(field).and_then(Value::as_str).unwrap_or_default();
         let mark = match text("status") {
@@ -115,7 +168,11 @@ fn conditions(out: &mut String, object: &Value, now: Timestamp) {
             ("", message) => message.to_owned(),
             (reason, message) => format!("{reason}: {message}"),
         };
-        let row = format!("  {mark:<4}{:<26}{:>5}  {why}", text("type"), age(text("lastTransitionTime"), now));
+        let row = format!(
+            "  {mark:<4}{:<26}{:>5}  {why}",
+            text("type"),
+            age(text("lastTransitionTime"), now)
+        );
         let _ = writeln!(out, "{}", row.trim_end());
     }
 }
@@ -128,15 +185,29 @@ fn list_events(out: &mut String, events: &[Value], now: Timestamp) {
     let skipped = events.len().saturating_sub(EVENTS_MAX);
     for event in events.iter().skip(skipped) {
         let text = |field: &str| event.get(field).and_then(Value::as_str).unwrap_or_default();
-        let at = [text("lastTimestamp"), text("eventTime"), text("firstTimestamp")].into_iter().find(|at| !at.is_empty());
-        let message = if text("message").is_empty() { text("note") } else { text("message") };
-        let _ = writeln!(out, "  {:<8}{:>5}  {:<22}{message}", text("type"), age(at.unwrap_or_default(), now), text("reason"));
+        let at = [text("lastTimestamp"), text("eventTime"), text("firstTimestamp")]
+            .into_iter()
+            .find(|at| !at.is_empty());
+        let message = if text("message").is_empty() {
+            text("note")
+        } else {
+            text("message")
+        };
+        let _ = writeln!(
+            out,
+            "  {:<8}{:>5}  {:<22}{message}",
+            text("type"),
+            age(at.unwrap_or_default(), now),
+            text("reason")
+        );
     }
 }
 
 /// A time as kubectl shows ages: `5s`, `3m20s`, `4h`, `12d`.
 fn age(timestamp: &str, now: Timestamp) -> String {
-    let Ok(then) = timestamp.parse::<Timestamp>() else { return String::new() };
+    let Ok(then) = timestamp.parse::<Timestamp>() else {
+        return String::new();
+    };
     let seconds = now.duration_since(then).max(SignedDuration::ZERO).as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match seconds {
@@ -167,7 +238,9 @@ mod tests {
                 "conditions": [{"type": "Ready", "status": "False", "reason": "RevisionFailed", "message": "no", "lastTransitionTime": "2026-01-01T00:07:30Z"}]
             }
         });
-        let events = [json!({"type": "Normal", "reason": "Created", "message": "made it", "lastTimestamp": "2026-01-01T00:00:01Z"})];
+        let events = [
+            json!({"type": "Normal", "reason": "Created", "message": "made it", "lastTimestamp": "2026-01-01T00:00:01Z"}),
+        ];
         insta::assert_snapshot!(describe(&object, &events, now), @r"
         Name:         hello
         Namespace:    default
@@ -192,8 +265,22 @@ mod tests {
     #[test]
     fn ages_read_like_kubectls() {
         let now = Timestamp::from_second(1_000_000).unwrap();
-        for (seconds, text) in [(5, "5s"), (119, "119s"), (120, "2m"), (200, "3m20s"), (660, "11m"), (14_400, "4h"), (1_000_000, "11d")] {
-            assert_eq!(age(&Timestamp::from_second(1_000_000 - seconds).unwrap().to_string(), now), text);
+        for (seconds, text) in [
+            (5, "5s"),
+            (119, "119s"),
+            (120, "2m"),
+            (200, "3m20s"),
+            (660, "11m"),
+            (14_400, "4h"),
+            (1_000_000, "11d"),
+        ] {
+            assert_eq!(
+                age(
+                    &Timestamp::from_second(1_000_000 - seconds).unwrap().to_string(),
+                    now
+                ),
+                text
+            );
         }
         assert_eq!(age("nonsense", now), "");
     }

@@ -30,8 +30,15 @@ pub async fn run(args: GetArgs) -> anyhow::Result<ExitCode> {
     let queries: Vec<Query> = found
         .iter()
         .flat_map(|resource| {
-            let names: Vec<Option<&String>> = if names.is_empty() { vec![None] } else { names.iter().map(Some).collect() };
-            names.into_iter().map(|name| Query { resource, name: name.map(String::as_str) })
+            let names: Vec<Option<&String>> = if names.is_empty() {
+                vec![None]
+            } else {
+                names.iter().map(Some).collect()
+            };
+            names.into_iter().map(|name| Query {
+                resource,
+                name: name.map(String::as_str),
+            })
         })
         .collect();
     match args.output {
@@ -41,7 +48,9 @@ pub async fn run(args: GetArgs) -> anyhow::Result<ExitCode> {
             for query in &queries {
                 let answer = connection.get(&query.path(&connection, &args)).await?;
                 match answer.get("items").and_then(Value::as_array) {
-                    Some(items) if query.name.is_none() => objects.extend(items.iter().map(|item| with_type(item, &answer))),
+                    Some(items) if query.name.is_none() => {
+                        objects.extend(items.iter().map(|item| with_type(item, &answer)))
+                    }
                     _ => objects.push(answer),
                 }
             }
@@ -54,7 +63,9 @@ pub async fn run(args: GetArgs) -> anyhow::Result<ExitCode> {
 /// `KIND NAME…` or `KIND/NAME`.
 pub(super) fn split_kind_and_names(kinds: &str, names: &[String]) -> anyhow::Result<(String, Vec<String>)> {
     match kinds.split_once('/') {
-        Some((kind, name)) if names.is_empty() && !name.is_empty() => Ok((kind.to_owned(), vec![name.to_owned()])),
+        Some((kind, name)) if names.is_empty() && !name.is_empty() => {
+            Ok((kind.to_owned(), vec![name.to_owned()]))
+        }
         Some(_) => bail!("write either KIND/NAME or KIND NAME, not both"),
         None => Ok((kinds.to_owned(), names.to_vec())),
     }
@@ -81,13 +92,29 @@ impl Query<'_> {
     }
 }
 
-async fn print_tables(connection: &Connection, args: &GetArgs, queries: &[Query<'_>]) -> anyhow::Result<ExitCode> {
+async fn print_tables(
+    connection: &Connection,
+    args: &GetArgs,
+    queries: &[Query<'_>],
+) -> anyhow::Result<ExitCode> {
     let wide = args.output == Output::Wide;
     let mut printed = false;
     let mut version = Value::Null;
     for query in queries {
-        let answer = connection.json(Method::GET, &query.path(connection, args), "application/json", TABLE, Vec::new()).await?;
-        version = answer.value.pointer("/metadata/resourceVersion").cloned().unwrap_or_default();
+        let answer = connection
+            .json(
+                Method::GET,
+                &query.path(connection, args),
+                "application/json",
+                TABLE,
+                Vec::new(),
+            )
+            .await?;
+        version = answer
+            .value
+            .pointer("/metadata/resourceVersion")
+            .cloned()
+            .unwrap_or_default();
         let mut table = Table::from_server(&answer.value, wide, args.all_namespaces);
         if table.rows.is_empty() {
             continue;
@@ -104,11 +131,22 @@ async fn print_tables(connection: &Connection, args: &GetArgs, queries: &[Query<
     if args.watch
         && let Some(query) = queries.first()
     {
-        watch(connection, args, query, version.as_str().unwrap_or_default(), !printed).await?;
+        watch(
+            connection,
+            args,
+            query,
+            version.as_str().unwrap_or_default(),
+            !printed,
+        )
+        .await?;
         return Ok(ExitCode::SUCCESS);
     }
     if !printed {
-        let place = if args.all_namespaces { String::new() } else { format!(" in {} namespace", connection.namespace) };
+        let place = if args.all_namespaces {
+            String::new()
+        } else {
+            format!(" in {} namespace", connection.namespace)
+        };
         eprintln!("No resources found{place}.");
     }
     Ok(ExitCode::SUCCESS)
@@ -123,23 +161,45 @@ fn prefix_names(table: &mut Table, resource: &Resource, namespaces: bool) {
     }
 }
 
-async fn watch(connection: &Connection, args: &GetArgs, query: &Query<'_>, version: &str, mut with_headers: bool) -> anyhow::Result<()> {
+async fn watch(
+    connection: &Connection,
+    args: &GetArgs,
+    query: &Query<'_>,
+    version: &str,
+    mut with_headers: bool,
+) -> anyhow::Result<()> {
     let namespace = (!args.all_namespaces).then_some(connection.namespace.as_str());
-    let mut path = format!("{}?watch=true&resourceVersion={version}", query.resource.collection(namespace));
+    let mut path = format!(
+        "{}?watch=true&resourceVersion={version}",
+        query.resource.collection(namespace)
+    );
     if let Some(name) = query.name {
         path.push_str(&format!("&fieldSelector=metadata.name%3D{name}"));
     }
     if let Some(selector) = &args.selector {
         path.push_str(&format!("&labelSelector={}", percent_encode(selector)));
     }
-    let request = http::Request::get(path).header(http::header::ACCEPT, TABLE).body(Vec::new()).context("cannot make the request")?;
-    let lines = connection.client.request_stream(request).await.context("the watch was refused")?;
+    let request = http::Request::get(path)
+        .header(http::header::ACCEPT, TABLE)
+        .body(Vec::new())
+        .context("cannot make the request")?;
+    let lines = connection
+        .client
+        .request_stream(request)
+        .await
+        .context("the watch was refused")?;
     let mut lines = std::pin::pin!(lines.lines());
     while let Some(line) = lines.try_next().await.context("the watch broke off")? {
         let event: Value = serde_json::from_str(&line).context("the watch sent no JSON")?;
         let object = event.get("object").cloned().unwrap_or_default();
         match event.get("type").and_then(Value::as_str) {
-            Some("ERROR") => bail!("{}", object.get("message").and_then(Value::as_str).unwrap_or("the watch failed")),
+            Some("ERROR") => bail!(
+                "{}",
+                object
+                    .get("message")
+                    .and_then(Value::as_str)
+                    .unwrap_or("the watch failed")
+            ),
             Some("BOOKMARK") | None => {}
             Some(_) => {
                 let table = Table::from_server(&object, args.output == Output::Wide, args.all_namespaces);
@@ -155,8 +215,14 @@ async fn watch(connection: &Connection, args: &GetArgs, query: &Query<'_>, versi
 fn with_type(item: &Value, list: &Value) -> Value {
     let mut typed = serde_json::Map::new();
     let kind = list.get("kind").and_then(Value::as_str).unwrap_or_default();
-    typed.insert("apiVersion".to_owned(), list.get("apiVersion").cloned().unwrap_or_default());
-    typed.insert("kind".to_owned(), json!(kind.strip_suffix("List").unwrap_or(kind)));
+    typed.insert(
+        "apiVersion".to_owned(),
+        list.get("apiVersion").cloned().unwrap_or_default(),
+    );
+    typed.insert(
+        "kind".to_owned(),
+        json!(kind.strip_suffix("List").unwrap_or(kind)),
+    );
     if let Some(fields) = item.as_object() {
         typed.extend(fields.clone());
     }
@@ -170,9 +236,19 @@ fn with_type(item: &Value, list: &Value) -> Value {
 pub fn print_objects(objects: &[Value], output: Output) -> anyhow::Result<()> {
     if output == Output::Name {
         for object in objects {
-            let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default().to_lowercase();
-            let group = object.get("apiVersion").and_then(Value::as_str).and_then(|version| version.split_once('/'));
-            let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+            let kind = object
+                .get("kind")
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_lowercase();
+            let group = object
+                .get("apiVersion")
+                .and_then(Value::as_str)
+                .and_then(|version| version.split_once('/'));
+            let name = object
+                .pointer("/metadata/name")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
             match group {
                 Some((group, _)) => println!("{kind}.{group}/{name}"),
                 None => println!("{kind}/{name}"),
@@ -182,11 +258,19 @@ pub fn print_objects(objects: &[Value], output: Output) -> anyhow::Result<()> {
     }
     let shown = match objects {
         [object] => object.clone(),
-        objects => json!({"apiVersion": "v1", "kind": "List", "items": objects, "metadata": {"resourceVersion": ""}}),
+        objects => {
+            json!({"apiVersion": "v1", "kind": "List", "items": objects, "metadata": {"resourceVersion": ""}})
+        }
     };
     match output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&without_managed_fields(shown)).context("cannot print JSON")?),
-        _ => print!("{}", serde_yaml_ng::to_string(&without_managed_fields(shown)).context("cannot print YAML")?),
+        Output::Json => println!(
+            "{}",
+            serde_json::to_string_pretty(&without_managed_fields(shown)).context("cannot print JSON")?
+        ),
+        _ => print!(
+            "{}",
+            serde_yaml_ng::to_string(&without_managed_fields(shown)).context("cannot print YAML")?
+        ),
     }
     Ok(())
 }
@@ -199,7 +283,12 @@ fn without_managed_fields(mut value: Value) -> Value {
         }
     };
     strip(&mut value);
-    for item in value.get_mut("items").and_then(Value::as_array_mut).map(Vec::as_mut_slice).unwrap_or_default() {
+    for item in value
+        .get_mut("items")
+        .and_then(Value::as_array_mut)
+        .map(Vec::as_mut_slice)
+        .unwrap_or_default()
+    {
         strip(item);
     }
     value
@@ -225,14 +314,23 @@ mod tests {
     #[test]
     fn a_kind_and_a_name_come_in_two_forms() {
         let names = ["a".to_owned()];
-        assert_eq!(split_kind_and_names("ksvc/a", &[]).unwrap(), ("ksvc".to_owned(), vec!["a".to_owned()]));
-        assert_eq!(split_kind_and_names("ksvc", &names).unwrap(), ("ksvc".to_owned(), names.to_vec()));
+        assert_eq!(
+            split_kind_and_names("ksvc/a", &[]).unwrap(),
+            ("ksvc".to_owned(), vec!["a".to_owned()])
+        );
+        assert_eq!(
+            split_kind_and_names("ksvc", &names).unwrap(),
+            ("ksvc".to_owned(), names.to_vec())
+        );
         assert!(split_kind_and_names("ksvc/a", &names).is_err());
         assert!(split_kind_and_names("ksvc/", &[]).is_err());
     }
 
     #[test]
     fn selectors_are_encoded() {
-        assert_eq!(percent_encode("app in (a,b),tier!=x"), "app%20in%20%28a%2Cb%29%2Ctier%21%3Dx");
+        assert_eq!(
+            percent_encode("app in (a,b),tier!=x"),
+            "app%20in%20%28a%2Cb%29%2Ctier%21%3Dx"
+        );
     }
 }

@@ -22,16 +22,25 @@ pub async fn run(args: InvokeArgs) -> anyhow::Result<ExitCode> {
     let url = url_of(&connection, &args).await?;
     let request = request(&args, &url)?;
     let address = match &args.gateway {
-        Some(gateway) => tokio::net::lookup_host(gateway).await.ok().and_then(|mut found| found.next()),
+        Some(gateway) => tokio::net::lookup_host(gateway)
+            .await
+            .ok()
+            .and_then(|mut found| found.next()),
         None => address_of(&url).await,
     };
-    let address = address.ok_or_else(|| anyhow!("cannot find the address of {url}; name the gateway with --gateway"))?;
-    let stream = TcpStream::connect(address)
+    let address = address
+        .ok_or_else(|| anyhow!("cannot find the address of {url}; name the gateway with --gateway"))?;
+    let stream = TcpStream::connect(address).await.with_context(|| {
+        format!("cannot reach the gateway at {address}; name it with --gateway if it is elsewhere")
+    })?;
+    let (mut sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
-        .with_context(|| format!("cannot reach the gateway at {address}; name it with --gateway if it is elsewhere"))?;
-    let (mut sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.context("the gateway hung up")?;
+        .context("the gateway hung up")?;
     let driver = tokio::spawn(driver);
-    let response = sender.send_request(request).await.context("the gateway hung up")?;
+    let response = sender
+        .send_request(request)
+        .await
+        .context("the gateway hung up")?;
     let status = response.status();
     let mut out = std::io::stdout();
     if args.include {
@@ -43,7 +52,10 @@ pub async fn run(args: InvokeArgs) -> anyhow::Result<ExitCode> {
     }
     let mut body = response.into_body();
     while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame.context("the answer broke off; see `kittiwake logs`")?.into_data() {
+        if let Ok(data) = frame
+            .context("the answer broke off; see `kittiwake logs`")?
+            .into_data()
+        {
             out.write_all(&data)?;
             out.flush()?;
         }
@@ -59,19 +71,31 @@ pub async fn run(args: InvokeArgs) -> anyhow::Result<ExitCode> {
 /// The URL of the Service, or of one of its tags.
 async fn url_of(connection: &Connection, args: &InvokeArgs) -> anyhow::Result<Uri> {
     let name = args.name.strip_prefix("ksvc/").unwrap_or(&args.name);
-    let path = format!("/apis/serving.knative.dev/v1/namespaces/{}/services/{name}", connection.namespace);
+    let path = format!(
+        "/apis/serving.knative.dev/v1/namespaces/{}/services/{name}",
+        connection.namespace
+    );
     let service = connection.get(&path).await?;
     let url = match &args.tag {
         None => service.pointer("/status/url").and_then(Value::as_str),
         Some(tag) => {
-            let traffic = service.pointer("/status/traffic").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-            let tagged = traffic.iter().find(|target| target.get("tag").and_then(Value::as_str) == Some(tag));
-            let Some(tagged) = tagged else { bail!("service {name} has no tag {tag:?}; see `kittiwake describe {name}`") };
+            let traffic = service
+                .pointer("/status/traffic")
+                .and_then(Value::as_array)
+                .map(Vec::as_slice)
+                .unwrap_or_default();
+            let tagged = traffic
+                .iter()
+                .find(|target| target.get("tag").and_then(Value::as_str) == Some(tag));
+            let Some(tagged) = tagged else {
+                bail!("service {name} has no tag {tag:?}; see `kittiwake describe {name}`")
+            };
             tagged.get("url").and_then(Value::as_str)
         }
     };
     let url = url.ok_or_else(|| anyhow!("service {name} has no URL yet; see `kittiwake describe {name}`"))?;
-    url.parse().with_context(|| format!("the service's URL {url:?} is no URL"))
+    url.parse()
+        .with_context(|| format!("the service's URL {url:?} is no URL"))
 }
 
 /// Where the host of a URL is. `*.localhost` is this machine (RFC 6761 §6.3), whatever the resolver says.
@@ -87,30 +111,57 @@ async fn address_of(url: &Uri) -> Option<SocketAddr> {
 fn request(args: &InvokeArgs, url: &Uri) -> anyhow::Result<Request<Full<Bytes>>> {
     let data = args.data.as_deref().map(read_data).transpose()?;
     let method = match &args.request {
-        Some(method) => Method::from_bytes(method.as_bytes()).with_context(|| format!("--request {method:?} is no method"))?,
+        Some(method) => Method::from_bytes(method.as_bytes())
+            .with_context(|| format!("--request {method:?} is no method"))?,
         None if data.is_some() => Method::POST,
         None => Method::GET,
     };
-    let path = if args.path.starts_with('/') { args.path.clone() } else { format!("/{}", args.path) };
+    let path = if args.path.starts_with('/') {
+        args.path.clone()
+    } else {
+        format!("/{}", args.path)
+    };
     let authority = url.authority().map(ToString::to_string).unwrap_or_default();
-    let mut request = Request::builder().method(method).uri(&path).header(header::HOST, authority);
-    if data.is_some() && !args.header.iter().any(|line| line.to_lowercase().starts_with("content-type:")) {
-        request = request.header(header::CONTENT_TYPE, guess_type(data.as_deref().unwrap_or_default()));
+    let mut request = Request::builder()
+        .method(method)
+        .uri(&path)
+        .header(header::HOST, authority);
+    if data.is_some()
+        && !args
+            .header
+            .iter()
+            .any(|line| line.to_lowercase().starts_with("content-type:"))
+    {
+        request = request.header(
+            header::CONTENT_TYPE,
+            guess_type(data.as_deref().unwrap_or_default()),
+        );
     }
     for line in &args.header {
-        let (name, value) = line.split_once(':').with_context(|| format!("--header {line:?} is not NAME: VALUE"))?;
-        let name: HeaderName = name.trim().parse().with_context(|| format!("--header {line:?}: not a header name"))?;
-        let value = HeaderValue::from_str(value.trim()).with_context(|| format!("--header {line:?}: not a header value"))?;
+        let (name, value) = line
+            .split_once(':')
+            .with_context(|| format!("--header {line:?} is not NAME: VALUE"))?;
+        let name: HeaderName = name
+            .trim()
+            .parse()
+            .with_context(|| format!("--header {line:?}: not a header name"))?;
+        let value = HeaderValue::from_str(value.trim())
+            .with_context(|| format!("--header {line:?}: not a header value"))?;
         request = request.header(name, value);
     }
-    request.body(Full::new(Bytes::from(data.unwrap_or_default()))).with_context(|| format!("--path {path:?} is no path"))
+    request
+        .body(Full::new(Bytes::from(data.unwrap_or_default())))
+        .with_context(|| format!("--path {path:?} is no path"))
 }
 
 fn read_data(data: &str) -> anyhow::Result<Vec<u8>> {
     match data.strip_prefix('@') {
         Some("-") => {
             let mut bytes = Vec::new();
-            std::io::stdin().lock().read_to_end(&mut bytes).context("cannot read standard input")?;
+            std::io::stdin()
+                .lock()
+                .read_to_end(&mut bytes)
+                .context("cannot read standard input")?;
             Ok(bytes)
         }
         Some(file) => std::fs::read(file).with_context(|| format!("--data: cannot read {file}")),
@@ -119,7 +170,11 @@ fn read_data(data: &str) -> anyhow::Result<Vec<u8>> {
 }
 
 fn guess_type(data: &[u8]) -> &'static str {
-    if serde_json::from_slice::<Value>(data).is_ok() { "application/json" } else { "text/plain; charset=utf-8" }
+    if serde_json::from_slice::<Value>(data).is_ok() {
+        "application/json"
+    } else {
+        "text/plain; charset=utf-8"
+    }
 }
 
 #[cfg(test)]
@@ -129,7 +184,9 @@ mod tests {
     use clap::Parser;
 
     fn parse(line: &[&str]) -> anyhow::Result<Request<Full<Bytes>>> {
-        let Command::Invoke(args) = Cli::try_parse_from([&["kittiwake", "invoke", "hello"], line].concat())?.command else {
+        let Command::Invoke(args) =
+            Cli::try_parse_from([&["kittiwake", "invoke", "hello"], line].concat())?.command
+        else {
             unreachable!()
         };
         request(&args, &Uri::from_static("http://hello.default.localhost:8080"))

@@ -42,15 +42,28 @@ pub async fn run(args: LogsArgs) -> anyhow::Result<ExitCode> {
 /// The revisions whose logs are meant: one when given as `revision/NAME`, else all of the Service.
 async fn revisions(connection: &Connection, name: &str) -> anyhow::Result<Vec<String>> {
     let root = format!("/apis/serving.knative.dev/v1/namespaces/{}", connection.namespace);
-    if let Some(revision) = name.strip_prefix("revision/").or_else(|| name.strip_prefix("rev/")) {
+    if let Some(revision) = name
+        .strip_prefix("revision/")
+        .or_else(|| name.strip_prefix("rev/"))
+    {
         connection.get(&format!("{root}/revisions/{revision}")).await?;
         return Ok(vec![revision.to_owned()]);
     }
     let service = name.strip_prefix("ksvc/").unwrap_or(name);
     connection.get(&format!("{root}/services/{service}")).await?;
-    let list = connection.get(&format!("{root}/revisions?labelSelector=serving.knative.dev%2Fservice%3D{service}")).await?;
-    let items = list.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
-    let names = items.iter().filter_map(|item| item.pointer("/metadata/name").and_then(Value::as_str));
+    let list = connection
+        .get(&format!(
+            "{root}/revisions?labelSelector=serving.knative.dev%2Fservice%3D{service}"
+        ))
+        .await?;
+    let items = list
+        .get("items")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    let names = items
+        .iter()
+        .filter_map(|item| item.pointer("/metadata/name").and_then(Value::as_str));
     Ok(names.map(str::to_owned).collect())
 }
 
@@ -69,8 +82,16 @@ fn path(connection: &Connection, args: &LogsArgs, revision: &str, follow: bool) 
 }
 
 async fn text(connection: &Connection, path: &str) -> anyhow::Result<String> {
-    let request = Request::builder().method(Method::GET).uri(path).body(Vec::new()).context("cannot make the request")?;
-    connection.client.request_text(request).await.context("cannot read the log")
+    let request = Request::builder()
+        .method(Method::GET)
+        .uri(path)
+        .body(Vec::new())
+        .context("cannot make the request")?;
+    connection
+        .client
+        .request_text(request)
+        .await
+        .context("cannot read the log")
 }
 
 /// Prints lines as they come, also of revisions that appear later.
@@ -82,8 +103,14 @@ async fn follow(connection: &Connection, args: &LogsArgs, revisions_now: Vec<Str
     loop {
         for revision in found.drain(..) {
             if known.insert(revision.clone()) {
-                let request = Request::get(path(connection, args, &revision, true)).body(Vec::new()).context("cannot make the request")?;
-                let feed = connection.client.request_stream(request).await.context("cannot follow the log")?;
+                let request = Request::get(path(connection, args, &revision, true))
+                    .body(Vec::new())
+                    .context("cannot make the request")?;
+                let feed = connection
+                    .client
+                    .request_stream(request)
+                    .await
+                    .context("cannot follow the log")?;
                 feeds.push(Box::pin(feed).lines());
             }
         }
@@ -103,6 +130,10 @@ async fn follow(connection: &Connection, args: &LogsArgs, revisions_now: Vec<Str
 }
 
 fn print(line: &str, timestamps: bool) -> anyhow::Result<()> {
-    let text = if timestamps { line } else { line.split_once(' ').map_or(line, |(_, text)| text) };
+    let text = if timestamps {
+        line
+    } else {
+        line.split_once(' ').map_or(line, |(_, text)| text)
+    };
     writeln!(std::io::stdout(), "{text}").context("cannot print")
 }

@@ -27,12 +27,18 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
     let config = Config::resolve(args)?;
     telemetry::start(&config.log, config.log_format)?;
     // Read before anything is started: a typing error in a path should not cost a start.
-    let manifests = if config.apply.is_empty() { Vec::new() } else { manifest::read_all(&config.apply)? };
+    let manifests = if config.apply.is_empty() {
+        Vec::new()
+    } else {
+        manifest::read_all(&config.apply)?
+    };
     let mut signals = Signals::new()?;
     let mut platform = Platform::start(&config).await?;
     let kubeconfig_path = config.data_dir.join("kubeconfig");
     kubeconfig::write(&kubeconfig_path, &format!("http://{}", platform.api))?;
-    let kubeconfig_path = kubeconfig_path.canonicalize().context("cannot find the kubeconfig just written")?;
+    let kubeconfig_path = kubeconfig_path
+        .canonicalize()
+        .context("cannot find the kubeconfig just written")?;
     print!("{}", welcome(&config, &platform, &kubeconfig_path));
 
     let applied = async {
@@ -53,7 +59,10 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
     if failed {
         eprintln!("error: a part of the platform ended unexpectedly; stopping");
     } else {
-        println!("\nStopping: calls in flight have {} s to finish; Ctrl-C again stops at once.", config.drain.as_secs());
+        println!(
+            "\nStopping: calls in flight have {} s to finish; Ctrl-C again stops at once.",
+            config.drain.as_secs()
+        );
     }
     tokio::select! {
         cut = platform.stop(config.drain) => {
@@ -72,7 +81,11 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
 /// What a stranger reads first.
 fn welcome(config: &Config, platform: &Platform, kubeconfig: &Path) -> String {
     let Platform { api, http, .. } = platform;
-    let port = if http.port() == 80 { String::new() } else { format!(":{}", http.port()) };
+    let port = if http.port() == 80 {
+        String::new()
+    } else {
+        format!(":{}", http.port())
+    };
     let domain = &config.domain;
     format!(
         "Kittiwake {version} is up.\n\n\

@@ -27,12 +27,19 @@ pub async fn run(args: VersionArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn output_of(output: Output) -> Output {
-    if output == Output::Json { Output::Json } else { Output::Yaml }
+    if output == Output::Json {
+        Output::Json
+    } else {
+        Output::Yaml
+    }
 }
 
 /// The server's version, if one answers: asking for a version must work without a server.
 async fn server(args: &VersionArgs) -> Option<String> {
     let connection = Connection::open(&args.connect).await.ok()?;
     let version = connection.get("/version").await.ok()?;
-    version.get("gitVersion").and_then(Value::as_str).map(str::to_owned)
+    version
+        .get("gitVersion")
+        .and_then(Value::as_str)
+        .map(str::to_owned)
 }
