@@ -163,8 +163,8 @@ pub struct ApplyArgs {
     /// Print the resulting objects in this form instead of a line each
     #[arg(short, long, value_name = "FORMAT")]
     pub output: Option<Output>,
+    /// Which server, which namespace.
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub connect: ConnectArgs,
 }
 
@@ -189,8 +189,8 @@ pub struct GetArgs {
     /// After listing, print changes as they happen
     #[arg(short, long)]
     pub watch: bool,
+    /// Which server, which namespace.
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub connect: ConnectArgs,
 }
 
@@ -203,8 +203,8 @@ pub struct DescribeArgs {
     /// Name
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
+    /// Which server, which namespace.
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub connect: ConnectArgs,
 }
 
@@ -226,8 +226,8 @@ pub struct DeleteArgs {
     /// A missing object is no error
     #[arg(long)]
     pub ignore_not_found: bool,
+    /// Which server, which namespace.
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub connect: ConnectArgs,
 }
 
@@ -258,8 +258,8 @@ pub struct InvokeArgs {
     /// Address of the gateway, where it is not the host of the Service's URL
     #[arg(long, value_name = "ADDR:PORT")]
     pub gateway: Option<String>,
+    /// Which server, which namespace.
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub connect: ConnectArgs,
 }
 
@@ -281,8 +281,8 @@ pub struct LogsArgs {
     /// Begin each line with its time
     #[arg(long)]
     pub timestamps: bool,
+    /// Which server, which namespace.
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub connect: ConnectArgs,
 }
 
@@ -295,8 +295,8 @@ pub struct VersionArgs {
     /// Form of the output
     #[arg(short, long, value_name = "FORMAT")]
     pub output: Option<Output>,
+    /// Which server, which namespace.
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub connect: ConnectArgs,
 }
 

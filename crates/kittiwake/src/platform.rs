@@ -184,11 +184,8 @@ impl Platform {
 
     /// Resolves when a part of the platform ends by itself, which it never should.
     pub async fn failed(&mut self) {
-        while let Some(ended) = self.tasks.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(%error, "a part of the platform failed");
-            }
-            return;
+        if let Some(Err(error)) = self.tasks.join_next().await {
+            tracing::error!(%error, "a part of the platform failed");
         }
     }
 

@@ -1,5 +1,13 @@
 //! The examples that users copy: checked-in components match their sources, and each answers as its README says.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
 use http::{HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
 use kittiwake_testkit::http::{open, request};

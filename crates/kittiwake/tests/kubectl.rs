@@ -1,5 +1,13 @@
 //! The real kubectl, as a user runs it, against a platform on free ports. Installs kubectl when it is missing.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
 use kittiwake_testkit::guest;
 use kittiwake_testkit::platform::{TestPlatform, service};
 use std::path::{Path, PathBuf};
