@@ -14,6 +14,9 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+/// How long the platform may take until it serves again after a start.
+const READY_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// What to run.
 #[derive(clap::Args)]
 pub struct Options {
@@ -50,7 +53,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let start = Instant::now();
     let server = process::kittiwake(&program, &data_dir).await?;
     let address = server.address("Functions")?;
-    wait_until_served(address, &name(options.revisions - 1)).await?;
+    wait_until_ready(server.address("Kubernetes API")?).await?;
     println!(
         "served again {:.2} s after the start, {:.1} MiB resident",
         start.elapsed().as_secs_f64(),
@@ -58,8 +61,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     );
 
     let (mut first, mut second, mut added) = (Vec::new(), Vec::new(), Vec::new());
-    // The last one was called already, to see that routes are in place.
-    for index in 0..options.revisions - 1 {
+    for index in 0..options.revisions {
         let mut connection = Connection::open(address, &format!("{}.default.localhost", name(index))).await?;
         let cold = connection.hello().await.with_context(|| name(index))?;
         let warm = connection.hello().await?;
@@ -123,17 +125,19 @@ fn with_custom_section(wasm: &[u8], text: &str) -> Vec<u8> {
     bytes
 }
 
-/// Calls until it answers: routes are built from the stored objects right after the start.
-async fn wait_until_served(address: std::net::SocketAddr, name: &str) -> anyhow::Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(120);
-    loop {
-        let mut connection = Connection::open(address, &format!("{name}.default.localhost")).await?;
-        match connection.hello().await {
-            Ok(_) => return Ok(()),
-            Err(error) if Instant::now() > deadline => return Err(error),
-            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
-        }
+/// Waits until the platform says that what was deployed before is served again.
+async fn wait_until_ready(api: std::net::SocketAddr) -> anyhow::Result<()> {
+    let deadline = Instant::now() + READY_TIMEOUT;
+    while Connection::open(api, "127.0.0.1")
+        .await?
+        .status("/readyz")
+        .await?
+        != 200
+    {
+        anyhow::ensure!(Instant::now() < deadline, "not ready after {READY_TIMEOUT:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -40,6 +40,15 @@ impl Connection {
         })
     }
 
+    /// The status of one GET.
+    pub async fn status(&mut self, path: &str) -> anyhow::Result<u16> {
+        let request = Request::get(path).header("host", &self.host).body(Empty::new())?;
+        let response = self.sender.send_request(request).await?;
+        let status = response.status().as_u16();
+        response.into_body().collect().await?;
+        Ok(status)
+    }
+
     /// Sends one GET and reads the whole answer, which must be 200 and `Hello`.
     pub async fn hello(&mut self) -> anyhow::Result<Duration> {
         let request = Request::get("/").header("host", &self.host).body(Empty::new())?;
