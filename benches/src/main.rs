@@ -48,7 +48,7 @@ impl Paths {
                 let path = std::env::current_exe()?.with_file_name("kittiwake");
                 anyhow::ensure!(
                     path.is_file(),
-                    "{} is missing: run `cargo build --release` first",
+                    "{} is missing: run `cargo build --release -p kittiwake` first",
                     path.display()
                 );
                 Ok(path)
