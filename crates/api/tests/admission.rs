@@ -117,7 +117,7 @@ fn a_configuration_a_route_and_a_revision_get_theirs() {
     insta::assert_json_snapshot!([created(configuration), created(route), created(revision)]);
 }
 
-/// The manifests of the requirements, with an image that exists.
+/// The manifests that users write, with an image that exists.
 #[test]
 fn the_manifests_that_users_apply_are_admitted() {
     let service = "

@@ -55,7 +55,7 @@ pub enum PreparePhase {
     Starting,
 }
 
-/// What kind of program the artifact is (DESIGN.md §3), found from the artifact itself.
+/// What kind of program the artifact is, found from the artifact itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FunctionKind {
     /// A component that exports `wasi:http/incoming-handler`.

@@ -4,11 +4,16 @@ use crate::clock::Clock;
 use crate::revision::RevisionKey;
 use jiff::Timestamp;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::sync::broadcast;
 
 /// Lines kept for each revision; the oldest goes first.
 pub const LINES_PER_REVISION_MAX: usize = 1000;
+/// Text kept for each revision, in bytes; the oldest line goes first.
+pub const TEXT_PER_REVISION_BYTES_MAX: usize = 1 << 20;
+/// Text kept for all revisions together, in bytes. At the limit, a revision that writes gives up its own older lines.
+pub const TEXT_BYTES_MAX: usize = 256 << 20;
 /// Longest line, in bytes; a longer one is cut and marked with `…`.
 pub const LINE_BYTES_MAX: usize = 16 * 1024;
 /// Lines a follower may lag behind before it misses some (it is told how many).
@@ -41,15 +46,26 @@ pub struct LogLine {
 /// The logs of all revisions.
 pub struct LogHub {
     clock: Arc<dyn Clock>,
+    /// Bytes of text kept in all logs.
+    total: Arc<AtomicUsize>,
     revisions: RwLock<HashMap<RevisionKey, Arc<RevisionLog>>>,
 }
 
-/// The log of one revision; cheap to write to from many calls at once.
+/// The log of one revision; cheap to write to from many calls at once, and small while nothing was written.
 pub struct RevisionLog {
     clock: Arc<dyn Clock>,
     revision: RevisionKey,
-    lines: Mutex<VecDeque<LogLine>>,
-    feed: broadcast::Sender<LogLine>,
+    total: Arc<AtomicUsize>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    lines: VecDeque<LogLine>,
+    /// Bytes of text in `lines`.
+    bytes: usize,
+    /// Made by the first follower, dropped when the last one has gone: its buffer is large.
+    feed: Option<broadcast::Sender<LogLine>>,
 }
 
 impl LogHub {
@@ -58,6 +74,7 @@ impl LogHub {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
             clock,
+            total: Arc::default(),
             revisions: RwLock::default(),
         }
     }
@@ -78,8 +95,8 @@ impl LogHub {
             Arc::new(RevisionLog {
                 clock: Arc::clone(&self.clock),
                 revision: key.clone(),
-                lines: Mutex::default(),
-                feed: broadcast::Sender::new(FOLLOW_LAG_LINES_MAX),
+                total: Arc::clone(&self.total),
+                kept: Mutex::default(),
             })
         });
         Arc::clone(log)
@@ -104,32 +121,58 @@ impl RevisionLog {
                 stream,
                 text: cut(line).into(),
             };
-            let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-            if lines.len() == LINES_PER_REVISION_MAX {
-                lines.pop_front();
-            }
-            lines.push_back(line.clone());
-            // Sent under the lock, so that `follow` can neither miss nor repeat a line. No follower is no error.
-            let _ = self.feed.send(line);
+            self.kept().push(line, &self.total);
         }
     }
 
     /// The lines that are kept, oldest first.
     #[must_use]
     pub fn lines(&self) -> Vec<LogLine> {
-        self.lines
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .cloned()
-            .collect()
+        self.kept().lines.iter().cloned().collect()
     }
 
     /// The lines that are kept, and a feed that continues exactly where they end.
     #[must_use]
     pub fn follow(&self) -> (Vec<LogLine>, broadcast::Receiver<LogLine>) {
-        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        (lines.iter().cloned().collect(), self.feed.subscribe())
+        let mut kept = self.kept();
+        let feed = kept
+            .feed
+            .get_or_insert_with(|| broadcast::Sender::new(FOLLOW_LAG_LINES_MAX))
+            .subscribe();
+        (kept.lines.iter().cloned().collect(), feed)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for RevisionLog {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.kept().bytes, Ordering::Relaxed);
+    }
+}
+
+impl Kept {
+    fn push(&mut self, line: LogLine, total: &AtomicUsize) {
+        let added = line.text.len();
+        self.bytes += added;
+        let mut all = total.fetch_add(added, Ordering::Relaxed) + added;
+        while self.lines.len() >= LINES_PER_REVISION_MAX
+            || self.bytes > TEXT_PER_REVISION_BYTES_MAX
+            || all > TEXT_BYTES_MAX
+        {
+            let Some(oldest) = self.lines.pop_front() else {
+                break;
+            };
+            self.bytes -= oldest.text.len();
+            all = total.fetch_sub(oldest.text.len(), Ordering::Relaxed) - oldest.text.len();
+        }
+        self.lines.push_back(line.clone());
+        // Sent under the lock, so that `follow` can neither miss nor repeat a line.
+        if self.feed.as_ref().is_some_and(|feed| feed.send(line).is_err()) {
+            self.feed = None;
+        }
     }
 }
 
@@ -161,6 +204,33 @@ mod tests {
         let lines = log.lines();
         assert_eq!(lines.len(), LINES_PER_REVISION_MAX);
         assert_eq!(&*lines[0].text, "line 5");
+    }
+
+    #[test]
+    fn the_text_of_a_revision_is_bounded_and_counted() {
+        let hub = hub();
+        let key = RevisionKey::new("default", "a-00001");
+        let log = hub.revision(&key);
+        for _ in 0..200 {
+            log.write(LogStream::Stdout, &"x".repeat(LINE_BYTES_MAX));
+        }
+        assert_eq!(log.lines().len(), TEXT_PER_REVISION_BYTES_MAX / LINE_BYTES_MAX);
+        assert_eq!(hub.total.load(Ordering::Relaxed), TEXT_PER_REVISION_BYTES_MAX);
+        hub.forget(&key);
+        drop(log);
+        assert_eq!(hub.total.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_follower_sees_the_end_of_a_deleted_log() {
+        let hub = hub();
+        let key = RevisionKey::new("default", "a-00001");
+        let (_, mut feed) = hub.revision(&key).follow();
+        hub.forget(&key);
+        assert!(matches!(
+            feed.try_recv(),
+            Err(broadcast::error::TryRecvError::Closed)
+        ));
     }
 
     #[test]

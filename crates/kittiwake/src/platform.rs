@@ -205,15 +205,15 @@ impl Platform {
     }
 }
 
-/// Makes the data directory, readable by its owner only: it holds Secrets.
+/// Makes the data directory, and makes it readable by its owner only, also when it was there before: it holds Secrets.
 fn make_data_dir(path: &Path) -> anyhow::Result<PathBuf> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .and_then(|()| path.canonicalize())
-        .with_context(|| format!("cannot use --data-dir {}", path.display()))
+    use std::os::unix::fs::PermissionsExt;
+    let make = || {
+        std::fs::create_dir_all(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
+        path.canonicalize()
+    };
+    make().with_context(|| format!("cannot use --data-dir {}", path.display()))
 }
 
 /// Where docker keeps credentials: `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`, if there is one.
@@ -320,6 +320,21 @@ mod tests {
             message.contains(&address.to_string()) && message.contains("--http-listen 127.0.0.1:0"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn the_data_directory_is_its_owners_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b");
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        make_data_dir(&path).unwrap();
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o700
+        );
+        assert!(make_data_dir(Path::new("/dev/null/x")).is_err());
     }
 
     #[test]

@@ -322,25 +322,20 @@ fn malformed_files_name_the_place() {
 #[test]
 fn a_taken_port_is_an_error_that_helps() {
     let up = Up::start(&[]);
-    let taken = up.address("Functions");
-    let folder = tempfile::tempdir().unwrap();
-    let mut second = kittiwake();
-    second
-        .args([
-            "up",
-            "--api-listen",
-            "127.0.0.1:0",
-            "--http-listen",
-            &taken,
-            "--data-dir",
-        ])
-        .arg(folder.path());
-    let output = second.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        !output.status.success() && text.contains(&taken) && text.contains("--http-listen"),
-        "{text}"
-    );
+    let (api, http) = (up.address("Kubernetes API"), up.address("Functions"));
+    let free = "127.0.0.1:0";
+    for (flag, api, http, taken) in [
+        ("--http-listen", free, http.as_str(), &http),
+        ("--api-listen", api.as_str(), free, &api),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut second = kittiwake();
+        second.args(["up", "--api-listen", api, "--http-listen", http, "--data-dir"]);
+        let output = second.arg(folder.path()).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{text}");
+        assert!(text.contains(taken.as_str()) && text.contains(flag), "{text}");
+    }
 }
 
 #[test]
@@ -375,6 +370,83 @@ fn ctrl_c_ends_it_with_success() {
     );
     up.signal("-INT");
     assert!(up.child.wait().unwrap().success());
+}
+
+#[test]
+fn data_goes_in_and_logs_come_out() {
+    let up = Up::start(&["--apply", "examples/echo/service.yaml"]);
+    assert_eq!(up.ok(&["invoke", "echo", "--data", "ping"]), "ping");
+    let file = up.folder.path().join("body");
+    std::fs::write(&file, "from a file").unwrap();
+    assert_eq!(
+        up.ok(&["invoke", "echo", "--data", &format!("@{}", file.display())]),
+        "from a file"
+    );
+    assert!(
+        up.fails(&["invoke", "echo", "--path", "/status/404"])
+            .contains("HTTP 404")
+    );
+
+    let wasm = up.folder.path().join("lines.wasm");
+    std::fs::write(&wasm, kittiwake_testkit::guest::lines()).unwrap();
+    let manifest = up.folder.path().join("lines.yaml");
+    let image = format!("file://{}", wasm.display());
+    std::fs::write(
+        &manifest,
+        kittiwake_testkit::platform::service("lines", &image, ""),
+    )
+    .unwrap();
+    up.ok(&["apply", "-f", &manifest.display().to_string()]);
+    up.ok(&["invoke", "lines"]);
+    let log = up.ok(&["logs", "lines"]);
+    assert!(
+        log.lines().any(|line| line == "one") && log.lines().any(|line| line == "oh no"),
+        "{log}"
+    );
+    assert_eq!(up.ok(&["logs", "lines", "--tail", "1"]).lines().count(), 1);
+
+    let mut follow = kittiwake();
+    follow
+        .args(["logs", "lines", "-f", "--tail", "0"])
+        .env("KUBECONFIG", up.folder.path().join("data/kubeconfig"));
+    let mut follow = follow.stdout(Stdio::piped()).spawn().unwrap();
+    let mut followed = BufReader::new(follow.stdout.take().unwrap()).lines();
+    // Called until the follower, which takes a moment to connect, has printed something.
+    let (sender, printed) = mpsc::channel();
+    std::thread::spawn(move || sender.send(followed.next()));
+    let line = loop {
+        up.ok(&["invoke", "lines"]);
+        if let Ok(line) = printed.recv_timeout(Duration::from_millis(200)) {
+            break line.unwrap().unwrap();
+        }
+    };
+    assert!(
+        ["one", "two", "oh no", "unfinished"].contains(&line.as_str()),
+        "{line}"
+    );
+    follow.kill().unwrap();
+    follow.wait().unwrap();
+}
+
+#[test]
+fn ctrl_c_lets_a_call_in_flight_finish() {
+    let mut up = Up::start(&["--apply", "examples/echo/service.yaml"]);
+    let mut call = kittiwake();
+    call.args(["invoke", "echo", "--path", "/drip?n=4&delay_ms=500"]);
+    call.env("KUBECONFIG", up.folder.path().join("data/kubeconfig"))
+        .stdout(Stdio::piped());
+    let call = call.spawn().unwrap();
+    while !http_get(&up.address("Metrics")).contains("kittiwake_gateway_in_flight 1") {
+        std::thread::yield_now();
+    }
+    up.signal("-INT");
+    assert!(up.child.wait().unwrap().success());
+    let answer = call.wait_with_output().unwrap();
+    assert!(answer.status.success());
+    assert!(
+        String::from_utf8_lossy(&answer.stdout).contains("drip 4 of 4"),
+        "the call was cut off"
+    );
 }
 
 #[test]

@@ -215,6 +215,41 @@ async fn a_service_from_apply_to_delete() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_example_is_watched_while_it_becomes_ready() {
+    use tokio::io::{AsyncBufReadExt, BufReader};
+    let platform = TestPlatform::start_with(|config| config.working_dir = root())
+        .await
+        .unwrap();
+    let kubectl = Kubectl::of(&platform);
+    let mut watch = tokio::process::Command::new(&kubectl.program);
+    watch
+        .args(["get", "ksvc", "-w"])
+        .env("HOME", &kubectl.home)
+        .env("KUBECONFIG", &kubectl.kubeconfig);
+    let mut watch = watch
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    kubectl.ok(&["apply", "-f", "examples/hello/service.yaml"]).await;
+    let ready = async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            let cells: Vec<&str> = line.split_whitespace().collect();
+            if cells.last() == Some(&"True") {
+                return;
+            }
+        }
+        panic!("the watch ended before the Service was ready");
+    };
+    tokio::time::timeout(kittiwake_testkit::platform::PATIENCE, ready)
+        .await
+        .unwrap();
+    let answer = platform.get("hello.default.localhost", "/").await.unwrap();
+    assert_eq!(answer.text(), "Hello World!\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn server_side_apply_and_edits() {
     let platform = TestPlatform::start().await.unwrap();
     let kubectl = Kubectl::of(&platform);

@@ -1,4 +1,4 @@
-//! The shape of the workspace: which crate may use which (DESIGN.md §2.1), and that every error code has its page.
+//! The shape of the workspace: which crate may use which (ARCHITECTURE.md), and that every error code has its page.
 
 #![allow(
     clippy::unwrap_used,
