@@ -23,6 +23,9 @@ pub struct Config {
     pub http2_ping_timeout: Duration,
     /// The `Retry-After` of a 503 where no revision is ready; whole seconds, at least 1. Default 1 s.
     pub unready_retry_after: Duration,
+    /// Revisions that left the routing table and keep their metric series for a while, so that what they counted since
+    /// the last scrape is not lost; at the limit the one that left first loses them. Default 256.
+    pub series_lingering_max: usize,
     /// Writes one log record per call (target `access`). Default off.
     pub access_log: bool,
 }
@@ -41,6 +44,7 @@ impl Default for Config {
             http2_ping_interval: Duration::from_secs(30),
             http2_ping_timeout: Duration::from_secs(20),
             unready_retry_after: Duration::from_secs(1),
+            series_lingering_max: 256,
             access_log: false,
         }
     }

@@ -80,7 +80,7 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Handle, Task), BuildErro
     let metrics = metrics::Metrics::register(&registry).map_err(BuildError::Metrics)?;
     let drain = drain::Drain::new(metrics.in_flight.clone());
     let handle = Handle::new(address, drain.clone());
-    let router = router::Router::new(metrics.clone());
+    let router = router::Router::new(metrics.clone(), config.series_lingering_max);
     let gateway = Arc::new(proxy::Gateway {
         config,
         router,

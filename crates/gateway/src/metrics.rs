@@ -1,6 +1,6 @@
 //! What the gateway counts, in Knative's names (knative/serving `pkg/queue/request_metric.go`) and ours.
 //!
-//! Series of a revision appear with its first call and are removed when it leaves the routing table. A call records
+//! Series of a revision appear with its first call and stay for a while after it left the routing table. A call records
 //! through handles it already holds; labels are looked up once per revision and status code.
 
 mod revision;

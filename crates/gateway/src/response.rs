@@ -72,7 +72,7 @@ pub(crate) fn not_ready(entry: &RouteEntry, retry_after: Duration) -> Response<B
     let why = entry
         .unready
         .as_deref()
-        .map(|why| format!(": {}", one_line(why)))
+        .map(|why| format!(": {}", one_line(why).trim_end_matches('.')))
         .unwrap_or_default();
     let line = format!(
         "no revision of {name} is ready{why}; see `kittiwake describe {name} -n {namespace}` [{code}]",

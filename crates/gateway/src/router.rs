@@ -5,7 +5,7 @@ use crate::proxy::Gateway;
 use arc_swap::ArcSwap;
 use kittiwake_core::revision::{RevisionKey, RevisionSpec};
 use kittiwake_core::routing_table::{RouteEntry, RoutingTable};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -30,17 +30,47 @@ type Revisions = HashMap<(RevisionKey, Arc<str>), Arc<RevisionMetrics>>;
 /// The newest snapshot, and what it takes to make the next one.
 pub(crate) struct Router {
     hosts: ArcSwap<Hosts>,
-    /// Metrics of every revision in the snapshot, by key and uid. Touched by updates only.
-    revisions: Mutex<Revisions>,
+    /// Touched by updates only.
+    known: Mutex<Known>,
     metrics: Metrics,
+    lingering_max: usize,
+}
+
+/// Revisions that have series.
+#[derive(Default)]
+struct Known {
+    /// Metrics of every revision in the snapshot and of those in `left`, by key and uid.
+    revisions: Revisions,
+    /// Revisions that are in the snapshot no more, in the order in which they left. Their series stay for a while: the
+    /// calls since the last scrape must not be lost, and a rollback goes on counting where it was.
+    left: VecDeque<(RevisionKey, Arc<str>)>,
+}
+
+impl Known {
+    /// Takes in the revisions of a new snapshot; drops the series of those that left longest ago.
+    fn replace(&mut self, seen: Revisions, lingering_max: usize) {
+        self.left.retain(|key| !seen.contains_key(key));
+        let lingering: HashSet<_> = self.left.iter().cloned().collect();
+        let leaving = self.revisions.keys();
+        let leaving = leaving.filter(|key| !seen.contains_key(key) && !lingering.contains(key));
+        self.left.extend(leaving.cloned().collect::<Vec<_>>());
+        while self.left.len() > lingering_max {
+            let Some(metrics) = self.left.pop_front().and_then(|key| self.revisions.remove(&key)) else {
+                break;
+            };
+            metrics.retire();
+        }
+        self.revisions.extend(seen);
+    }
 }
 
 impl Router {
-    pub(crate) fn new(metrics: Metrics) -> Self {
+    pub(crate) fn new(metrics: Metrics, lingering_max: usize) -> Self {
         Self {
             hosts: ArcSwap::default(),
-            revisions: Mutex::default(),
+            known: Mutex::default(),
             metrics,
+            lingering_max,
         }
     }
 
@@ -49,9 +79,10 @@ impl Router {
         self.hosts.load().get(host).cloned()
     }
 
-    /// Replaces the snapshot. What did not change is taken over; series of revisions that left are removed.
+    /// Replaces the snapshot. What did not change is taken over.
     pub(crate) fn update(&self, table: &RoutingTable) {
-        let mut revisions = self.revisions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let revisions = &known.revisions;
         let old = self.hosts.load_full();
         let mut seen = Revisions::with_capacity(revisions.len());
         let mut hosts = Hosts::with_capacity(table.len());
@@ -78,12 +109,7 @@ impl Router {
             };
             hosts.insert(name.into(), host);
         }
-        for (key, metrics) in revisions.iter() {
-            if !seen.contains_key(key) {
-                metrics.retire();
-            }
-        }
-        *revisions = seen;
+        known.replace(seen, self.lingering_max);
         self.hosts.store(Arc::new(hosts));
     }
 }
@@ -151,7 +177,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn router(entries: &[(&str, RouteEntry)]) -> Router {
-        let router = Router::new(Metrics::register(&prometheus::Registry::new()).unwrap());
+        let router = Router::new(Metrics::register(&prometheus::Registry::new()).unwrap(), 1);
         let entries: Vec<_> = entries
             .iter()
             .map(|(host, entry)| (*host, Arc::new(entry.clone())))
@@ -176,5 +202,28 @@ pub(crate) mod tests {
         router.update(&table(&[("a", a), ("c", Arc::new(entry(&[])))]));
         assert!(Arc::ptr_eq(&host_a, &router.lookup("a").unwrap()));
         assert!(router.lookup("b").is_none() && router.lookup("c").unwrap().targets.is_empty());
+    }
+
+    #[test]
+    fn the_series_of_what_left_last_linger() {
+        let with = |names: &[(&str, u32)]| [("host", entry(names))];
+        let router = router(&with(&[("a", 100)]));
+        let metrics = |router: &Router| Arc::clone(&router.lookup("host").unwrap().targets[0].metrics);
+        let first = metrics(&router);
+        let update = |names| {
+            let [(host, entry)] = with(names);
+            router.update(&table(&[(host, Arc::new(entry))]));
+        };
+        update(&[("b", 100)]);
+        update(&[("a", 100)]);
+        assert!(
+            Arc::ptr_eq(&first, &metrics(&router)),
+            "a rollback goes on counting"
+        );
+        update(&[("b", 100)]);
+        update(&[("c", 100)]);
+        // Only one may linger: b, which left after a.
+        update(&[("a", 100)]);
+        assert!(!Arc::ptr_eq(&first, &metrics(&router)));
     }
 }

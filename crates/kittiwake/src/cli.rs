@@ -275,8 +275,8 @@ pub struct LogsArgs {
     /// Only the newest lines
     #[arg(long, value_name = "N")]
     pub tail: Option<usize>,
-    /// Only lines not older than this many seconds
-    #[arg(long, value_name = "SECONDS")]
+    /// Only lines not older than this, such as 30s, 5m or 2h
+    #[arg(long, value_name = "DURATION", value_parser = seconds)]
     pub since: Option<u64>,
     /// Begin each line with its time
     #[arg(long)]
@@ -298,6 +298,20 @@ pub struct VersionArgs {
     /// Which server, which namespace.
     #[command(flatten)]
     pub connect: ConnectArgs,
+}
+
+/// Seconds of a duration as Go writes it (`5m`, `1h30m`), or of a plain number.
+fn seconds(text: &str) -> Result<u64, String> {
+    if let Ok(seconds) = text.parse() {
+        return Ok(seconds);
+    }
+    let duration: kittiwake_api::duration::GoDuration = text
+        .parse()
+        .map_err(|_| "write a duration such as 30s, 5m or 2h".to_owned())?;
+    let duration = duration
+        .to_std()
+        .ok_or_else(|| "it must not be negative".to_owned())?;
+    Ok(duration.as_secs())
 }
 
 #[cfg(test)]

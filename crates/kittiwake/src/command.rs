@@ -22,7 +22,9 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Up(args) => on_all_cores()?.block_on(up::run(*args)),
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "kittiwake", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "kittiwake", &mut script);
+            crate::out!("{}", String::from_utf8_lossy(&script));
             Ok(ExitCode::SUCCESS)
         }
         Command::Apply(args) => on_one_core()?.block_on(apply::run(args)),

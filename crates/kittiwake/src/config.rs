@@ -104,6 +104,7 @@ impl Config {
                 "--drain-seconds {drain_seconds} is more than the longest call can take; give at most {DRAIN_SECONDS_MAX}"
             );
         }
+        let access_log = args.access_log.or(file.access_log).unwrap_or(false);
         let domain = args
             .domain
             .or(file.domain)
@@ -136,11 +137,20 @@ impl Config {
             cache_size,
             max_calls,
             drain: Duration::from_secs(drain_seconds),
-            access_log: args.access_log.or(file.access_log).unwrap_or(false),
-            log: args.log.or(file.log).unwrap_or_else(|| "warn".to_owned()),
+            access_log,
+            log: log_filter(args.log.or(file.log), access_log),
             log_format: args.log_format.or(file.log_format).unwrap_or_default(),
         })
     }
+}
+
+/// The filter of logs. Asking for the access log means wanting to see it, whatever else is filtered.
+fn log_filter(said: Option<String>, access_log: bool) -> String {
+    let filter = said.unwrap_or_else(|| "warn".to_owned());
+    if access_log && !filter.contains("access=") {
+        return format!("{filter},access=info");
+    }
+    filter
 }
 
 fn read(path: &Path) -> anyhow::Result<File> {
@@ -233,6 +243,16 @@ mod tests {
             let message = format!("{:#}", result.unwrap_err());
             assert!(message.contains(part), "{message:?} should name {part:?}");
         }
+    }
+
+    #[test]
+    fn the_access_log_is_seen_when_asked_for() {
+        assert_eq!(log_filter(None, false), "warn");
+        assert_eq!(log_filter(None, true), "warn,access=info");
+        assert_eq!(
+            log_filter(Some("info,access=debug".to_owned()), true),
+            "info,access=debug"
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod command;
 pub mod config;
 pub mod kubeconfig;
 pub mod manifest;
+pub mod output;
 pub mod platform;
 pub mod resource;
 pub mod table;

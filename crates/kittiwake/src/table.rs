@@ -67,20 +67,23 @@ impl Table {
     /// The table as text, one line a row, without trailing blanks.
     #[must_use]
     pub fn render(&self, with_headers: bool) -> String {
-        let widths: Vec<usize> = (0..self.headers.len())
-            .map(|column| {
-                let lengths = self
-                    .lines(with_headers)
-                    .filter_map(|line| line.get(column))
-                    .map(|text| text.chars().count());
-                lengths.max().unwrap_or(0)
-            })
-            .collect();
+        self.render_aligned(with_headers, &mut Vec::new())
+    }
+
+    /// The table as text below one that was printed before: `widths` are the widths of its columns, and grow with
+    /// what comes. The rows of a watch stay in their columns so.
+    pub fn render_aligned(&self, with_headers: bool, widths: &mut Vec<usize>) -> String {
+        widths.resize(widths.len().max(self.headers.len()), 0);
+        for line in std::iter::once(&self.headers).chain(&self.rows) {
+            for (width, cell) in widths.iter_mut().zip(line) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
         let mut text = String::new();
         for line in self.lines(with_headers) {
             let cells: Vec<String> = line
                 .iter()
-                .zip(&widths)
+                .zip(&*widths)
                 .map(|(cell, width)| format!("{cell:<width$}", width = *width))
                 .collect();
             text.push_str(cells.join("   ").trim_end());
@@ -111,6 +114,23 @@ mod tests {
     use serde_json::json;
 
     #[test]
+    fn rows_that_come_later_stay_in_their_columns() {
+        let table = |cell: &str| Table {
+            headers: vec!["NAME".to_owned(), "READY".to_owned()],
+            rows: vec![vec![cell.to_owned(), "True".to_owned()]],
+        };
+        let mut widths = Vec::new();
+        assert_eq!(
+            table("a-long-name").render_aligned(true, &mut widths),
+            "NAME          READY\na-long-name   True\n"
+        );
+        assert_eq!(
+            table("b").render_aligned(false, &mut widths),
+            "b             True\n"
+        );
+    }
+
+    #[test]
     fn a_server_table_prints_as_kubectl_prints_it() {
         let table = json!({
             "columnDefinitions": [{"name": "Name"}, {"name": "Url"}, {"name": "Ready"}, {"name": "Extra", "priority": 1}],
@@ -125,7 +145,7 @@ mod tests {
         );
         assert_eq!(
             Table::from_server(&table, true, true).render(false),
-            "default   hello   http://hello   True      3\nshop      x                      Unknown\n"
+            "default     hello   http://hello   True      3\nshop        x                      Unknown\n"
         );
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::cli::LogFormat;
 use anyhow::Context;
+use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 /// Starts logging. Called once, by `kittiwake up`.
@@ -13,7 +14,8 @@ pub fn start(filter: &str, format: LogFormat) -> anyhow::Result<()> {
         .with_context(|| format!("--log {filter:?} is not a log filter; try info"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let started = match format {
         LogFormat::Text => builder.with_target(true).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

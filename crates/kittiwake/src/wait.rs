@@ -154,7 +154,11 @@ async fn wait_one(
             }
             Readiness::Pending { what } => {
                 false_since = None;
-                line.say(&detail(connection, target, &object, what).await);
+                let what = detail(connection, target, &object, what).await;
+                line.say(&what);
+                if now >= deadline {
+                    break Readiness::Pending { what };
+                }
             }
         }
         if now >= deadline {

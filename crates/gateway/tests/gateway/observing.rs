@@ -1,6 +1,7 @@
 //! Probes and metrics.
 
-use crate::support::{HELLO, start, table};
+use crate::support::{HELLO, start, start_with, table};
+use kittiwake_gateway::Config;
 use std::sync::atomic::Ordering;
 
 #[tokio::test]
@@ -53,8 +54,11 @@ async fn probes_are_answered_in_the_functions_place() {
 }
 
 #[tokio::test]
-async fn calls_show_in_knatives_metrics_until_their_revision_leaves() {
-    let server = start();
+async fn calls_show_in_knatives_metrics_until_their_revision_has_left() {
+    let server = start_with(Config {
+        series_lingering_max: 0,
+        ..Config::default()
+    });
     server.get(HELLO, "/").await;
     server.get(HELLO, "/trap").await;
     server.get(HELLO, "/busy").await;

@@ -14,6 +14,9 @@ use std::time::Duration;
 /// The field manager of this command. Kept apart from kubectl's, whose fields it takes over when it changes them.
 pub const FIELD_MANAGER: &str = "kittiwake";
 
+/// Where kubectl keeps what it applied last (kubectl's `pkg/util/apply.go`).
+pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// What `apply` did with one object.
 #[derive(Debug)]
 pub struct Applied {
@@ -46,7 +49,7 @@ pub async fn run(args: ApplyArgs) -> anyhow::Result<ExitCode> {
                 }
                 if args.output.is_none() {
                     let note = if args.dry_run { " (server dry run)" } else { "" };
-                    println!("{} {}{note}", applied.target.display, applied.verb);
+                    crate::outln!("{} {}{note}", applied.target.display, applied.verb);
                 }
                 objects.push(applied.object);
                 targets.push(applied.target);
@@ -100,7 +103,8 @@ pub async fn apply(
     };
     let dry = if dry_run { "&dryRun=All" } else { "" };
     let url = format!("{path}?fieldManager={FIELD_MANAGER}&fieldValidation=Strict&force=true{dry}");
-    let body = serde_json::to_vec(&manifest.object).context("cannot encode the manifest")?;
+    let body =
+        serde_json::to_vec(&with_last_applied(&manifest.object)).context("cannot encode the manifest")?;
     let answer = connection
         .json(
             Method::PATCH,
@@ -129,12 +133,35 @@ pub async fn apply(
     })
 }
 
+/// The object with kubectl's note of what was applied last, so that a later `kubectl apply` continues from here.
+fn with_last_applied(object: &Value) -> Value {
+    let mut noted = object.clone();
+    let annotations = noted
+        .get_mut("metadata")
+        .and_then(Value::as_object_mut)
+        .map(|metadata| {
+            metadata
+                .entry("annotations")
+                .or_insert_with(|| Value::Object(serde_json::Map::new()))
+        });
+    if let Some(Value::Object(annotations)) = annotations {
+        annotations.shift_remove(LAST_APPLIED);
+    }
+    let text = format!("{noted}\n");
+    if let Some(Value::Object(annotations)) = noted.pointer_mut("/metadata/annotations") {
+        annotations.insert(LAST_APPLIED.to_owned(), Value::String(text));
+    }
+    noted
+}
+
 /// Prints how the waiting ended; true when everything is ready.
 pub fn report(outcomes: &[Outcome], print: bool) -> bool {
     let mut all_ready = true;
     for outcome in outcomes {
         match &outcome.readiness {
-            Readiness::Ready { url: Some(url) } if print => println!("{} is ready at {url}", outcome.display),
+            Readiness::Ready { url: Some(url) } if print => {
+                crate::sayln!("{} is ready at {url}", outcome.display)
+            }
             Readiness::Ready { .. } | Readiness::Unconditional => {}
             Readiness::Failed { why } => {
                 eprintln!("{} is not ready: {why}", outcome.display);

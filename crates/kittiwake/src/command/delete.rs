@@ -31,10 +31,10 @@ pub async fn run(args: DeleteArgs) -> anyhow::Result<ExitCode> {
             )
             .await
         {
-            Ok(_) => println!("{} deleted", resource.display(&name)),
+            Ok(_) => crate::outln!("{} deleted", resource.display(&name)),
             Err(error) if args.ignore_not_found && is_status(&error, 404) => {}
             Err(error) => {
-                eprintln!("{error:#}");
+                eprintln!("error: {error:#}");
                 failed = true;
             }
         }

@@ -28,6 +28,9 @@ pub async fn run(args: DescribeArgs) -> anyhow::Result<ExitCode> {
             (kind, names.into_iter().next().unwrap_or_default())
         }
     };
+    if args.name.is_none() && !args.kind.contains('/') && resources.find(&args.kind).is_ok() {
+        bail!("name the object: kittiwake describe {} NAME", args.kind);
+    }
     let found = resources.find(&kind)?;
     let [resource] = found.as_slice() else {
         bail!("{kind:?} means several kinds; name one")
@@ -50,8 +53,30 @@ pub async fn run(args: DescribeArgs) -> anyhow::Result<ExitCode> {
         .ok()
         .and_then(|list| list.get("items").and_then(Value::as_array).cloned())
         .unwrap_or_default();
-    print!("{}", describe(&object, &events, Timestamp::now()));
+    crate::out!("{}", describe(&object, &events, Timestamp::now()));
+    if let Some(revision) = unready_revision(&connection, &object).await {
+        let mut text = format!(
+            "\nRevision {}:\n",
+            revision
+                .pointer("/metadata/name")
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        );
+        conditions(&mut text, &revision, Timestamp::now());
+        crate::out!("{text}");
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The newest Revision of a Service or Configuration, where it is the reason that the object is not ready.
+async fn unready_revision(connection: &Connection, object: &Value) -> Option<Value> {
+    let status = object.get("status")?;
+    let created = status.get("latestCreatedRevisionName")?.as_str()?;
+    if status.get("latestReadyRevisionName").and_then(Value::as_str) == Some(created) {
+        return None;
+    }
+    let root = format!("/apis/serving.knative.dev/v1/namespaces/{}", connection.namespace);
+    connection.get(&format!("{root}/revisions/{created}")).await.ok()
 }
 
 /// The description of `object` as text.
@@ -93,7 +118,7 @@ fn describe(object: &Value, events: &[Value], now: Timestamp) -> String {
             .into_iter()
             .flatten()
         {
-            if key != "kubectl.kubernetes.io/last-applied-configuration" {
+            if key != super::apply::LAST_APPLIED {
                 line(label, &format!("{key}={}", value.as_str().unwrap_or_default()));
             }
         }

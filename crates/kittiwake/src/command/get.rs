@@ -27,6 +27,9 @@ pub async fn run(args: GetArgs) -> anyhow::Result<ExitCode> {
     if args.watch && (found.len() != 1 || names.len() > 1) {
         bail!("--watch follows one kind, all of its objects or one of them");
     }
+    if args.watch && !matches!(args.output, Output::Table | Output::Wide) {
+        bail!("--watch prints tables: leave out --output, or use --output wide");
+    }
     let queries: Vec<Query> = found
         .iter()
         .flat_map(|resource| {
@@ -66,7 +69,9 @@ pub(super) fn split_kind_and_names(kinds: &str, names: &[String]) -> anyhow::Res
         Some((kind, name)) if names.is_empty() && !name.is_empty() => {
             Ok((kind.to_owned(), vec![name.to_owned()]))
         }
-        Some(_) => bail!("write either KIND/NAME or KIND NAME, not both"),
+        Some(_) => {
+            bail!("write one KIND/NAME, or a KIND and then its names: {kinds} cannot be combined with more")
+        }
         None => Ok((kinds.to_owned(), names.to_vec())),
     }
 }
@@ -100,7 +105,11 @@ async fn print_tables(
     let wide = args.output == Output::Wide;
     let mut printed = false;
     let mut version = Value::Null;
+    let mut widths = Vec::new();
     for query in queries {
+        if query.name.is_none() {
+            widths.clear();
+        }
         let answer = connection
             .json(
                 Method::GET,
@@ -123,9 +132,12 @@ async fn print_tables(
             prefix_names(&mut table, query.resource, args.all_namespaces);
         }
         if printed && query.name.is_none() {
-            println!();
+            crate::outln!();
         }
-        print!("{}", table.render(!(printed && query.name.is_some())));
+        crate::out!(
+            "{}",
+            table.render_aligned(!(printed && query.name.is_some()), &mut widths)
+        );
         printed = true;
     }
     if args.watch
@@ -137,6 +149,7 @@ async fn print_tables(
             query,
             version.as_str().unwrap_or_default(),
             !printed,
+            widths,
         )
         .await?;
         return Ok(ExitCode::SUCCESS);
@@ -167,6 +180,7 @@ async fn watch(
     query: &Query<'_>,
     version: &str,
     mut with_headers: bool,
+    mut widths: Vec<usize>,
 ) -> anyhow::Result<()> {
     let namespace = (!args.all_namespaces).then_some(connection.namespace.as_str());
     let mut path = format!(
@@ -203,7 +217,7 @@ async fn watch(
             Some("BOOKMARK") | None => {}
             Some(_) => {
                 let table = Table::from_server(&object, args.output == Output::Wide, args.all_namespaces);
-                print!("{}", table.render(with_headers));
+                crate::out!("{}", table.render_aligned(with_headers, &mut widths));
                 with_headers = false;
             }
         }
@@ -250,8 +264,8 @@ pub fn print_objects(objects: &[Value], output: Output) -> anyhow::Result<()> {
                 .and_then(Value::as_str)
                 .unwrap_or_default();
             match group {
-                Some((group, _)) => println!("{kind}.{group}/{name}"),
-                None => println!("{kind}/{name}"),
+                Some((group, _)) => crate::outln!("{kind}.{group}/{name}"),
+                None => crate::outln!("{kind}/{name}"),
             }
         }
         return Ok(());
@@ -263,11 +277,11 @@ pub fn print_objects(objects: &[Value], output: Output) -> anyhow::Result<()> {
         }
     };
     match output {
-        Output::Json => println!(
+        Output::Json => crate::outln!(
             "{}",
             serde_json::to_string_pretty(&without_managed_fields(shown)).context("cannot print JSON")?
         ),
-        _ => print!(
+        _ => crate::out!(
             "{}",
             serde_yaml_ng::to_string(&without_managed_fields(shown)).context("cannot print YAML")?
         ),

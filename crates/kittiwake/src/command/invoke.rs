@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use tokio::net::TcpStream;
@@ -42,22 +42,19 @@ pub async fn run(args: InvokeArgs) -> anyhow::Result<ExitCode> {
         .await
         .context("the gateway hung up")?;
     let status = response.status();
-    let mut out = std::io::stdout();
     if args.include {
-        writeln!(out, "{:?} {status}", response.version())?;
+        crate::outln!("{:?} {status}", response.version());
         for (name, value) in response.headers() {
-            writeln!(out, "{name}: {}", String::from_utf8_lossy(value.as_bytes()))?;
+            crate::outln!("{name}: {}", String::from_utf8_lossy(value.as_bytes()));
         }
-        writeln!(out)?;
+        crate::outln!();
     }
     let mut body = response.into_body();
     while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame
-            .context("the answer broke off; see `kittiwake logs`")?
-            .into_data()
-        {
-            out.write_all(&data)?;
-            out.flush()?;
+        let frame =
+            frame.with_context(|| format!("the answer broke off; see `kittiwake logs {}`", args.name))?;
+        if let Ok(data) = frame.into_data() {
+            crate::output::bytes(&data);
         }
     }
     driver.abort();

@@ -8,7 +8,6 @@ use futures::{AsyncBufReadExt, StreamExt};
 use http::{Method, Request};
 use serde_json::Value;
 use std::collections::HashSet;
-use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -31,7 +30,10 @@ pub async fn run(args: LogsArgs) -> anyhow::Result<ExitCode> {
     lines.sort();
     let skipped = args.tail.map_or(0, |tail| lines.len().saturating_sub(tail));
     for line in lines.iter().skip(skipped) {
-        print(line, args.timestamps)?;
+        print(line, args.timestamps);
+    }
+    if lines.is_empty() && !args.follow {
+        eprintln!("{} has written nothing yet", args.name);
     }
     if args.follow {
         follow(&connection, &args, revisions).await?;
@@ -117,7 +119,7 @@ async fn follow(connection: &Connection, args: &LogsArgs, revisions_now: Vec<Str
         tokio::select! {
             line = feeds.next(), if !feeds.is_empty() => {
                 if let Some(line) = line {
-                    print(&line.context("the log broke off")?, args.timestamps)?;
+                    print(&line.context("the log broke off")?, args.timestamps);
                 }
             }
             _ = ticks.tick() => match revisions(connection, &args.name).await {
@@ -129,11 +131,11 @@ async fn follow(connection: &Connection, args: &LogsArgs, revisions_now: Vec<Str
     }
 }
 
-fn print(line: &str, timestamps: bool) -> anyhow::Result<()> {
+fn print(line: &str, timestamps: bool) {
     let text = if timestamps {
         line
     } else {
         line.split_once(' ').map_or(line, |(_, text)| text)
     };
-    writeln!(std::io::stdout(), "{text}").context("cannot print")
+    crate::outln!("{text}");
 }

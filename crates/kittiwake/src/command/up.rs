@@ -39,7 +39,7 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
     let kubeconfig_path = kubeconfig_path
         .canonicalize()
         .context("cannot find the kubeconfig just written")?;
-    print!("{}", welcome(&config, &platform, &kubeconfig_path));
+    crate::output::say(format_args!("{}", welcome(&config, &platform, &kubeconfig_path)));
 
     let applied = async {
         if !manifests.is_empty() {
@@ -49,7 +49,7 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
                 eprintln!("error: --apply: {error:#}");
             }
         }
-        println!("\nPress Ctrl-C to stop.");
+        crate::sayln!("\nPress Ctrl-C to stop.");
         platform.failed().await;
     };
     let failed = tokio::select! {
@@ -59,7 +59,7 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
     if failed {
         eprintln!("error: a part of the platform ended unexpectedly; stopping");
     } else {
-        println!(
+        crate::sayln!(
             "\nStopping: calls in flight have {} s to finish; Ctrl-C again stops at once.",
             config.drain.as_secs()
         );
@@ -111,14 +111,14 @@ async fn apply_all(connection: &Connection, manifests: &[manifest::Manifest]) ->
     for manifest in manifests {
         match apply::apply(connection, &resources, manifest, false).await {
             Ok(applied) => {
-                println!("{} {}", applied.target.display, applied.verb);
+                crate::sayln!("{} {}", applied.target.display, applied.verb);
                 targets.push(applied.target);
             }
             Err(error) => eprintln!("error: {}: {error:#}", manifest.origin),
         }
     }
     let outcomes = wait::wait(connection, &targets, APPLY_TIMEOUT).await?;
-    println!();
+    crate::sayln!();
     apply::report(&outcomes, true);
     Ok(())
 }

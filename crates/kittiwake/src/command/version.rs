@@ -16,11 +16,11 @@ pub async fn run(args: VersionArgs) -> anyhow::Result<ExitCode> {
         super::get::print_objects(&[json!({"client": client, "server": server})], output_of(output))?;
         return Ok(ExitCode::SUCCESS);
     }
-    println!("Client: kittiwake {client}");
+    crate::outln!("Client: kittiwake {client}");
     if !args.client {
         match server {
-            Some(version) => println!("Server: {version}"),
-            None => println!("Server: not reached"),
+            Some(version) => crate::outln!("Server: {version}"),
+            None => crate::outln!("Server: not reached"),
         }
     }
     Ok(ExitCode::SUCCESS)
