@@ -10,7 +10,7 @@ pub const REPORTS_WAITING_MAX: usize = 1024;
 /// The health of a revision, as seen by its calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
-    /// It trapped, and has not answered a single call since it was brought up.
+    /// It trapped, and has never answered a call.
     Failing {
         /// The trap, in one line.
         message: String,

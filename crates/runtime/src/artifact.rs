@@ -11,6 +11,7 @@ pub(crate) mod pull;
 pub(crate) mod reference;
 pub(crate) mod registry;
 pub(crate) mod retry;
+pub(crate) mod slots;
 
 use crate::digest::Digest;
 use kittiwake_core::artifact::PrepareError;

@@ -60,7 +60,7 @@ impl Default for Config {
             allow_file_images: false,
             insecure_registries: Vec::new(),
             docker_config: None,
-            cache_bytes_max: ByteCount::gib(5),
+            cache_bytes_max: ByteCount::gib(10),
             artifact_bytes_max: ByteCount::mib(256),
             fetch_timeout: Duration::from_secs(300),
             fetch_silence_timeout: Duration::from_secs(30),

@@ -7,18 +7,21 @@ use sha2::{Digest as _, Sha256};
 use std::hash::{Hash, Hasher};
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use wasmtime::{Config as EngineConfig, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-/// Core instances of one component instance that are counted on: a Python guest links about twenty modules.
-const CORE_INSTANCES_PER_INSTANCE: u32 = 8;
-/// Memories of one component instance that are counted on.
-const MEMORIES_PER_INSTANCE: u32 = 1;
-/// Tables of one component instance that are counted on.
-const TABLES_PER_INSTANCE: u32 = 2;
+/// Core instances of one component instance that are counted on, adapters and shims included: a dynamically linked
+/// Python guest has about twenty-five. It is a mere count, the pool keeps nothing for them.
+const CORE_INSTANCES_PER_INSTANCE: u32 = 32;
+/// Memories of one component instance that are counted on: the modules of a dynamically linked guest share one, each
+/// part of a composed component has its own. Costs address space only, 4 GiB each.
+const MEMORIES_PER_INSTANCE: u32 = 2;
+/// Tables of one component instance that are counted on: those of the modules and of the shims between them. Costs
+/// address space only, [`TABLE_ELEMENTS_MAX`] pointers each.
+const TABLES_PER_INSTANCE: u32 = 4;
 /// Entries of one table, in the pool and without it.
 pub(crate) const TABLE_ELEMENTS_MAX: usize = 20_000;
 /// Stack that guest code may use, in bytes.
@@ -91,7 +94,9 @@ impl WasmEngine {
             .slots
             .enter(deadline.min(Instant::now() + self.slot_wait_max))
             .await?;
-        if self.ticker.asleep.load(Ordering::SeqCst)
+        // The semaphore's operations are weaker than the handshake needs: see the fence in `start_ticker`.
+        fence(Ordering::SeqCst);
+        if self.ticker.asleep.load(Ordering::Relaxed)
             && let Some(thread) = self.ticker.thread.get()
         {
             thread.unpark();
@@ -164,14 +169,15 @@ fn start_ticker(engine: &Engine, slots: &Arc<Gate>, tick: Duration) -> Result<Ar
                     continue;
                 }
                 // First say that we sleep, then look again: a call that comes between takes its slot first and then
-                // reads the flag, so one of the two sees the other.
-                state.asleep.store(true, Ordering::SeqCst);
+                // reads the flag. With a fence between the two steps on both sides, one of them sees the other.
+                state.asleep.store(true, Ordering::Relaxed);
+                fence(Ordering::SeqCst);
                 let idle_still = slots.is_idle();
                 drop((engine, slots));
                 if idle_still {
                     std::thread::park_timeout(TICK_SLEEP);
                 }
-                state.asleep.store(false, Ordering::SeqCst);
+                state.asleep.store(false, Ordering::Relaxed);
                 idle = TICK_LINGER;
             }
         })

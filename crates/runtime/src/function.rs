@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use kittiwake_core::log::RevisionLog;
 use kittiwake_core::report::{Health, Report, Reporter};
 use kittiwake_core::revision::RevisionSpec;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +16,8 @@ use std::time::Duration;
 const SHARDS: usize = 64;
 /// A function that only ever failed stays this many times longer, so that its recovery can be told.
 const FAILING_STAYS_TIMES: u32 = 10;
+/// Revisions that are remembered to have answered, about 100 bytes each: several of each of 10,000 functions.
+const ANSWERED_REVISIONS_MAX: usize = 32 * 1024;
 
 /// Everything one revision needs to answer calls.
 pub(crate) struct Function {
@@ -25,52 +27,61 @@ pub(crate) struct Function {
     pub log: Arc<RevisionLog>,
     /// Holds calls to `containerConcurrency`.
     pub gate: Option<Gate>,
-    calls: AtomicUsize,
-    used_millis: AtomicU64,
+    usage: Usage,
     answered: AtomicBool,
     failing: AtomicBool,
+}
+
+/// The calls that run, and when a call last ran.
+#[derive(Default)]
+struct Usage {
+    calls: AtomicUsize,
+    used_millis: AtomicU64,
 }
 
 /// Counts a call as running, so that its function is not unloaded.
 pub(crate) struct Running(Arc<Function>);
 
 impl Function {
-    /// A function that has not been called.
+    /// A function that was just loaded; `answered` tells whether its revision ever answered a call.
     pub(crate) fn new(
         revision: &RevisionSpec,
         loaded: Arc<Loaded>,
         log: Arc<RevisionLog>,
         now: Duration,
+        answered: bool,
     ) -> Self {
         Self {
             loaded,
             log,
             gate: revision.limits.concurrency.map(Gate::new),
-            calls: AtomicUsize::new(0),
-            used_millis: AtomicU64::new(millis(now)),
-            answered: AtomicBool::new(false),
+            usage: Usage {
+                calls: AtomicUsize::new(0),
+                used_millis: AtomicU64::new(millis(now)),
+            },
+            answered: AtomicBool::new(answered),
             failing: AtomicBool::new(false),
         }
     }
 
     /// Starts a call at `now`.
     pub(crate) fn run(self: &Arc<Self>, now: Duration) -> Running {
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        self.used_millis.store(millis(now), Ordering::Relaxed);
+        self.usage.begin(now);
         Running(Arc::clone(self))
     }
 
     /// Notes an answered call; the first one after a failure is reported.
-    pub(crate) fn succeeded(&self, revision: &RevisionSpec, reporter: &Reporter) {
+    pub(crate) fn succeeded(&self, revision: &RevisionSpec, reporter: &Reporter, answered: &Answered) {
         if !self.answered.load(Ordering::Relaxed) {
             self.answered.store(true, Ordering::Relaxed);
+            answered.insert(&revision.uid);
         }
         if self.failing.load(Ordering::Relaxed) && self.failing.swap(false, Ordering::Relaxed) {
             send(revision, reporter, Health::Recovered);
         }
     }
 
-    /// Notes a trap; reported when the function has never answered since it was loaded.
+    /// Notes a failure of the guest; reported when its revision has never answered.
     pub(crate) fn trapped(&self, revision: &RevisionSpec, reporter: &Reporter, message: &str) {
         if !self.answered.load(Ordering::Relaxed) && !self.failing.swap(true, Ordering::Relaxed) {
             send(
@@ -89,14 +100,35 @@ impl Function {
         } else {
             idle
         };
+        self.usage.is_idle(now, idle)
+    }
+}
+
+impl Usage {
+    fn begin(&self, now: Duration) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.used_millis.store(millis(now), Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether there was no call for `idle`. Must be asked now and then while a call runs: a call counts as having
+    /// ended at the last such look, which spares every call another look at the clock.
+    fn is_idle(&self, now: Duration, idle: Duration) -> bool {
+        if self.calls.load(Ordering::Relaxed) > 0 {
+            self.used_millis.store(millis(now), Ordering::Relaxed);
+            return false;
+        }
         let since = millis(now).saturating_sub(self.used_millis.load(Ordering::Relaxed));
-        self.calls.load(Ordering::Relaxed) == 0 && since >= millis(idle)
+        since >= millis(idle)
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.calls.fetch_sub(1, Ordering::Relaxed);
+        self.0.usage.end();
     }
 }
 
@@ -110,6 +142,41 @@ fn send(revision: &RevisionSpec, reporter: &Reporter, health: Health) {
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Which revisions have ever answered, loaded or not: one that did is not called failing for a later trap, which any
+/// client may be able to cause. The oldest are forgotten first, so that deleted revisions do not pile up.
+#[derive(Default)]
+pub(crate) struct Answered(Mutex<AnsweredUids>);
+
+#[derive(Default)]
+struct AnsweredUids {
+    all: HashSet<Arc<str>>,
+    by_age: VecDeque<Arc<str>>,
+}
+
+impl Answered {
+    /// Whether the revision has answered.
+    pub(crate) fn contains(&self, uid: &str) -> bool {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .all
+            .contains(uid)
+    }
+
+    fn insert(&self, uid: &Arc<str>) {
+        let mut uids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !uids.all.insert(Arc::clone(uid)) {
+            return;
+        }
+        uids.by_age.push_back(Arc::clone(uid));
+        if uids.by_age.len() > ANSWERED_REVISIONS_MAX
+            && let Some(oldest) = uids.by_age.pop_front()
+        {
+            uids.all.remove(&oldest);
+        }
+    }
 }
 
 type Shard = HashMap<Arc<str>, Arc<Function>>;
@@ -174,5 +241,37 @@ impl Functions {
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.load().len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_call_counts_as_use_until_its_end() {
+        let (usage, idle) = (Usage::default(), Duration::from_secs(60));
+        usage.begin(Duration::ZERO);
+        assert!(!usage.is_idle(Duration::from_secs(300), idle));
+        usage.end();
+        assert!(!usage.is_idle(Duration::from_secs(301), idle));
+        assert!(usage.is_idle(Duration::from_secs(360), idle));
+    }
+
+    #[test]
+    fn revisions_that_answered_are_remembered_up_to_a_limit() {
+        let answered = Answered::default();
+        for n in 0..=ANSWERED_REVISIONS_MAX {
+            let uid = Arc::from(n.to_string());
+            answered.insert(&uid);
+            answered.insert(&uid);
+        }
+        assert!(!answered.contains("0"), "the oldest was forgotten");
+        assert!(answered.contains("1") && answered.contains(&ANSWERED_REVISIONS_MAX.to_string()));
+        let uids = answered.0.lock().unwrap();
+        assert_eq!(
+            (uids.all.len(), uids.by_age.len()),
+            (ANSWERED_REVISIONS_MAX, ANSWERED_REVISIONS_MAX)
+        );
     }
 }

@@ -5,7 +5,7 @@ use kittiwake_core::log::{LogStream, RevisionLog};
 use kittiwake_core::unit::ByteCount;
 use std::sync::Arc;
 use wasmtime::component::{Linker, ResourceTable};
-use wasmtime::{Engine, ResourceLimiter};
+use wasmtime::{Engine, ResourceLimiter, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView};
 use wasmtime_wasi_http::{WasiHttpHooks, WasiHttpView};
@@ -16,6 +16,18 @@ use output::Output;
 
 /// Memories, tables and core instances of one component instance.
 const ITEMS_PER_INSTANCE_MAX: usize = 64;
+
+/// Resources (streams, header maps, timers, …) that an instance may hold at a time. They live on the host's side, where
+/// `limits.memory` does not count them; wasmtime would allow a million.
+const RESOURCES_MAX: usize = 4096;
+/// Size of one header map that a guest builds, in bytes. Guests are told when it is full.
+const HTTP_FIELDS_BYTES_MAX: usize = 64 * 1024;
+/// Random bytes that a guest may ask for at a time. The host makes them before it copies them, outside `limits.memory`;
+/// more than enough for a guest that fills a buffer in one go.
+const RANDOM_BYTES_MAX: u64 = 1024 * 1024;
+/// Bytes that a guest may hand over in one call to the host, which copies them first. Streams take far less at a time,
+/// so only a guest that means harm comes near.
+const HOST_CALL_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// The state of one instance.
 pub(crate) struct Host {
@@ -60,14 +72,29 @@ impl Host {
         wasi.envs(env)
             .args(args)
             .stdout(Output::new(log, LogStream::Stdout))
-            .stderr(Output::new(log, LogStream::Stderr));
+            .stderr(Output::new(log, LogStream::Stderr))
+            .max_random_size(RANDOM_BYTES_MAX);
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(HTTP_FIELDS_BYTES_MAX);
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(RESOURCES_MAX);
         Self {
             wasi: wasi.build(),
-            http: WasiHttpCtx::new(),
-            table: ResourceTable::new(),
+            http,
+            table,
             doors: Doors { log: Arc::clone(log) },
             limiter: Limiter { memory, used: 0 },
         }
+    }
+
+    /// The store of a fresh instance, held to all its limits and made to yield at every tick.
+    pub(crate) fn into_store(self, engine: &Engine) -> Store<Self> {
+        let mut store = Store::new(engine, self);
+        store.limiter(|host| &mut host.limiter);
+        store.set_hostcall_fuel(HOST_CALL_BYTES_MAX);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_async_yield_and_update(1);
+        store
     }
 }
 

@@ -8,7 +8,7 @@ use crate::function::{Function, Running};
 use crate::gate::Refused;
 use crate::host::Host;
 use crate::metrics::Metrics;
-use crate::prepare::root_cause;
+use crate::prepare::{causes, is_guests_fault, root_cause};
 use crate::runtime::{BroughtUp, Shared};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -97,10 +97,14 @@ impl Shared {
             self.metrics.failed("body_too_large");
             return Err(InvokeError::BodyTooLarge);
         }
-        let deadline = Instant::now() + revision.limits.timeout;
+        let start = Instant::now();
+        let deadline = start + revision.limits.timeout;
         let (function, cold_start) = match self.functions.get(&revision.uid) {
             Some(function) => (function, None),
-            None => self.bring_up(&revision).await?,
+            None => {
+                let head_deadline = head_deadline(&revision.limits, start);
+                self.bring_up(&revision, head_deadline).await?
+            }
         };
         let begun = self.clock.elapsed();
         let call = Call {
@@ -124,28 +128,48 @@ impl Shared {
         Ok(response)
     }
 
-    /// Loads a revision that is at zero; calls that come together share the work and are told the time it took.
-    /// `None` when someone else had just done it.
-    async fn bring_up(self: &Arc<Self>, revision: &Arc<RevisionSpec>) -> BroughtUp {
-        let (this, revision) = (Arc::clone(self), Arc::clone(revision));
-        let key = Arc::clone(&revision.uid);
-        let load = move || {
-            async move {
-                if let Some(function) = this.functions.get(&revision.uid) {
-                    return Ok((function, None));
-                }
-                let begun = this.clock.elapsed();
-                let (_, loaded) = this.artifact(&revision.image, &[], &|_| ()).await?;
-                let log = this.logs.revision(&revision.key);
-                let now = this.clock.elapsed();
-                let function = Arc::new(Function::new(&revision, loaded, log, now));
-                this.functions
-                    .insert(Arc::clone(&revision.uid), Arc::clone(&function));
-                Ok((function, Some(now.saturating_sub(begun))))
-            }
-            .boxed()
+    /// Loads a revision that is at zero, until `deadline`; calls that come together share the work and are told the
+    /// time it took. `None` when someone else had just done it.
+    async fn bring_up(
+        self: &Arc<Self>,
+        revision: &Arc<RevisionSpec>,
+        deadline: Instant,
+    ) -> Result<(Arc<Function>, Option<Duration>), InvokeError> {
+        let load = || Arc::clone(self).load(Arc::clone(revision)).boxed();
+        let start = || {
+            // Whoever starts the load also leaves a task waiting for it: callers with short time limits come and go,
+            // and none of them would ever see a load that is dropped with its last caller and begun anew.
+            let (this, key, again) = (Arc::clone(self), Arc::clone(&revision.uid), load());
+            tokio::spawn(async move { this.bringing_up.run(key, || again).await.map(drop) });
+            load()
         };
-        self.bringing_up.run(key, load).await
+        let loading = self.bringing_up.run(Arc::clone(&revision.uid), start);
+        match timeout_at(deadline, loading).await {
+            Ok(brought_up) => Ok(brought_up?),
+            Err(_) => {
+                self.metrics.failed("timeout");
+                self.logs.revision(&revision.key).write(
+                    LogStream::Platform,
+                    "a call was given up because the function was not loaded within the call's time limit; loading goes on",
+                );
+                Err(InvokeError::TimedOut)
+            }
+        }
+    }
+
+    async fn load(self: Arc<Self>, revision: Arc<RevisionSpec>) -> BroughtUp {
+        if let Some(function) = self.functions.get(&revision.uid) {
+            return Ok((function, None));
+        }
+        let begun = self.clock.elapsed();
+        let (_, loaded) = self.artifact(&revision.image, &[], &|_| ()).await?;
+        let log = self.logs.revision(&revision.key);
+        let now = self.clock.elapsed();
+        let answered = self.answered.contains(&revision.uid);
+        let function = Arc::new(Function::new(&revision, loaded, log, now, answered));
+        self.functions
+            .insert(Arc::clone(&revision.uid), Arc::clone(&function));
+        Ok((function, Some(now.saturating_sub(begun))))
     }
 }
 
@@ -184,15 +208,9 @@ impl Call {
         })
     }
 
-    /// When the head of the response must be known: the earliest of the three limits.
     fn head_deadline(&self) -> Instant {
         let limits = self.limits();
-        let start = self.deadline - limits.timeout;
-        [limits.response_start_timeout, limits.idle_timeout]
-            .into_iter()
-            .flatten()
-            .map(|limit| start + limit)
-            .fold(self.deadline, Instant::min)
+        head_deadline(limits, self.deadline - limits.timeout)
     }
 
     async fn answer(
@@ -244,10 +262,7 @@ impl Call {
         let spec = &self.revision;
         let begun = self.shared.clock.elapsed();
         let host = Host::new(&spec.args, &spec.env, spec.limits.memory, &self.function.log);
-        let mut wasm_store = Store::new(self.shared.engine.engine(), host);
-        wasm_store.limiter(|host| &mut host.limiter);
-        wasm_store.set_epoch_deadline(1);
-        wasm_store.epoch_deadline_async_yield_and_update(1);
+        let mut wasm_store = host.into_store(self.shared.engine.engine());
         let result = self.handle(&mut wasm_store, begun, request, sender).await;
         if let Some(trap) = result.as_ref().err().and_then(trap_message) {
             self.state.fail(CallFailure::Trapped(trap));
@@ -311,7 +326,8 @@ impl Call {
             Ok(response) => response,
             Err(code) => return Err(self.answered_with_error(&code)),
         };
-        self.function.succeeded(&self.revision, &self.shared.reporter);
+        self.function
+            .succeeded(&self.revision, &self.shared.reporter, &self.shared.answered);
         let guest = guest.map(|guest| tokio::spawn(self.clone().see_through(guest)).abort_handle());
         let (parts, body) = response.into_parts();
         let expected = parts
@@ -385,11 +401,14 @@ impl Call {
 
     fn trapped(&self, error: &wasmtime::Error, message: &str) {
         self.shared.metrics.failed("trap");
-        self.function
-            .log
-            .write(LogStream::Platform, &format!("the function failed: {error:?}"));
-        self.function
-            .trapped(&self.revision, &self.shared.reporter, message);
+        self.function.log.write(
+            LogStream::Platform,
+            &format!("the function failed: {}", causes(error)),
+        );
+        if is_guests_fault(error) {
+            self.function
+                .trapped(&self.revision, &self.shared.reporter, message);
+        }
     }
 
     fn timed_out(&self) {
@@ -399,6 +418,15 @@ impl Call {
             "the function was stopped because the call took longer than its time limit (timeoutSeconds, responseStartTimeoutSeconds or idleTimeoutSeconds)",
         );
     }
+}
+
+/// When the head of the response of a call that began at `start` must be known: the earliest of the three limits.
+fn head_deadline(limits: &Limits, start: Instant) -> Instant {
+    [limits.response_start_timeout, limits.idle_timeout]
+        .into_iter()
+        .flatten()
+        .map(|limit| start + limit)
+        .fold(start + limits.timeout, Instant::min)
 }
 
 /// What a guest that ended early died of; `None` when it exited with code 0, which is an ordinary end.

@@ -4,7 +4,7 @@ use crate::artifact::pull::blocking;
 use crate::artifact::reference::ImageRef;
 use crate::component::{LoadError, Loaded, disk_full};
 use crate::digest::Digest;
-use crate::host::Host;
+use crate::host::{Host, MemoryLimitExceeded};
 use crate::runtime::Shared;
 use crate::single_flight::SingleFlight;
 use futures::FutureExt;
@@ -18,7 +18,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use wasmtime::Store;
+use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 /// Exit code of a guest that traps, as a container's process would have that aborts (128 + SIGABRT).
@@ -178,27 +178,29 @@ impl Shared {
 
     /// Starts one instance, to see at deploy time what would otherwise fail at the first call.
     async fn start_once(&self, request: &PrepareRequest, loaded: &Loaded) -> Result<(), PrepareError> {
-        let deadline = Instant::now() + self.config.start_timeout;
         let busy = |_| {
             PrepareError::new(
                 ErrorCode::Internal,
                 "all instance slots are taken; the start is tried again",
             )
         };
-        let _slot = self.engine.slot(deadline).await.map_err(busy)?;
+        let _slot = self
+            .engine
+            .slot(Instant::now() + self.config.start_timeout)
+            .await
+            .map_err(busy)?;
+        // Counted from here, so that nobody looks for a loop in a function that waited for its slot.
+        let deadline = Instant::now() + self.config.start_timeout;
         let log = self.logs.revision(&request.revision);
-        let host = Host::new(&request.args, &request.env, request.limits.memory, &log);
-        let mut wasm_store = Store::new(self.engine.engine(), host);
-        wasm_store.limiter(|host| &mut host.limiter);
-        wasm_store.set_epoch_deadline(1);
-        wasm_store.epoch_deadline_async_yield_and_update(1);
+        let mut wasm_store = Host::new(&request.args, &request.env, request.limits.memory, &log)
+            .into_store(self.engine.engine());
         let failure =
             match tokio::time::timeout_at(deadline, loaded.pre.instantiate_async(&mut wasm_store)).await {
                 Ok(Ok(_instance)) => return Ok(()),
                 Ok(Err(error)) => {
                     log.write(
                         LogStream::Platform,
-                        &format!("the function could not be started: {error:?}"),
+                        &format!("the function could not be started: {}", causes(&error)),
                     );
                     start_failure(&error)
                 }
@@ -215,7 +217,26 @@ impl Shared {
     }
 }
 
+/// Whether the guest, rather than the platform, is to blame: it trapped, exited, asked for too much memory, or was
+/// refused by a host function that it called (only then there is a backtrace of its frames).
+pub(crate) fn is_guests_fault(error: &wasmtime::Error) -> bool {
+    !error.is::<PoolConcurrencyLimitError>()
+        && (error.is::<Trap>()
+            || error.is::<I32Exit>()
+            || error.is::<MemoryLimitExceeded>()
+            || error.is::<WasmBacktrace>())
+}
+
 fn start_failure(error: &wasmtime::Error) -> PrepareError {
+    if !is_guests_fault(error) {
+        return PrepareError::new(
+            ErrorCode::Internal,
+            format!(
+                "the platform could not make an instance: {}; the start is tried again",
+                root_cause(error)
+            ),
+        );
+    }
     let exit_code = match error.downcast_ref::<I32Exit>() {
         Some(exit) => exit.0,
         None => EXIT_CODE_OF_TRAP,
@@ -228,6 +249,13 @@ fn start_failure(error: &wasmtime::Error) -> PrepareError {
         ),
         exit_code: Some(exit_code),
     }
+}
+
+/// Every cause of an error with the guest's frames, for the function's log. Not the `Debug` form: that can hold frames
+/// of the platform, which are none of the function's owner's business.
+pub(crate) fn causes(error: &wasmtime::Error) -> String {
+    let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+    causes.join("\ncaused by: ")
 }
 
 /// The innermost cause, in one line: the trap itself rather than the frames around it.

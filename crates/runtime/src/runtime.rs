@@ -6,7 +6,7 @@ use crate::component::Components;
 use crate::config::Config;
 use crate::engine::WasmEngine;
 use crate::error::BuildError;
-use crate::function::{Function, Functions};
+use crate::function::{Answered, Function, Functions};
 use crate::host;
 use crate::metrics::Metrics;
 use crate::prepare::Preparations;
@@ -22,7 +22,7 @@ use kittiwake_core::revision::RevisionSpec;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-/// How often gauges are measured and idle functions looked for.
+/// How often gauges are measured and idle functions looked for; also how exactly the end of a call is known to them.
 const HOUSEKEEPING_PERIOD: Duration = Duration::from_secs(1);
 
 /// What the runtime is handed.
@@ -57,6 +57,7 @@ pub(crate) struct Shared {
     pub puller: Puller,
     pub preparations: Preparations,
     pub functions: Functions,
+    pub answered: Answered,
     pub bringing_up: SingleFlight<Arc<str>, BroughtUp>,
     pub logs: Arc<LogHub>,
     pub reporter: Reporter,
@@ -91,6 +92,7 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Arc<Runtime>, Task), Bui
         components,
         preparations: Preparations::new(),
         functions: Functions::new(),
+        answered: Answered::default(),
         bringing_up: SingleFlight::new(),
         logs: inputs.logs,
         reporter: inputs.reporter,

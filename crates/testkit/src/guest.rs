@@ -86,6 +86,8 @@ guests! {
     spin = |text| handler("handler", text);
     /// Takes memory until it is refused.
     grow = |text| handler("handler", text);
+    /// Makes resources on the host's side until it is refused.
+    hoard = |text| handler("handler", text);
     /// Writes `one`, `two`, `unfinished` (no line end) to its output and `oh no` to its error stream.
     lines = |text| handler("handler", text);
     /// Returns without answering.

@@ -5,6 +5,7 @@ use kittiwake_core::artifact::PrepareError;
 use kittiwake_core::code::ErrorCode;
 use kittiwake_core::unit::ByteCount;
 use serde::Deserialize;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::Read;
 
@@ -12,6 +13,11 @@ use std::io::Read;
 const ENTRIES_PER_LAYER_MAX: usize = 100_000;
 /// Unpacked size of one layer, in multiples of the largest artifact; stops a small layer from unpacking for ever.
 const UNPACKED_PER_ARTIFACT_MAX: u64 = 8;
+/// Headers in front of one file of a layer (GNU long names, PAX records, lists of sparse blocks), in bytes. The `tar`
+/// crate keeps them in memory whatever length they claim, and zeros compress a thousandfold.
+const FILE_HEADERS_BYTES_MAX: u64 = 64 * 1024;
+/// What the size of a file in a tar is rounded up to, in bytes.
+const TAR_BLOCK_BYTES: u64 = 512;
 /// Prefix by which a layer deletes a file of the layers below (OCI image spec, layer.md, "Whiteouts").
 const WHITEOUT_PREFIX: &str = ".wh.";
 /// Name by which a layer deletes all of a directory of the layers below.
@@ -58,10 +64,15 @@ impl Unpacked {
     }
 
     fn apply_tar(&mut self, reader: impl Read, bytes_max: ByteCount) -> Result<(), PrepareError> {
-        let mut archive = tar::Archive::new(reader);
+        let allowance = Cell::new(FILE_HEADERS_BYTES_MAX);
+        let mut archive = tar::Archive::new(Allowed {
+            reader,
+            allowance: &allowance,
+        });
         let entries = archive.entries().map_err(|error| broken(&error))?;
         for (count, entry) in entries.enumerate() {
             let mut entry = entry.map_err(|error| broken(&error))?;
+            allowance.set(stored_bytes(&entry).saturating_add(FILE_HEADERS_BYTES_MAX));
             if count >= ENTRIES_PER_LAYER_MAX {
                 return Err(too_large(&format!(
                     "a layer has more than {ENTRIES_PER_LAYER_MAX} files"
@@ -143,6 +154,43 @@ impl Unpacked {
     }
 }
 
+/// A reader that fails once it gave what it is allowed to give. The allowance is renewed with every file of the tar, by
+/// the file's own length; what is left over bounds the headers before the next one.
+struct Allowed<'a, R> {
+    reader: R,
+    allowance: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Allowed<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let left = self.allowance.get();
+        if left == 0 && !buffer.is_empty() {
+            return Err(std::io::Error::other(HeadersTooLong));
+        }
+        let count = (&mut self.reader).take(left).read(buffer)?;
+        self.allowance.set(left.saturating_sub(count as u64));
+        Ok(count)
+    }
+}
+
+/// The headers in front of a file exceed their limit.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the headers before one of its files are longer than {}",
+    ByteCount(FILE_HEADERS_BYTES_MAX)
+)]
+struct HeadersTooLong;
+
+/// The bytes that a file takes up in the tar. A sparse file is as long as its header says, not as it will be on disk.
+fn stored_bytes(entry: &tar::Entry<'_, impl Read>) -> u64 {
+    let size = if entry.header().entry_type().is_gnu_sparse() {
+        entry.header().entry_size().unwrap_or_default()
+    } else {
+        entry.size()
+    };
+    size.checked_next_multiple_of(TAR_BLOCK_BYTES).unwrap_or(u64::MAX)
+}
+
 fn is_below(file: &str, directory: &str) -> bool {
     directory.is_empty()
         || file
@@ -166,6 +214,12 @@ fn normalize(path: &str) -> String {
 }
 
 fn broken(error: &std::io::Error) -> PrepareError {
+    if let Some(headers) = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<HeadersTooLong>())
+    {
+        return too_large(&format!("a layer cannot be unpacked: {headers}"));
+    }
     PrepareError::new(
         ErrorCode::NotWasm,
         format!("a layer of the image is damaged or too large to unpack: {error}; push the image again"),
@@ -244,6 +298,52 @@ mod tests {
         let first = tar(&[("a.wasm", b"1"), ("d/b.wasm", b"1"), ("e/f/c.wasm", b"1")]);
         let second = tar(&[("a.wasm", b"2"), ("d/.wh.b.wasm", b""), ("e/.wh..wh..opq", b"")]);
         assert_eq!(unpack(&[first, second]).program(b"{}").unwrap(), b"2");
+    }
+
+    /// A tar of zeros under one header, as short as gzip makes it.
+    fn long_header(kind: tar::EntryType, bytes: u64) -> Vec<u8> {
+        let mut header = tar::Header::new_gnu();
+        header.set_path("././@LongLink").unwrap();
+        header.set_entry_type(kind);
+        header.set_size(bytes);
+        header.set_cksum();
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::copy(&mut header.as_bytes().as_slice(), &mut gzip).unwrap();
+        std::io::copy(&mut std::io::repeat(0).take(bytes), &mut gzip).unwrap();
+        gzip.finish().unwrap()
+    }
+
+    #[test]
+    fn headers_are_not_read_without_limit() {
+        use tar::EntryType;
+        for kind in [EntryType::GNULongName, EntryType::GNULongLink, EntryType::XHeader] {
+            let layer = long_header(kind, 7 * 1024 * 1024);
+            let error = Unpacked::default()
+                .apply(&layer, Compression::Gzip, MAX)
+                .unwrap_err();
+            assert_eq!(error.code, ErrorCode::ArtifactTooLarge, "{kind:?}: {error}");
+            assert!(
+                error.message.contains("headers before one of its files"),
+                "{error}"
+            );
+            assert!(error.message.contains("64Ki"), "{error}");
+        }
+    }
+
+    #[test]
+    fn long_names_and_files_longer_than_headers_are_read() {
+        let directory = "d/".repeat(500);
+        let (skipped, kept) = (format!("{directory}a.txt"), format!("{directory}b.wasm"));
+        let long = vec![7; 300 * 1024];
+        let layer = tar(&[
+            (&skipped, &long),
+            (&kept, &long),
+            ("c.txt", &long),
+            ("d.wasm", b"D"),
+        ]);
+        let unpacked = unpack(&[layer]);
+        assert_eq!(unpacked.files.get(&kept), Some(&long));
+        assert_eq!(unpacked.files.len(), 2);
     }
 
     #[test]

@@ -37,7 +37,9 @@ impl Layout {
         let content = read_limited(&path, MANIFEST_BYTES_MAX)?;
         let index: Index = serde_json::from_slice(&content).map_err(|error| {
             self.not_found(&format!(
-                "its index.json cannot be read ({error}); it is no OCI layout directory"
+                "its index.json cannot be read (line {}, column {}); it is no OCI layout directory",
+                error.line(),
+                error.column()
             ))
         })?;
         let named = |name: &str| {

@@ -5,9 +5,10 @@ use super::layers::Unpacked;
 use super::layout::Layout;
 use super::manifest::{self, Compression, Descriptor, Plan};
 use super::reference::ImageRef;
-use super::registry::{Http, Repository};
-use super::retry::Policy;
-use super::{Found, MANIFEST_BYTES_MAX, file};
+use super::registry::Repository;
+use super::registry::clients::Http;
+use super::slots::Slots;
+use super::{Found, MANIFEST_BYTES_MAX, file, registry};
 use crate::config::Config;
 use crate::digest::Digest;
 use crate::error::BuildError;
@@ -17,7 +18,6 @@ use kittiwake_core::unit::ByteCount;
 use oci_client::Reference;
 use std::path::PathBuf;
 use std::time::Duration;
-use tokio::sync::Semaphore;
 
 /// Indexes within indexes that are followed before an image is refused.
 const INDEX_DEPTH_MAX: usize = 3;
@@ -30,7 +30,7 @@ pub(crate) struct Puller {
     allow_file_images: bool,
     artifact_bytes_max: ByteCount,
     timeout: Duration,
-    parallel: Semaphore,
+    slots: Slots,
 }
 
 /// Whether what a pinned name means is here already, so that its layers need not be fetched.
@@ -81,33 +81,14 @@ pub(crate) async fn blocking<T: Send + 'static>(
 impl Puller {
     /// A puller with the limits of `config`.
     pub(crate) fn new(config: &Config) -> Result<Self, BuildError> {
-        // Fails only when a provider is installed already, which serves as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = || {
-            reqwest::Client::builder()
-                .user_agent(concat!("kittiwake/", env!("CARGO_PKG_VERSION")))
-                .connect_timeout(config.fetch_silence_timeout)
-                .read_timeout(config.fetch_silence_timeout)
-        };
-        let policy = Policy {
-            retries_max: config.fetch_retries_max,
-            delay: config.fetch_retry_delay,
-            retry_after_max: config.fetch_retry_after_max,
-        };
-        let remote = client().build().map_err(BuildError::Client)?;
-        let local = client().no_proxy().build().map_err(BuildError::Client)?;
         Ok(Self {
-            http: Http {
-                remote,
-                local,
-                policy,
-            },
+            http: Http::new(config)?,
             insecure_registries: config.insecure_registries.clone(),
             docker_config: config.docker_config.clone(),
             allow_file_images: config.allow_file_images,
             artifact_bytes_max: config.artifact_bytes_max,
             timeout: config.fetch_timeout,
-            parallel: Semaphore::new(config.fetches_parallel_max.max(1)),
+            slots: Slots::new(config.fetches_parallel_max),
         })
     }
 
@@ -125,7 +106,13 @@ impl Puller {
                  image to a registry, or start the server with file images allowed",
             ));
         }
-        let _permit = self.parallel.acquire().await;
+        // This machine's disk needs no slot: registries that hang must not hold up images that are here.
+        let _slot = match image {
+            ImageRef::Registry(reference) => {
+                Some(self.slots.acquire(registry::host(reference.registry())).await)
+            }
+            ImageRef::File { .. } | ImageRef::Layout { .. } => None,
+        };
         match tokio::time::timeout(self.timeout, self.find(image, given, known)).await {
             Ok(found) => found,
             Err(_) => Err(PrepareError::new(

@@ -140,7 +140,7 @@ mod tests {
     const HEX: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
     fn parse(image: &str) -> Result<ImageRef, PrepareError> {
-        ImageRef::parse(image, Path::new("/work"))
+        ImageRef::parse(image, Path::new("/srv"))
     }
 
     fn pinned(image: &str) -> String {
@@ -155,9 +155,9 @@ mod tests {
             ("ghcr.io/me/hello", "ghcr.io/me/hello"),
             ("localhost:5000/hello:v1", "localhost:5000/hello"),
             ("file:///a/b.wasm", "file:///a/b.wasm"),
-            ("file://a/b.wasm", "file:///work/a/b.wasm"),
+            ("file://a/b.wasm", "file:///srv/a/b.wasm"),
             ("oci-layout:///a/b:v1", "oci-layout:///a/b"),
-            ("oci-layout://b", "oci-layout:///work/b"),
+            ("oci-layout://b", "oci-layout:///srv/b"),
         ] {
             assert_eq!(pinned(image), format!("{wanted}@sha256:{HEX}"), "{image}");
             let again = parse(&pinned(image)).unwrap();

@@ -5,7 +5,7 @@
 
 use super::credentials::Credential;
 use super::manifest::ACCEPTED;
-use super::retry::{Policy, is_transient, retry_after};
+use super::retry::{is_transient, retry_after};
 use super::{MANIFEST_BYTES_MAX, digest_mismatch};
 use crate::digest::Digest;
 use kittiwake_core::artifact::PrepareError;
@@ -13,29 +13,22 @@ use kittiwake_core::code::ErrorCode;
 use kittiwake_core::unit::ByteCount;
 use oci_client::Reference;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
-use reqwest::{Response, StatusCode};
+use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use std::net::IpAddr;
 
 pub(crate) mod challenge;
+pub(crate) mod clients;
+mod realm;
+mod redirect;
 
 use challenge::Challenge;
+use clients::Http;
 
 /// Largest answer of a token server, in bytes.
 const TOKEN_BYTES_MAX: u64 = 256 * 1024;
 /// Length of a registry's own error text that is passed on, in characters.
 const REGISTRY_TEXT_CHARS_MAX: usize = 200;
-
-/// The HTTP clients for all registries.
-#[derive(Debug, Clone)]
-pub(crate) struct Http {
-    /// For registries elsewhere; honours the usual proxy variables.
-    pub remote: reqwest::Client,
-    /// For registries on loopback; never through a proxy.
-    pub local: reqwest::Client,
-    /// How requests are repeated.
-    pub policy: Policy,
-}
 
 /// One image's repository in a registry, with what opens it.
 #[derive(Debug)]
@@ -44,7 +37,7 @@ pub(crate) struct Repository {
     base: String,
     name: String,
     registry: String,
-    plain_http: bool,
+    insecure: Vec<String>,
     local: bool,
     credential: Credential,
     authorization: Option<HeaderValue>,
@@ -71,20 +64,22 @@ struct RegistryError {
     message: String,
 }
 
+/// The host of a registry (`host` or `host:port`); an IPv6 address keeps its brackets, as in a URL.
+pub(crate) fn host(registry: &str) -> &str {
+    match registry.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => host,
+        _ => registry,
+    }
+}
+
 /// Whether a registry (`host` or `host:port`) is on this machine.
 pub(crate) fn is_loopback(registry: &str) -> bool {
-    let host = if registry.starts_with('[') {
-        registry
-            .trim_start_matches('[')
-            .split(']')
-            .next()
-            .unwrap_or_default()
-    } else {
-        registry.rsplit_once(':').map_or(registry, |(host, _)| host)
-    };
-    host == "localhost"
-        || host.ends_with(".localhost")
-        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    let host = host(registry).trim_end_matches('.');
+    let ip = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse::<IpAddr>();
+    host == "localhost" || host.ends_with(".localhost") || ip.is_ok_and(|ip| ip.is_loopback())
 }
 
 impl Repository {
@@ -103,7 +98,7 @@ impl Repository {
             base: format!("{scheme}://{host}/v2/{}", image.repository()),
             name: format!("{registry}/{}", image.repository()),
             registry: registry.to_owned(),
-            plain_http,
+            insecure: insecure.to_vec(),
             local,
             credential,
             authorization: None,
@@ -199,16 +194,8 @@ impl Repository {
         Ok((content, content_type))
     }
 
-    fn client(&self) -> &reqwest::Client {
-        if self.local {
-            &self.http.local
-        } else {
-            &self.http.remote
-        }
-    }
-
     async fn send(&self, url: &str, accept: Option<&str>) -> Result<Response, Failure> {
-        let mut request = self.client().get(url);
+        let mut request = self.http.content(self.local).get(url);
         if let Some(accept) = accept {
             request = request.header(ACCEPT, accept);
         }
@@ -246,10 +233,16 @@ impl Repository {
             .headers()
             .get_all(WWW_AUTHENTICATE)
             .iter()
-            .filter_map(|value| Challenge::parse(value.to_str().ok()?))
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(Challenge::parse)
             .collect();
-        let value = match (challenges.first(), &self.credential) {
-            (Some(Challenge::Bearer { realm, parameters }), _) => {
+        // A token is preferred where both are offered: it opens less than the password, and for a shorter time.
+        let bearer = challenges.iter().find_map(|challenge| match challenge {
+            Challenge::Bearer { realm, parameters } => Some((realm, parameters)),
+            Challenge::Basic => None,
+        });
+        let value = match (bearer, &self.credential) {
+            (Some((realm, parameters)), _) => {
                 format!("Bearer {}", self.token(realm, parameters).await?)
             }
             (_, Credential::Basic { username, password }) => basic(username, password),
@@ -264,35 +257,52 @@ impl Repository {
         Ok(())
     }
 
-    async fn token(&self, realm: &str, parameters: &[(String, String)]) -> Result<String, Failure> {
-        let trusted = realm.starts_with("https://") || (self.plain_http && realm.starts_with("http://"));
-        if !trusted {
-            let why = format!("it names a token server that is not HTTPS ({realm})");
-            return Err(Failure::Final(self.unauthorized(&why)));
+    fn token_request(
+        &self,
+        realm: &str,
+        parameters: &[(String, String)],
+    ) -> Result<RequestBuilder, PrepareError> {
+        let mut url = Url::parse(realm)
+            .map_err(|_| self.unauthorized(&format!("it names a token server that is no URL ({realm})")))?;
+        if !realm::is_trusted(&url, &self.registry, &self.insecure) {
+            return Err(self.unauthorized(&format!(
+                "it names a token server that is not HTTPS ({realm}), and no insecure registry either"
+            )));
         }
-        let url = reqwest::Url::parse_with_params(realm, parameters).map_err(|_| {
-            Failure::Final(self.unauthorized(&format!("it names a token server that is no URL ({realm})")))
-        })?;
-        let request = match &self.credential {
-            Credential::Anonymous => self.client().get(url),
-            Credential::Basic { username, password } => {
-                self.client().get(url).basic_auth(username, Some(password))
-            }
+        let client = self.http.token(url.host_str().is_some_and(is_loopback));
+        Ok(match &self.credential {
             Credential::IdentityToken(token) => {
-                let mut form =
-                    reqwest::Url::parse("http://form").map_err(|_| Failure::Final(self.unauthorized("")))?;
+                // A form is encoded as a query is.
+                let mut form = url.clone();
                 form.query_pairs_mut()
+                    .clear()
                     .extend_pairs(parameters)
                     .append_pair("grant_type", "refresh_token")
                     .append_pair("client_id", "kittiwake")
                     .append_pair("refresh_token", token);
-                self.client()
-                    .post(realm)
+                client
+                    .post(url)
                     .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
                     .body(form.query().unwrap_or_default().to_owned())
             }
-        };
+            Credential::Anonymous => {
+                url.query_pairs_mut().extend_pairs(parameters);
+                client.get(url)
+            }
+            Credential::Basic { username, password } => {
+                url.query_pairs_mut().extend_pairs(parameters);
+                client.get(url).basic_auth(username, Some(password))
+            }
+        })
+    }
+
+    async fn token(&self, realm: &str, parameters: &[(String, String)]) -> Result<String, Failure> {
+        let request = self.token_request(realm, parameters).map_err(Failure::Final)?;
         let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        if response.status().is_redirection() {
+            let why = format!("its token server {realm} redirects, and credentials are not sent on");
+            return Err(Failure::Final(self.unauthorized(&why)));
+        }
         if !response.status().is_success() {
             return Err(self.refused(response, "the token").await);
         }
@@ -364,6 +374,9 @@ impl Repository {
             }
             cause.to_string()
         };
+        if error.is_redirect() {
+            return Failure::Final(self.unavailable(&why));
+        }
         Failure::Transient {
             error: self.unavailable(&why),
             asked: None,
@@ -428,6 +441,8 @@ mod tests {
             ("127.0.0.1:5000", true),
             ("127.9.9.9", true),
             ("[::1]:5000", true),
+            ("[::1]", true),
+            ("[2001:db8::1]:5000", false),
             ("ghcr.io", false),
             ("localhost.evil.com", false),
             ("10.0.0.1:5000", false),

@@ -1,6 +1,6 @@
 //! Calls: what passes, what each limit does, and what a failure leaves untouched.
 
-use crate::support::{Rig, pieces, report_of, text};
+use crate::support::{Rig, pieces, report_of, text, with_core_instances};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use kittiwake_core::body;
@@ -154,9 +154,14 @@ async fn health_is_reported_when_it_changes() {
     assert_eq!(rig.get(&revision).await.unwrap(), "fine\n");
     assert_eq!(rig.reports.try_recv().unwrap().health, Health::Recovered);
     rig.call(&revision, body::full("x")).await.unwrap_err();
+    assert!(rig.reports.try_recv().is_err(), "it has answered");
+    until_idle(&rig).await;
+    rig.runtime.unload_idle(Duration::ZERO);
+    assert_eq!(rig.metric("kittiwake_functions_loaded"), 0);
+    rig.call(&revision, body::full("x")).await.unwrap_err();
     assert!(
         rig.reports.try_recv().is_err(),
-        "it has answered since it was loaded"
+        "it had answered before it was unloaded"
     );
 }
 
@@ -194,6 +199,20 @@ async fn memory_is_limited() {
             && log.contains("8Mi")
             && log.contains("resources.limits.memory"),
         "{log}"
+    );
+}
+
+#[tokio::test]
+async fn memory_on_the_side_of_the_host_is_limited() {
+    let rig = Rig::new();
+    let revision = rig.deploy(&guest::hoard(), limits(|_| ())).await;
+    match rig.get(&revision).await {
+        Err(InvokeError::Trapped(message)) => assert!(message.contains("resource table"), "{message}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(
+        rig.log(LogStream::Platform).contains("pushing fields"),
+        "the log tells which call was refused"
     );
 }
 
@@ -380,6 +399,32 @@ async fn a_full_pool_is_a_clean_refusal() {
     until_idle(&rig).await;
     let free = rig.call(&revision, body::empty()).await.unwrap();
     assert!(report_of(&free).queued < Duration::from_secs(60));
+}
+
+#[tokio::test]
+async fn a_full_pool_is_not_the_fault_of_what_is_made_ready() {
+    let rig = Rig::with(|config| {
+        config.instances_max = 1;
+        config.slot_wait_max = Duration::from_millis(20);
+    });
+    let revision = rig.deploy(&guest::stall(), Limits::default()).await;
+    let held = rig.call(&revision, body::empty()).await.unwrap();
+    let error = rig.prepare("file://guest.wasm").await.unwrap_err();
+    assert!(error.is_transient() && error.exit_code.is_none(), "{error}");
+    drop(held);
+    until_idle(&rig).await;
+    // More core instances than the whole pool has.
+    rig.write("guest.wasm", &with_core_instances(guest::hello(), 40));
+    let error = rig.prepare("file://guest.wasm").await.unwrap_err();
+    assert!(error.is_transient() && error.exit_code.is_none(), "{error}");
+}
+
+#[tokio::test]
+async fn a_guest_of_many_modules_fits_into_its_part_of_the_pool() {
+    let rig = Rig::with(|config| config.instances_max = 1);
+    let guest = with_core_instances(guest::hello(), 25);
+    let revision = rig.deploy(&guest, Limits::default()).await;
+    assert_eq!(rig.get(&revision).await.unwrap(), "Hello from WebAssembly!\n");
 }
 
 #[tokio::test]

@@ -9,6 +9,8 @@ use base64::Engine as _;
 use http::{StatusCode, header};
 use kittiwake_core::artifact::RegistryCredential;
 use kittiwake_core::code::ErrorCode;
+use kittiwake_core::invoke::InvokeError;
+use kittiwake_core::log::LogStream;
 use kittiwake_core::revision::Limits;
 use kittiwake_core::unit::ByteCount;
 use kittiwake_testkit::guest;
@@ -19,6 +21,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::Semaphore;
+
+mod hostile;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -141,6 +146,8 @@ struct Fake {
     /// Answers to give before the right ones.
     faults: Mutex<Vec<StatusCode>>,
     hang: bool,
+    /// When set, requests wait until it has a permit.
+    door: Option<Arc<Semaphore>>,
     requests: AtomicUsize,
     address: String,
 }
@@ -152,6 +159,7 @@ async fn start(image: Image, auth: Auth, change: impl FnOnce(&mut Fake)) -> Arc<
         auth,
         faults: Mutex::default(),
         hang: false,
+        door: None,
         requests: AtomicUsize::new(0),
         address: listener.local_addr().unwrap().to_string(),
     };
@@ -208,6 +216,9 @@ async fn serve(State(fake): State<Arc<Fake>>, request: Request<Body>) -> Respons
     fake.requests.fetch_add(1, Ordering::SeqCst);
     if fake.hang {
         std::future::pending::<()>().await;
+    }
+    if let Some(door) = &fake.door {
+        let _ = door.acquire().await.unwrap();
     }
     let authorization = request
         .headers()
@@ -504,4 +515,34 @@ async fn a_pinned_image_needs_no_registry_after_the_first_time() {
     // A tag is asked for again, but its layers are not fetched twice.
     restarted.prepare(&format!("{}:v1", fake.name())).await.unwrap();
     assert_eq!(fake.requests.load(Ordering::SeqCst), asked + 1);
+}
+
+#[tokio::test]
+async fn a_cold_call_keeps_its_time_limit_while_the_load_goes_on() {
+    let (image, door) = (Image::artifact(&guest::hello()), Arc::new(Semaphore::new(0)));
+    let digest = image.digest();
+    let fake = start(image, Auth::Anonymous, |fake| fake.door = Some(Arc::clone(&door))).await;
+    let rig = Rig::new();
+    let pinned = format!("{}@{digest}", fake.name());
+    let mut limits = Limits {
+        timeout: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    let hurried = Arc::new(spec(&pinned, limits.clone()));
+    for _ in 0..2 {
+        assert!(matches!(rig.get(&hurried).await, Err(InvokeError::TimedOut)));
+    }
+    limits.timeout = Duration::from_secs(60);
+    limits.response_start_timeout = Some(Duration::from_millis(50));
+    let early = Arc::new(spec(&pinned, limits));
+    assert!(matches!(rig.get(&early).await, Err(InvokeError::TimedOut)));
+    assert!(rig.log(LogStream::Platform).contains("loading goes on"));
+    door.add_permits(1);
+    let patient = Arc::new(spec(&pinned, Limits::default()));
+    assert_eq!(rig.get(&patient).await.unwrap(), "Hello from WebAssembly!\n");
+    assert_eq!(
+        rig.metric("kittiwake_image_fetches_total"),
+        1,
+        "one load for all of them"
+    );
 }

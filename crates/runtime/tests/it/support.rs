@@ -175,6 +175,32 @@ pub fn pieces(pieces: Vec<Bytes>, trailers: Option<http::HeaderMap>) -> Body {
     http_body_util::StreamBody::new(futures::stream::iter(frames)).boxed_unsync()
 }
 
+/// The component with `count` more core instances, of an empty module: sections are just added at its end.
+pub fn with_core_instances(mut component: Vec<u8>, count: u8) -> Vec<u8> {
+    const CORE_MODULE: u8 = 1;
+    const CORE_INSTANCES: u8 = 2;
+    const MODULE: &[u8] = b"\0asm\x01\0\0\0";
+    let (mut modules, mut at) = (0, 8);
+    while at < component.len() {
+        modules += u8::from(component[at] == CORE_MODULE);
+        let (mut size, mut shift) = (0, 0);
+        loop {
+            at += 1;
+            size |= usize::from(component[at] & 0x7f) << shift;
+            shift += 7;
+            if component[at] & 0x80 == 0 {
+                break;
+            }
+        }
+        at += 1 + size;
+    }
+    component.extend([CORE_MODULE, 8]);
+    component.extend(MODULE);
+    component.extend([CORE_INSTANCES, 1 + 3 * count, count]);
+    component.extend((0..count).flat_map(|_| [0, modules, 0]));
+    component
+}
+
 /// Files below a folder.
 pub fn files(folder: &Path) -> Vec<PathBuf> {
     std::fs::read_dir(folder)

@@ -15,33 +15,44 @@ pub(crate) enum Challenge {
 }
 
 impl Challenge {
-    /// Reads one challenge; `None` for schemes that registries do not use.
-    pub(crate) fn parse(header: &str) -> Option<Self> {
-        let (scheme, rest) = header.trim().split_once(' ').unwrap_or((header.trim(), ""));
-        if scheme.eq_ignore_ascii_case("basic") {
-            return Some(Self::Basic);
-        }
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return None;
-        }
-        let mut realm = None;
-        let mut parameters = Vec::new();
-        for (key, value) in pairs(rest) {
-            match key.to_ascii_lowercase().as_str() {
-                "realm" => realm = Some(value),
-                "service" | "scope" => parameters.push((key.to_ascii_lowercase(), value)),
-                _ => {}
+    /// Reads the challenges of one header, which may hold several; those that registries do not use are left out.
+    pub(crate) fn parse(header: &str) -> Vec<Self> {
+        let mut found: Vec<(String, Vec<(String, String)>)> = Vec::new();
+        for (key, value) in pairs(header) {
+            // The first parameter of a challenge has the scheme before it; a scheme without parameters has no value.
+            let (scheme, key) = match key.split_once(char::is_whitespace) {
+                Some((scheme, key)) => (Some(scheme), key.trim()),
+                None if value.is_none() => (Some(key.as_str()), ""),
+                None => (None, key.as_str()),
+            };
+            if let Some(scheme) = scheme {
+                found.push((scheme.to_ascii_lowercase(), Vec::new()));
+            }
+            if let (Some((_, parameters)), Some(value)) = (found.last_mut(), value) {
+                parameters.push((key.to_ascii_lowercase(), value));
             }
         }
-        Some(Self::Bearer {
-            realm: realm?,
-            parameters,
-        })
+        found
+            .into_iter()
+            .filter_map(|(scheme, parameters)| Self::new(&scheme, parameters))
+            .collect()
+    }
+
+    fn new(scheme: &str, mut parameters: Vec<(String, String)>) -> Option<Self> {
+        match scheme {
+            "basic" => Some(Self::Basic),
+            "bearer" => {
+                let realm = parameters.iter().find(|(key, _)| key == "realm")?.1.clone();
+                parameters.retain(|(key, _)| key == "service" || key == "scope");
+                Some(Self::Bearer { realm, parameters })
+            }
+            _ => None,
+        }
     }
 }
 
-/// Splits `key="value", key=value`; a quoted value may hold commas and backslash escapes.
-fn pairs(text: &str) -> Vec<(String, String)> {
+/// Splits `key="value", key=value, key`; a quoted value may hold commas and backslash escapes.
+fn pairs(text: &str) -> Vec<(String, Option<String>)> {
     let mut found = Vec::new();
     let mut rest = text.chars().peekable();
     loop {
@@ -51,6 +62,9 @@ fn pairs(text: &str) -> Vec<(String, String)> {
             key.push(c);
         }
         if rest.next_if_eq(&'=').is_none() {
+            if !key.trim().is_empty() {
+                found.push((key.trim().to_owned(), None));
+            }
             if rest.peek().is_none() {
                 return found;
             }
@@ -70,7 +84,7 @@ fn pairs(text: &str) -> Vec<(String, String)> {
                 value.push(c);
             }
         }
-        found.push((key.trim().to_owned(), value));
+        found.push((key.trim().to_owned(), Some(value)));
     }
 }
 
@@ -84,24 +98,44 @@ mod tests {
         let hub = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull,push""#;
         assert_eq!(
             Challenge::parse(hub),
-            Some(Challenge::Bearer {
+            [Challenge::Bearer {
                 realm: "https://auth.docker.io/token".into(),
                 parameters: vec![
                     ("service".into(), "registry.docker.io".into()),
                     ("scope".into(), "repository:a/b:pull,push".into()),
                 ],
-            })
+            }]
         );
-        assert_eq!(Challenge::parse(r#"basic realm="x""#), Some(Challenge::Basic));
-        assert_eq!(Challenge::parse("Bearer service=x"), None);
-        assert_eq!(Challenge::parse("Negotiate"), None);
+        assert_eq!(Challenge::parse(r#"basic realm="x""#), [Challenge::Basic]);
+        assert_eq!(Challenge::parse("Basic"), [Challenge::Basic]);
+        assert_eq!(Challenge::parse("Bearer service=x"), []);
+        assert_eq!(Challenge::parse("Negotiate"), []);
         assert_eq!(
             Challenge::parse(r#"Bearer realm="a\"b", error=x"#),
-            Some(Challenge::Bearer {
+            [Challenge::Bearer {
                 realm: "a\"b".into(),
                 parameters: vec![]
-            })
+            }]
         );
+    }
+
+    #[test]
+    fn several_challenges_in_one_header() {
+        let bearer = Challenge::Bearer {
+            realm: "r".into(),
+            parameters: vec![("scope".into(), "a,b".into())],
+        };
+        for header in [
+            r#"Basic realm="x, Bearer y", Bearer realm="r",scope="a,b""#,
+            r#"Basic, Negotiate abc==, Bearer realm=r, scope="a,b", error=z"#,
+            r#"Basic charset=x , BEARER  scope="a,b", realm="r""#,
+        ] {
+            assert_eq!(
+                Challenge::parse(header),
+                [Challenge::Basic, bearer.clone()],
+                "{header}"
+            );
+        }
     }
 
     proptest! {
