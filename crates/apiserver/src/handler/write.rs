@@ -6,7 +6,6 @@
 //! patch never loses a race.
 
 use crate::admission::Review;
-use crate::handler::size;
 use crate::metadata;
 use crate::object::{self, metadata_mut};
 use crate::patch::managed_fields;
@@ -93,11 +92,7 @@ impl Write<'_> {
         let names = self.served.names();
         self.commit(&name, |old| match old {
             Some(_) => Err(ApiError::already_exists(names, &name)),
-            None => {
-                // Asked again under the writer's lock: the namespace may have ended while this waited for its turn.
-                self.check_namespace(&name)?;
-                Ok(decision)
-            }
+            None => Ok(decision),
         })
         .await
     }
@@ -109,10 +104,12 @@ impl Write<'_> {
         name: &str,
         propose: impl FnOnce(Option<&Value>) -> Result<Proposal, ApiError> + Send,
     ) -> Result<Written, ApiError> {
+        // Asked outside the lock; whether it matters is known inside.
+        let namespace = self.check_namespace(name);
         self.commit(name, |old| {
             let Some(stored) = old else {
                 let mut proposal = propose(None)?;
-                self.check_namespace(name)?;
+                namespace?;
                 self.check_names(name, &mut proposal.object)?;
                 return self.prepare_create(proposal);
             };
@@ -225,8 +222,7 @@ impl Write<'_> {
         Ok(())
     }
 
-    /// Whether the namespace takes new objects. What counts is the answer under the writer's lock: once a namespace is
-    /// durably marked, nothing more is decided into it (see `namespace_lifecycle`).
+    /// Whether the namespace takes new objects.
     fn check_namespace(&self, name: &str) -> Result<(), ApiError> {
         if self.namespace.is_empty() {
             return Ok(());
@@ -284,7 +280,7 @@ impl Write<'_> {
         }
         self.complete(None, &mut object, &mut warnings)?;
         Ok(Decision {
-            change: self.put(object)?,
+            change: Change::Put(self.served.to_storage(object)),
             created: true,
             warnings,
         })
@@ -330,17 +326,10 @@ impl Write<'_> {
             });
         }
         Ok(Decision {
-            change: self.put(object)?,
+            change: Change::Put(self.served.to_storage(object)),
             created: false,
             warnings,
         })
-    }
-
-    /// The change that stores an object, if it is not too large.
-    fn put(&self, object: Value) -> Result<Change, ApiError> {
-        let object = self.served.to_storage(object);
-        size::check(&object)?;
-        Ok(Change::Put(object))
     }
 
     /// Writes `apiVersion` and `kind`, which clients of Kubernetes' own kinds may leave out.

@@ -283,7 +283,7 @@ mod tests {
           !!  Ready                     2m30s  RevisionFailed: no
 
         Events:
-          Normal   9m59s  Created               made it
+          Normal  9m59s  Created               made it
         ");
     }
 
