@@ -8,6 +8,7 @@ pub(crate) mod list;
 pub(crate) mod patch;
 pub(crate) mod reply;
 pub(crate) mod root;
+pub(crate) mod size;
 pub(crate) mod update;
 pub(crate) mod watch;
 pub(crate) mod write;

@@ -1,4 +1,10 @@
 //! The end of namespaces: what is inside is deleted, then the namespace itself.
+//!
+//! No object outlives its namespace, whatever races with the end. A create asks under the writer's lock whether the
+//! namespace is durably marked, so only creates that were decided before the mark was durable can still be on their
+//! way to the disk when the namespace looks empty. The namespace is therefore finalized first, as in Kubernetes
+//! (`spec.finalizers` goes): writes become durable in the order of their decisions, so when that one is, all of those
+//! are, and a second look sees them.
 
 use crate::handler::delete::{DeleteOptions, Propagation, delete_object};
 use crate::object;
@@ -54,7 +60,21 @@ pub(crate) async fn run(server: Arc<Server>, shutdown: CancellationToken) {
 
 /// One step towards the end of a namespace; `true` when it is gone.
 async fn end(server: &Server, namespaces: &Served, namespace: &Stored) -> bool {
-    let name = &namespace.key.name;
+    if !empty(server, &namespace.key.name).await || !object::finalizers(&namespace.object).is_empty() {
+        return false;
+    }
+    let finalized = |now: &Stored| {
+        let mut object = (*now.object).clone();
+        object::child_mut(&mut object, "spec").shift_remove("finalizers");
+        Change::Put(object)
+    };
+    write_same(server, namespaces, namespace, finalized).await
+        && empty(server, &namespace.key.name).await
+        && write_same(server, namespaces, namespace, |_| Change::Delete).await
+}
+
+/// Deletes what is in a namespace; `true` when nothing is left.
+async fn empty(server: &Server, name: &str) -> bool {
     let mut left = 0_usize;
     for served in one_version_each(server) {
         for stored in server.store.list(&served.kind.storage_resource, Some(name)).items {
@@ -73,17 +93,24 @@ async fn end(server: &Server, namespaces: &Served, namespace: &Stored) -> bool {
             left += usize::from(!gone);
         }
     }
-    if left > 0 || !object::finalizers(&namespace.object).is_empty() {
-        return false;
-    }
-    let key = Server::key(namespaces, "", name);
+    left == 0
+}
+
+/// Changes a namespace if it is still the same one, and still ending; `false` when the store refuses.
+async fn write_same(
+    server: &Server,
+    namespaces: &Served,
+    namespace: &Stored,
+    change: impl FnOnce(&Stored) -> Change + Send,
+) -> bool {
+    let name = &namespace.key.name;
     let uid = object::uid(&namespace.object);
-    let remove = |now: Option<&Stored>| {
-        let same =
-            now.is_some_and(|now| object::uid(&now.object) == uid && object::is_terminating(&now.object));
-        Ok::<_, Infallible>((if same { Change::Delete } else { Change::Keep }, ()))
+    let decide = |now: Option<&Stored>| {
+        let same = now.filter(|now| object::uid(&now.object) == uid && object::is_terminating(&now.object));
+        Ok::<_, Infallible>((same.map_or(Change::Keep, change), ()))
     };
-    if let Err(error) = server.store.write(key, remove).await {
+    let key = Server::key(namespaces, "", name);
+    if let Err(error) = server.store.write(key, decide).await {
         tracing::warn!(%error, namespace = %name, "a namespace could not be removed");
         return false;
     }

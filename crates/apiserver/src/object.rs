@@ -47,6 +47,36 @@ pub(crate) fn finalizers(object: &Value) -> Vec<&str> {
         .unwrap_or_default()
 }
 
+/// How far a value reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// Lists and maps around the innermost value: 0 for a scalar, 1 for `[]`.
+    pub depth: usize,
+    /// Values in it, with itself.
+    pub values: usize,
+}
+
+/// Measures a value. It walks without recursion, since it is asked whether the rest of the program may recurse.
+pub(crate) fn extent(value: &Value) -> Extent {
+    let mut extent = Extent { depth: 0, values: 1 };
+    let mut containers = vec![(value, 1)];
+    while let Some((container, depth)) = containers.pop() {
+        let mut visit = |child| {
+            extent.values += 1;
+            if matches!(child, &Value::Array(_) | &Value::Object(_)) {
+                containers.push((child, depth + 1));
+            }
+        };
+        match container {
+            Value::Array(list) => list.iter().for_each(&mut visit),
+            Value::Object(map) => map.values().for_each(&mut visit),
+            _ => continue,
+        }
+        extent.depth = extent.depth.max(depth);
+    }
+    extent
+}
+
 /// Replaces `metadata.finalizers`; an empty list removes the field.
 pub(crate) fn set_finalizers(object: &mut Value, finalizers: &[&str]) {
     let metadata = metadata_mut(object);
@@ -133,6 +163,18 @@ pub(crate) fn owners(object: &Value) -> Vec<OwnerReference> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn depth_counts_lists_and_maps() {
+        for (value, depth, values) in [
+            (json!(1), 0, 1),
+            (json!([]), 1, 1),
+            (json!({"a": 1, "b": [{}, 2]}), 3, 5),
+            (json!([[[]], 1, {"a": null}]), 3, 6),
+        ] {
+            assert_eq!(extent(&value), Extent { depth, values }, "{value}");
+        }
+    }
 
     #[test]
     fn parts_of_an_object() {

@@ -6,6 +6,7 @@
 //! patch never loses a race.
 
 use crate::admission::Review;
+use crate::handler::size;
 use crate::metadata;
 use crate::object::{self, metadata_mut};
 use crate::patch::managed_fields;
@@ -92,7 +93,11 @@ impl Write<'_> {
         let names = self.served.names();
         self.commit(&name, |old| match old {
             Some(_) => Err(ApiError::already_exists(names, &name)),
-            None => Ok(decision),
+            None => {
+                // Asked again under the writer's lock: the namespace may have ended while this waited for its turn.
+                self.check_namespace(&name)?;
+                Ok(decision)
+            }
         })
         .await
     }
@@ -104,12 +109,10 @@ impl Write<'_> {
         name: &str,
         propose: impl FnOnce(Option<&Value>) -> Result<Proposal, ApiError> + Send,
     ) -> Result<Written, ApiError> {
-        // Asked outside the lock; whether it matters is known inside.
-        let namespace = self.check_namespace(name);
         self.commit(name, |old| {
             let Some(stored) = old else {
                 let mut proposal = propose(None)?;
-                namespace?;
+                self.check_namespace(name)?;
                 self.check_names(name, &mut proposal.object)?;
                 return self.prepare_create(proposal);
             };
@@ -222,7 +225,8 @@ impl Write<'_> {
         Ok(())
     }
 
-    /// Whether the namespace takes new objects.
+    /// Whether the namespace takes new objects. What counts is the answer under the writer's lock: once a namespace is
+    /// durably marked, nothing more is decided into it (see `namespace_lifecycle`).
     fn check_namespace(&self, name: &str) -> Result<(), ApiError> {
         if self.namespace.is_empty() {
             return Ok(());
@@ -280,7 +284,7 @@ impl Write<'_> {
         }
         self.complete(None, &mut object, &mut warnings)?;
         Ok(Decision {
-            change: Change::Put(self.served.to_storage(object)),
+            change: self.put(object)?,
             created: true,
             warnings,
         })
@@ -326,10 +330,17 @@ impl Write<'_> {
             });
         }
         Ok(Decision {
-            change: Change::Put(self.served.to_storage(object)),
+            change: self.put(object)?,
             created: false,
             warnings,
         })
+    }
+
+    /// The change that stores an object, if it is not too large.
+    fn put(&self, object: Value) -> Result<Change, ApiError> {
+        let object = self.served.to_storage(object);
+        size::check(&object)?;
+        Ok(Change::Put(object))
     }
 
     /// Writes `apiVersion` and `kind`, which clients of Kubernetes' own kinds may leave out.

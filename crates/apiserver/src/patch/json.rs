@@ -1,7 +1,8 @@
 //! JSON patch (RFC 6902), with the habits of Kubernetes' Go implementation.
 
 use super::PatchError;
-use crate::decode;
+use crate::decode::{self, NESTING_DEPTH_MAX};
+use crate::object::{self, Extent};
 use json_patch::{PatchOperation, jsonptr::Pointer};
 use serde_json::Value;
 
@@ -9,12 +10,15 @@ use serde_json::Value;
 pub const OPERATIONS_MAX: usize = 10_000;
 /// What all `copy` operations of one patch may add, in bytes of JSON.
 pub const COPIED_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// Values that one patch may make us visit to measure how deep its results are: some times the largest object, since
+/// ten thousand moves of a large list into a deeper place would otherwise hold the writer's lock for minutes.
+pub const MEASURED_VALUES_MAX: usize = 10_000_000;
 
 /// The document after all operations. Either all are applied or none.
 pub fn apply(document: &Value, patch: &[u8]) -> Result<Value, PatchError> {
     let operations = parse(patch)?;
     let mut patched = document.clone();
-    let mut copied_bytes = 0_usize;
+    let (mut copied_bytes, mut measured_values) = (0_usize, 0_usize);
     for (index, operation) in operations.into_iter().enumerate() {
         let refuse = |fault: &str| {
             PatchError::Unprocessable(format!(
@@ -25,6 +29,20 @@ pub fn apply(document: &Value, patch: &[u8]) -> Result<Value, PatchError> {
         };
         if passes_anyway(&patched, &operation) {
             continue;
+        }
+        // Before anything is cloned, printed or dropped: all of these recurse, and a stack overflow ends the process.
+        if let Some(result) = deeper(&patched, &operation) {
+            measured_values = measured_values.saturating_add(result.values);
+            if result.depth > NESTING_DEPTH_MAX {
+                return Err(refuse(&format!(
+                    "the result is nested too deeply: at most {NESTING_DEPTH_MAX} levels are allowed"
+                )));
+            }
+            if measured_values > MEASURED_VALUES_MAX {
+                return Err(refuse(&format!(
+                    "the operations touch more than {MEASURED_VALUES_MAX} values"
+                )));
+            }
         }
         if let PatchOperation::Copy(copy) = &operation {
             let bytes = copy
@@ -71,6 +89,25 @@ fn passes_anyway(document: &Value, operation: &PatchOperation) -> bool {
         return false;
     };
     test.value.is_null() && Pointer::resolve(&test.path, document).is_err()
+}
+
+/// The value that an operation puts somewhere, with its depth counted from the root of the document. `None` when the
+/// operation cannot deepen the document.
+fn deeper(document: &Value, operation: &PatchOperation) -> Option<Extent> {
+    let resolve = |from: &Pointer| from.resolve(document).ok().map(object::extent);
+    let (path, extent) = match operation {
+        PatchOperation::Add(add) => (&add.path, object::extent(&add.value)),
+        PatchOperation::Replace(replace) => (&replace.path, object::extent(&replace.value)),
+        PatchOperation::Copy(copy) => (&copy.path, resolve(&copy.from)?),
+        PatchOperation::Move(moved) if moved.path.count() > moved.from.count() => {
+            (&moved.path, resolve(&moved.from)?)
+        }
+        PatchOperation::Move(_) | PatchOperation::Remove(_) | PatchOperation::Test(_) => return None,
+    };
+    Some(Extent {
+        depth: path.count().saturating_add(extent.depth),
+        ..extent
+    })
 }
 
 fn name(operation: &PatchOperation) -> &'static str {
@@ -162,6 +199,87 @@ mod tests {
         assert!(matches!(
             patched(json!({}), json!(operations)),
             Err(PatchError::Unprocessable(_))
+        ));
+    }
+
+    /// A list in a list, and so on.
+    fn nested(depth: usize) -> Value {
+        (1..depth).fold(json!([]), |inner, _| json!([inner]))
+    }
+
+    #[test]
+    fn results_are_nested_no_deeper_than_bodies() {
+        let fits = nested(NESTING_DEPTH_MAX - 10);
+        let document = json!({"a": {}, "deep": fits, "list": []});
+        let at = |extra: usize| format!("/a{}", "/a".repeat(extra));
+        let mut grow: Vec<Value> = (1..9)
+            .map(|n| json!({"op": "add", "path": at(n), "value": {}}))
+            .collect();
+        for (operation, fault) in [
+            (json!({"op": "copy", "from": "/deep", "path": at(9)}), false),
+            (
+                json!({"op": "copy", "from": "/deep", "path": at(8) + "/x/y"}),
+                true,
+            ),
+            (json!({"op": "copy", "from": "/deep", "path": at(9) + "/x"}), true),
+            (json!({"op": "move", "from": "/deep", "path": at(9)}), false),
+            (json!({"op": "move", "from": "/deep", "path": at(9) + "/x"}), true),
+            (
+                json!({"op": "add", "path": at(8), "value": nested(NESTING_DEPTH_MAX - 9)}),
+                false,
+            ),
+            (
+                json!({"op": "add", "path": at(9), "value": nested(NESTING_DEPTH_MAX - 9)}),
+                true,
+            ),
+            (
+                json!({"op": "replace", "path": at(8), "value": nested(NESTING_DEPTH_MAX - 8)}),
+                true,
+            ),
+        ] {
+            grow.push(operation.clone());
+            let result = patched(document.clone(), json!(grow));
+            grow.pop();
+            match result {
+                Ok(value) => {
+                    assert!(!fault, "{operation}");
+                    assert_eq!(object::extent(&value).depth, NESTING_DEPTH_MAX, "{operation}");
+                }
+                Err(PatchError::Unprocessable(text)) => {
+                    assert!(
+                        fault && text.contains("at most 100 levels"),
+                        "{operation}: {text}"
+                    );
+                }
+                Err(other) => panic!("{operation}: {other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn copies_into_themselves_cannot_overflow_the_stack() {
+        let mut operations = vec![json!({"op": "add", "path": "/x", "value": nested(95)})];
+        for doublings in 0..12 {
+            let inner = "/0".repeat(94 << doublings);
+            operations.push(json!({"op": "copy", "from": "/x", "path": format!("/x{inner}/0")}));
+        }
+        assert!(matches!(
+            patched(json!({}), json!(operations)),
+            Err(PatchError::Unprocessable(text)) if text.contains("operation 1 (copy") && text.contains("100 levels")
+        ));
+    }
+
+    #[test]
+    fn moves_of_a_large_value_cannot_take_for_ever() {
+        let document = json!({"a": vec![0; 50_000], "b": {}});
+        let mut operations = Vec::new();
+        for _ in 0..400 {
+            operations.push(json!({"op": "move", "from": "/a", "path": "/b/a"}));
+            operations.push(json!({"op": "move", "from": "/b/a", "path": "/a"}));
+        }
+        assert!(matches!(
+            patched(document, json!(operations)),
+            Err(PatchError::Unprocessable(text)) if text.contains("values")
         ));
     }
 

@@ -10,6 +10,7 @@ use kittiwake_core::clock::ManualClock;
 use kittiwake_core::log::LogHub;
 use kittiwake_store::ObjectStore;
 use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tower::ServiceExt;
@@ -64,11 +65,16 @@ pub const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,applicatio
 impl Api {
     /// A server that has started: its namespaces are there and its background task runs.
     pub async fn start() -> Self {
+        Self::start_with(ObjectStore::in_memory(kittiwake_store::Config::default())).await
+    }
+
+    /// The same over a store of the test's own.
+    pub async fn start_with(store: ObjectStore) -> Self {
         let start: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
         let clock = Arc::new(ManualClock::new(start));
         let logs = Arc::new(LogHub::new(clock.clone()));
         let inputs = Inputs {
-            store: ObjectStore::in_memory(kittiwake_store::Config::default()),
+            store,
             crds: kittiwake_api::crd::all(),
             clock: clock.clone(),
             logs: logs.clone(),
@@ -167,6 +173,26 @@ impl Api {
 
     pub fn client(&self) -> kube::Client {
         kube::Client::new(self.handle.router(), "default")
+    }
+}
+
+/// A store's file, gone when the test ends.
+pub struct StoreFile(PathBuf);
+
+impl StoreFile {
+    pub fn new(test: &str) -> Self {
+        let file = format!("{test}-{}.redb", std::process::id());
+        Self(Path::new(env!("CARGO_TARGET_TMPDIR")).join(file))
+    }
+
+    pub fn open(&self) -> ObjectStore {
+        ObjectStore::open(&self.0, kittiwake_store::Config::default()).unwrap()
+    }
+}
+
+impl Drop for StoreFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 

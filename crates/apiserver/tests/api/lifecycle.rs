@@ -1,7 +1,8 @@
 //! Deletion: finalizers, propagation, garbage collection, namespaces, events.
 
-use crate::harness::{Api, CONFIG_MAPS, JSON, MERGE, config_map};
+use crate::harness::{Api, CONFIG_MAPS, JSON, MERGE, StoreFile, config_map};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 fn owned(name: &str, owner: &Value) -> Value {
     let mut map = config_map(name);
@@ -156,6 +157,46 @@ async fn namespaces_end_with_what_is_in_them() {
             r#"namespaces "default" is forbidden: this namespace may not be deleted"#
         )
     );
+}
+
+/// Creates race the end of their namespace, over a disk, so that decided writes are under way for a while.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_outlives_its_namespace() {
+    const ROUNDS: usize = 8;
+    const WRITERS: usize = 8;
+    let file = StoreFile::new("namespaces");
+    let api = Arc::new(Api::start_with(file.open()).await);
+    for round in 0..ROUNDS {
+        let namespace = format!("/api/v1/namespaces/team-{round}");
+        let body = json!({"metadata": {"name": format!("team-{round}")}});
+        assert_eq!(api.post("/api/v1/namespaces", &body).await.code, 201);
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                let (api, inside) = (Arc::clone(&api), format!("{namespace}/configmaps"));
+                tokio::spawn(async move {
+                    for n in 0.. {
+                        let answer = api.post(&inside, &config_map(&format!("cm-{writer}-{n}"))).await;
+                        if answer.code != 201 {
+                            return answer.code;
+                        }
+                    }
+                    unreachable!("the namespace ends first")
+                })
+            })
+            .collect();
+        api.until(&format!("{namespace}/configmaps/cm-0-0"), |answer| {
+            answer.code == 200
+        })
+        .await;
+        assert_eq!(api.delete(&namespace).await.code, 200);
+        for writer in writers {
+            let refused = writer.await.unwrap();
+            assert!(matches!(refused, 403 | 404), "{refused}");
+        }
+        api.until(&namespace, |answer| answer.code == 404).await;
+        let left = api.get(&format!("{namespace}/configmaps")).await;
+        assert_eq!(left.json["items"], json!([]), "round {round}");
+    }
 }
 
 #[tokio::test]

@@ -1,10 +1,10 @@
 //! Bad input: every request gets a `Status` that names what is wrong, and nothing is stored.
 
-use crate::harness::{APPLY, Api, CONFIG_MAPS, JSON, MERGE, SERVICES, config_map, service};
+use crate::harness::{APPLY, Api, CONFIG_MAPS, JSON, MERGE, SERVICES, StoreFile, config_map, service};
 use axum::body::{Body, Bytes};
 use futures::stream;
 use http::Request;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use std::convert::Infallible;
 
 #[tokio::test]
@@ -166,6 +166,75 @@ async fn bad_patches_are_refused() {
             .code,
         404
     );
+}
+
+#[tokio::test]
+async fn patches_cannot_nest_without_end() {
+    let api = Api::start().await;
+    let before = api.post(CONFIG_MAPS, &config_map("cm")).await.json;
+    let path = format!("{CONFIG_MAPS}/cm");
+    let list = (1..95).fold(json!([]), |inner, _| json!([inner]));
+    let mut operations = vec![json!({"op": "add", "path": "/x", "value": list})];
+    for doublings in 0..10 {
+        let inner = "/0".repeat(95 << doublings);
+        operations.push(json!({"op": "copy", "from": "/x", "path": format!("/x{inner}")}));
+    }
+    for query in ["?dryRun=All", ""] {
+        let answer = api
+            .patch(
+                &format!("{path}{query}"),
+                "application/json-patch+json",
+                &json!(operations),
+            )
+            .await;
+        assert_eq!(
+            (answer.code, &answer.json["reason"]),
+            (422, &json!("Invalid")),
+            "{}",
+            answer.text
+        );
+        assert!(answer.message().contains("at most 100 levels"), "{}", answer.text);
+    }
+    assert_eq!(api.get(&path).await.json, before);
+}
+
+#[tokio::test]
+async fn patches_cannot_grow_an_object_without_end() {
+    const PATCHES_MAX: usize = 20;
+    let file = StoreFile::new("growing");
+    let store = file.open();
+    let api = Api::start_with(store.clone()).await;
+    let path = format!("{CONFIG_MAPS}/cm");
+    let mut last = api.post(CONFIG_MAPS, &config_map("cm")).await;
+    let mut refused = None;
+    for patch in 0..PATCHES_MAX {
+        let prefix = ["a".repeat(60), "b".repeat(60), "c".repeat(60)].join(".");
+        let labels: Map<String, Value> = (0..1000)
+            .map(|n| (format!("{prefix}/{patch}-{n}"), "v".repeat(63).into()))
+            .collect();
+        let labels = json!({"metadata": {"labels": labels}});
+        let answer = api.patch(&path, MERGE, &labels).await;
+        if answer.code != 200 {
+            refused = Some(answer);
+            break;
+        }
+        last = answer;
+    }
+    let refused = refused.expect("growth ends");
+    assert_eq!(
+        (refused.code, &refused.json["reason"], refused.message()),
+        (
+            413,
+            &json!("RequestEntityTooLarge"),
+            "Request entity too large: the object with metadata.name \"cm\" would be too large, limit is 3145728 bytes"
+        )
+    );
+    assert!(last.text.len() > 2 << 20, "the limit is not far away");
+    assert_eq!(api.get(&path).await.json, last.json);
+    store.close();
+    drop((api, store));
+    let api = Api::start_with(file.open()).await;
+    assert_eq!(api.get(&path).await.json, last.json);
 }
 
 #[tokio::test]
