@@ -1,4 +1,4 @@
-//! What the data plane reports about revisions: they fail at every call, or have recovered.
+//! What the data plane reports about revisions: they fail at every call, have recovered, or lost their artifact.
 
 use crate::context::Context;
 use crate::object::ObjectKey;
@@ -31,7 +31,7 @@ impl HealthReports {
     fn take_note(&self, key: &ObjectKey, report: Report) {
         match report.health {
             Health::Failing { message } => self.lock().insert(key.clone(), (report.uid, message)),
-            Health::Recovered => self.lock().remove(key),
+            Health::Recovered | Health::ArtifactLost => self.lock().remove(key),
         };
     }
 
@@ -48,6 +48,9 @@ pub async fn listen(context: Arc<Context>, mut reports: mpsc::Receiver<Report>) 
             Arc::clone(&report.revision.name),
         );
         if context.stores.revisions.by_key(&key).is_some() {
+            if report.health == Health::ArtifactLost {
+                context.preparations.lose(&key, &report.uid);
+            }
             context.health.take_note(&key, report);
             context.queues.revision.add(key);
         }

@@ -92,8 +92,8 @@ impl Handle {
         self.routing_table.clone()
     }
 
-    /// Resolves once every object was seen and the revisions that had been ready before are routed again (or have
-    /// failed to become so). Also resolves when the controllers ended.
+    /// Resolves once every object was seen, the revisions that had been ready before are routed again (or have failed
+    /// to become so), and Services say where they are called now. Also resolves when the controllers ended.
     pub async fn synced(&mut self) {
         // An error means that the controllers ended, after which waiting makes no sense.
         let _ = self.synced.wait_for(|synced| *synced).await;

@@ -12,6 +12,8 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::object::{Meta, ObjectKey};
 use crate::runner::Next;
+use kittiwake_api::serving::Revision;
+use preparation::Preparation;
 use std::sync::Arc;
 
 /// Brings one Revision a step forward; forgets one that is gone.
@@ -33,10 +35,19 @@ pub async fn reconcile(context: Arc<Context>, key: ObjectKey) -> Result<Next, Er
         pod_autoscaler: pod_autoscaler.as_deref(),
         environment: environment::of(&revision, secret, config_map),
         credentials,
-        preparation: context.preparations.get(&key, revision.uid_str()),
+        preparation: context
+            .preparations
+            .get(&key, revision.uid_str())
+            .or_else(|| recall(&context, &key, &revision)),
         trap: context.health.failure(&key, revision.uid_str()),
         progress_deadline: context.config.progress_deadline,
     };
     let plan = plan::plan(&revision, observed, context.now());
     apply::apply(&context, &key, &revision, plan).await
+}
+
+/// What an earlier process left of a Revision that had become ready: its digest is on record then.
+fn recall(context: &Context, key: &ObjectKey, revision: &Revision) -> Option<Preparation> {
+    let image = spec::pinned_image(revision)?;
+    context.preparations.recall(key, revision.uid_str(), image)
 }

@@ -8,12 +8,21 @@ pub mod plan;
 
 use crate::context::Context;
 use crate::object::{Meta, ObjectKey};
+use crate::route::url;
 use kittiwake_core::routing_table::RoutingTable;
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 
-/// Rebuilds the table for ever. Says `synced` once every Revision that had a digest at the start was tried.
+/// Pause between two looks at URLs that are not up to date yet.
+const URLS_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long a start waits for URLs: one that cannot be written must not keep everything else from being served.
+const URLS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Rebuilds the table for ever. Says `synced` once every Revision that had a digest at the start was tried, and every
+/// Service says the URL at which it is called now: the port or the domain may have changed since the last start.
 pub async fn run(
     context: Arc<Context>,
     table: watch::Sender<Arc<RoutingTable>>,
@@ -34,11 +43,26 @@ pub async fn run(
         // Asked before the table is built: what is decided now is in it.
         awaited.retain(|key| !context.is_decided(key) && context.stores.revisions.by_key(key).is_some());
         publish(&context, &table);
-        if awaited.is_empty() {
-            synced.send_replace(true);
+        tokio::select! {
+            () = context.routing_changed.notified() => {}
+            _ = tokio::time::timeout(URLS_TIMEOUT, urls_are_current(&context)), if awaited.is_empty() && !*synced.borrow() => {
+                synced.send_replace(true);
+                continue;
+            }
         }
-        context.routing_changed.notified().await;
         tokio::time::sleep(context.config.routing_table_debounce).await;
+    }
+}
+
+/// Resolves once every Service that has a URL has the one of its Route.
+async fn urls_are_current(context: &Context) {
+    while context.stores.services.all().iter().any(|service| {
+        let said = service.status.as_ref().and_then(|status| status.url.as_deref());
+        let route = context.stores.routes.by_key(&ObjectKey::of(&**service));
+        let is = route.map(|route| url::url(&route, None, &context.config));
+        said.is_some() && is.is_some() && said != is.as_deref()
+    }) {
+        tokio::time::sleep(URLS_PAUSE).await;
     }
 }
 

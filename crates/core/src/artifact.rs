@@ -121,4 +121,8 @@ pub trait Prepare: Send + Sync + 'static {
         request: PrepareRequest,
         progress: Arc<dyn Fn(PreparePhase) + Send + Sync>,
     ) -> BoxFuture<'static, Result<Prepared, PrepareError>>;
+
+    /// What a pinned image was prepared to before, perhaps by an earlier process, if all of it is still on disk.
+    /// Asks nobody and compiles nothing: a few looks at the file system.
+    fn recall(&self, image: &str) -> Option<Prepared>;
 }

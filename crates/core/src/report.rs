@@ -17,6 +17,9 @@ pub enum Health {
     },
     /// It answered a call. Reported only after [`Health::Failing`].
     Recovered,
+    /// Its artifact left the cache and cannot be fetched with the machine's own credentials: it has to be prepared
+    /// again, with those of the revision.
+    ArtifactLost,
 }
 
 /// One report on one revision.

@@ -146,6 +146,14 @@ impl Cache {
         })
     }
 
+    /// Whether the compiled form of a pinned image is here. Its content is not read.
+    pub(crate) fn is_compiled(&self, pinned: &str) -> bool {
+        let entry: Option<ImageEntry> = read_json(&self.image_path(pinned));
+        let wasm = entry.filter(|entry| entry.image == pinned);
+        wasm.and_then(|entry| Digest::parse(&entry.wasm))
+            .is_some_and(|wasm| self.compiled_blob(&wasm).is_some())
+    }
+
     /// Stores the `.wasm` of a pinned image.
     pub(crate) fn store_image(&self, pinned: &str, wasm: &[u8], local: bool) -> io::Result<Digest> {
         let digest = self.store_blob(wasm)?;
@@ -339,6 +347,7 @@ mod tests {
         let again = open(dir.path(), ByteCount::mib(1));
         assert_eq!(again.image("r/a@sha256:1"), Some(wasm.clone()));
         assert_eq!(again.image("r/a@sha256:2"), None);
+        assert!(again.is_compiled("r/a@sha256:1") && !again.is_compiled("r/a@sha256:2"));
         assert_eq!(again.wasm(&wasm).unwrap(), b"wasm");
         let (path, _hold) = again.compiled_form(&wasm).unwrap();
         assert_eq!(fs::read(path).unwrap(), b"code");

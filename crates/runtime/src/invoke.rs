@@ -13,9 +13,12 @@ use crate::runtime::{BroughtUp, Shared};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http_body_util::BodyExt;
+use kittiwake_core::artifact::PrepareError;
 use kittiwake_core::body::Body;
+use kittiwake_core::code::ErrorCode;
 use kittiwake_core::invoke::{CallReport, InvokeError};
 use kittiwake_core::log::LogStream;
+use kittiwake_core::report::{Health, Report};
 use kittiwake_core::revision::{Limits, RevisionSpec};
 use std::sync::Arc;
 use std::task::Poll;
@@ -162,7 +165,8 @@ impl Shared {
             return Ok((function, None));
         }
         let begun = self.clock.elapsed();
-        let (_, loaded) = self.artifact(&revision.image, &[], &|_| ()).await?;
+        let found = self.artifact(&revision.image, &[], &|_| ()).await;
+        let (_, loaded) = found.inspect_err(|error| self.tell_if_lost(&revision, error))?;
         let log = self.logs.revision(&revision.key);
         let now = self.clock.elapsed();
         let answered = self.answered.contains(&revision.uid);
@@ -170,6 +174,22 @@ impl Shared {
         self.functions
             .insert(Arc::clone(&revision.uid), Arc::clone(&function));
         Ok((function, Some(now.saturating_sub(begun))))
+    }
+}
+
+impl Shared {
+    /// An artifact that left the cache may need the revision's own credentials, which only the controllers know.
+    fn tell_if_lost(&self, revision: &RevisionSpec, error: &PrepareError) {
+        if matches!(
+            error.code,
+            ErrorCode::RegistryUnauthorized | ErrorCode::ArtifactNotFound
+        ) {
+            self.reporter.report(Report {
+                revision: revision.key.clone(),
+                uid: Arc::clone(&revision.uid),
+                health: Health::ArtifactLost,
+            });
+        }
     }
 }
 

@@ -97,6 +97,17 @@ impl Shared {
         })
     }
 
+    /// See [`kittiwake_core::artifact::Prepare::recall`].
+    pub(crate) fn recall(&self, image: &str) -> Option<Prepared> {
+        let reference = ImageRef::parse(image, &self.config.working_dir).ok()?;
+        reference.digest()?;
+        let allowed = self.config.allow_file_images || !reference.is_local();
+        (allowed && self.cache.is_compiled(image)).then(|| Prepared {
+            image: image.to_owned(),
+            kind: FunctionKind::Component,
+        })
+    }
+
     /// Joins or starts the preparation of the request's image and passes its phases on.
     async fn artifact_shared(self: &Arc<Self>, request: &PrepareRequest, progress: &Progress) -> Artifact {
         let key = (request.image.clone(), fingerprint(&request.credentials));

@@ -148,6 +148,10 @@ impl Prepare for Runtime {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move { shared.prepare(request, progress).await })
     }
+
+    fn recall(&self, image: &str) -> Option<Prepared> {
+        self.shared.recall(image)
+    }
 }
 
 impl Invoke for Runtime {

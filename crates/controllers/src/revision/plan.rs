@@ -122,7 +122,7 @@ fn follow_preparation(
     now: Timestamp,
 ) {
     match &observed.preparation {
-        None => {
+        None | Some(Preparation::Lost) => {
             mark_progress(conditions, None);
             plan.prepare = Some(Box::new(request));
         }

@@ -31,8 +31,10 @@ pub enum Preparation {
         /// The attempt before this one, when that failed.
         last: Option<Failure>,
     },
-    /// On disk, compiled, started once.
+    /// On disk, compiled, started once (perhaps by an earlier process) ⇒ Lost.
     Ready(Prepared),
+    /// It was ready, but its artifact left the cache ⇒ Running.
+    Lost,
     /// Not ready ⇒ Running, at `retry_at` or when what it was made from changes.
     Failed {
         /// What went wrong.
@@ -113,6 +115,29 @@ impl Preparations {
             .map(|entry| entry.state.clone())
     }
 
+    /// Takes up the work of an earlier process: when the artifact `image` (pinned) of a Revision object is still on
+    /// disk, it is ready without being prepared again, so that a restart costs the same however much is deployed.
+    pub fn recall(&self, key: &ObjectKey, uid: &str, image: &str) -> Option<Preparation> {
+        let state = Preparation::Ready(self.prepare.recall(image)?);
+        let entry = Entry {
+            uid: uid.to_owned(),
+            state: state.clone(),
+            task: None,
+        };
+        lock(&self.entries).insert(key.clone(), entry);
+        Some(state)
+    }
+
+    /// Takes note that the artifact of a Revision object is ready no more.
+    pub fn lose(&self, key: &ObjectKey, uid: &str) {
+        if let Some(entry) = lock(&self.entries).get_mut(key)
+            && entry.uid == uid
+            && matches!(entry.state, Preparation::Ready(_))
+        {
+            entry.state = Preparation::Lost;
+        }
+    }
+
     /// Begins to make the artifact of a Revision object ready, unless that is under way. The Revision is reconciled
     /// at each step.
     pub fn start(&self, key: &ObjectKey, uid: &str, request: PrepareRequest) {
@@ -136,7 +161,7 @@ impl Preparations {
                 return;
             }
             Some(Entry {
-                state: Preparation::Ready(_),
+                state: Preparation::Ready(_) | Preparation::Lost,
                 ..
             })
             | None => None,

@@ -13,17 +13,20 @@ use std::time::Duration;
 /// The image as the user wrote it, or pinned where the digest is known already.
 #[must_use]
 pub fn image(revision: &Revision) -> String {
-    let status = revision.status.as_ref();
-    let container = serving_container(revision);
-    let pinned = status.and_then(|s| {
-        let of_container = |name: Option<&String>| name == container.map(|c| &c.name);
-        s.container_statuses
-            .iter()
-            .find(|c| of_container(c.name.as_ref()))?
-            .image_digest
-            .clone()
-    });
-    pinned.or_else(|| container?.image.clone()).unwrap_or_default()
+    let as_written = || serving_container(revision)?.image.as_deref();
+    pinned_image(revision)
+        .or_else(as_written)
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// The image pinned to its digest, once the Revision was ready.
+#[must_use]
+pub fn pinned_image(revision: &Revision) -> Option<&str> {
+    let name = serving_container(revision).map(|container| &container.name);
+    let statuses = &revision.status.as_ref()?.container_statuses;
+    let status = statuses.iter().find(|status| status.name.as_ref() == name)?;
+    status.image_digest.as_deref()
 }
 
 /// The `args` of the serving container.

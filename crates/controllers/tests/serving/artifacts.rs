@@ -3,7 +3,7 @@
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use kittiwake_core::artifact::{FunctionKind, Prepare, PrepareError, PreparePhase, PrepareRequest, Prepared};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ pub struct Artifacts {
 #[derive(Default)]
 struct State {
     failures: HashMap<String, PrepareError>,
+    recalled: HashSet<String>,
     requests: Vec<PrepareRequest>,
     running: usize,
     running_most: usize,
@@ -30,6 +31,15 @@ impl Artifacts {
             .unwrap()
             .failures
             .insert(image.to_owned(), error);
+    }
+
+    /// Lets a pinned image be on disk from before.
+    pub fn leave_on_disk(&self, image: &str) {
+        self.state.lock().unwrap().recalled.insert(image.to_owned());
+    }
+
+    pub fn requests(&self) -> usize {
+        self.state.lock().unwrap().requests.len()
     }
 
     pub fn repair(&self, image: &str) {
@@ -82,5 +92,13 @@ impl Prepare for Artifacts {
             })
         }
         .boxed()
+    }
+
+    fn recall(&self, image: &str) -> Option<Prepared> {
+        let state = self.state.lock().unwrap();
+        state.recalled.contains(image).then(|| Prepared {
+            image: image.to_owned(),
+            kind: FunctionKind::Component,
+        })
     }
 }

@@ -156,6 +156,15 @@ async fn a_registry_that_is_away_is_waited_for() {
     platform.wait::<Service>("hello", ready).await;
 }
 
+/// The Secret `pull`, for the registry `r.example`.
+fn pull_secret() -> serde_json::Value {
+    let config = r#"{"auths":{"r.example":{"username":"me","password":"pw"}}}"#;
+    json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
+        "metadata": { "name": "pull" }, "stringData": { ".dockerconfigjson": config },
+    })
+}
+
 #[tokio::test(start_paused = true)]
 async fn pull_secrets_reach_the_registry_as_soon_as_they_are_there() {
     let platform = Platform::start().await;
@@ -169,13 +178,7 @@ async fn pull_secrets_reach_the_registry_as_soon_as_they_are_there() {
     let named = |r: &Revision| platform::message(r, "Ready").contains("secret \"pull\" not found");
     platform.wait::<Revision>("hello-00001", named).await;
     platform.artifacts.repair("private:v1");
-    let config = r#"{"auths":{"r.example":{"username":"me","password":"pw"}}}"#;
-    platform
-        .create::<Secret>(json!({
-            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
-            "metadata": { "name": "pull" }, "stringData": { ".dockerconfigjson": config },
-        }))
-        .await;
+    platform.create::<Secret>(pull_secret()).await;
     platform.wait::<Service>("hello", ready).await;
     let wanted = RegistryCredential {
         registry: "r.example".into(),
@@ -272,6 +275,65 @@ async fn after_a_restart_everything_is_served_again_without_flapping() {
         after.metadata.resource_version, before.metadata.resource_version,
         "nothing was written"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_prepares_only_what_is_not_on_disk() {
+    let mut platform = Platform::start().await;
+    for (name, image) in [("kept", "kept:v1"), ("gone", "gone:v1")] {
+        platform.create::<Service>(service(name, image)).await;
+        platform.wait::<Service>(name, ready).await;
+    }
+    platform.settle().await;
+    platform.artifacts.leave_on_disk("kept@sha256:v1");
+    let before = platform.artifacts.requests();
+    platform.restart().await;
+    platform.settle().await;
+    assert_eq!(platform.artifacts.requests(), before + 1);
+    assert_eq!(platform.artifacts.last_request().image, "gone@sha256:v1");
+    for name in ["kept", "gone"] {
+        assert_eq!(
+            platform.split(&format!("{name}.default.localhost")),
+            format!("{name}-00001:100")
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_on_another_port_is_over_when_services_say_so() {
+    let mut platform = Platform::start().await;
+    platform.create::<Service>(service("hello", "good:v1")).await;
+    platform.wait::<Service>("hello", ready).await;
+    platform.settle().await;
+    platform.external_port = Some(9090);
+    platform.restart().await;
+    let service = platform.get::<Service>("hello").await;
+    let url = service.status.and_then(|status| status.url);
+    assert_eq!(url.as_deref(), Some("http://hello.default.localhost:9090"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_artifact_that_left_the_cache_is_prepared_with_the_revisions_credentials() {
+    let platform = Platform::start().await;
+    platform.create::<Secret>(pull_secret()).await;
+    let mut object = service("hello", "private:v1");
+    object["spec"]["template"]["spec"]["imagePullSecrets"] = json!([{ "name": "pull" }]);
+    platform.create::<Service>(object).await;
+    platform.wait::<Service>("hello", ready).await;
+    platform.settle().await;
+    let before = platform.artifacts.requests();
+    platform.report("hello-00001", Health::ArtifactLost).await;
+    platform.settle().await;
+    assert_eq!(platform.artifacts.requests(), before + 1);
+    assert_eq!(platform.artifacts.last_request().credentials.len(), 1);
+    assert_eq!(
+        platform.split("hello.default.localhost"),
+        "hello-00001:100",
+        "it is served again"
+    );
+    platform.report("hello-00001", Health::Recovered).await;
+    platform.settle().await;
+    assert_eq!(platform.artifacts.requests(), before + 1, "once is enough");
 }
 
 #[tokio::test(start_paused = true)]

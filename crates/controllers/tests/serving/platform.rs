@@ -45,6 +45,7 @@ impl Clock for TokioClock {
 pub struct Platform {
     pub client: Client,
     pub artifacts: Arc<Artifacts>,
+    pub external_port: Option<u16>,
     clock: Arc<dyn Clock>,
     logs: Arc<LogHub>,
     handle: Handle,
@@ -92,10 +93,12 @@ impl Platform {
         tokio::spawn(task);
         let client = Client::new(apiserver.router(), "default");
         let artifacts = Arc::new(Artifacts::default());
-        let (handle, reporter, shutdown) = controllers(&client, &artifacts, &clock, &logs);
+        let external_port = Some(8080);
+        let (handle, reporter, shutdown) = controllers(&client, &artifacts, &clock, &logs, external_port);
         let mut platform = Self {
             client,
             artifacts,
+            external_port,
             clock,
             logs,
             handle,
@@ -109,8 +112,13 @@ impl Platform {
     /// Ends the controllers and starts new ones, which know nothing.
     pub async fn restart(&mut self) {
         self.shutdown.cancel();
-        let (handle, reporter, shutdown) =
-            controllers(&self.client, &self.artifacts, &self.clock, &self.logs);
+        let (handle, reporter, shutdown) = controllers(
+            &self.client,
+            &self.artifacts,
+            &self.clock,
+            &self.logs,
+            self.external_port,
+        );
         (self.handle, self.reporter, self.shutdown) = (handle, reporter, shutdown);
         self.handle.synced().await;
     }
@@ -226,6 +234,7 @@ fn controllers(
     artifacts: &Arc<Artifacts>,
     clock: &Arc<dyn Clock>,
     logs: &Arc<LogHub>,
+    external_port: Option<u16>,
 ) -> (Handle, Reporter, CancellationToken) {
     let (reporter, reports) = report::channel();
     let shutdown = CancellationToken::new();
@@ -238,7 +247,7 @@ fn controllers(
         shutdown: shutdown.clone(),
     };
     let config = Config {
-        external_port: Some(8080),
+        external_port,
         ..Config::default()
     };
     let (handle, task) = kittiwake_controllers::build(config, inputs);
