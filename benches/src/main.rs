@@ -1,6 +1,10 @@
 //! `kittiwake-bench`: measurements that anyone can repeat. Each starts what it compares in one run, on one machine,
 //! in turn, and prints ratios; none asserts a time. See docs/benchmarks.md for how to read them.
 
+// The allocator and all else as in the product.
+use kittiwake as _;
+
+mod call;
 mod cold_start;
 mod hello;
 mod load;
@@ -24,6 +28,8 @@ enum What {
     Hello(hello::Options),
     /// First call of a revision at zero whose compiled artifact is on disk
     ColdStart(cold_start::Options),
+    /// One function in this process, without a server around it: CPU and page faults per call
+    Call(call::Options),
     /// The native hyper server that others are compared with (started by `hello`)
     #[command(hide = true)]
     NativeServer,
@@ -64,6 +70,7 @@ fn main() -> anyhow::Result<()> {
         match cli.what {
             What::Hello(options) => hello::run(options).await,
             What::ColdStart(options) => cold_start::run(options).await,
+            What::Call(options) => call::run(options).await,
             What::NativeServer => native::serve().await,
         }
     })

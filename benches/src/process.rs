@@ -11,7 +11,7 @@ use tokio::process::{Child, Command};
 /// How long a server may take to say where it listens.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Ticks per second of /proc/PID/stat: fixed at 100 on Linux for user space (`USER_HZ`).
-const TICKS_PER_SECOND: f64 = 100.0;
+pub const TICKS_PER_SECOND: f64 = 100.0;
 
 /// A server that was started for a measurement; killed when dropped.
 pub struct Server {

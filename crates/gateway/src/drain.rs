@@ -2,8 +2,12 @@
 
 use prometheus::IntGauge;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 
 /// The signals of ending, shared by the listener and its connections.
@@ -16,15 +20,78 @@ pub(crate) struct Drain {
     /// Connections, and answers whose body nobody reads (HEAD) but whose call still runs.
     pub(crate) tasks: TaskTracker,
     in_flight: IntGauge,
+    /// Set before either token is cancelled.
+    ending: Arc<AtomicBool>,
+}
+
+/// What a connection has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// End after the calls it has.
+    Gently,
+    /// End now.
+    Now,
+}
+
+/// One connection's ear for the signals of ending. Both tokens are shared by all connections and have a lock inside,
+/// so they are asked only once, to be woken by them, and again after they have spoken.
+pub(crate) struct Signals {
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    ending: Arc<AtomicBool>,
+    asked: bool,
+    stopped: bool,
+}
+
+impl Signals {
+    /// The next signal; [`Ending::Gently`] comes once at most. Must be polled by the same task throughout.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+        if self.asked && !self.ending.load(Ordering::Acquire) {
+            return Poll::Pending;
+        }
+        self.asked = true;
+        if self.cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ending::Now);
+        }
+        if !self.stopped && self.stop.as_mut().poll(cx).is_ready() {
+            self.stopped = true;
+            return Poll::Ready(Ending::Gently);
+        }
+        Poll::Pending
+    }
 }
 
 impl Drain {
+    /// Accepts no more, and ends every connection after the calls it has.
+    pub(crate) fn stop(&self) {
+        self.ending.store(true, Ordering::Release);
+        self.stop.cancel();
+    }
+
+    /// Ends every connection now.
+    pub(crate) fn cut(&self) {
+        self.ending.store(true, Ordering::Release);
+        self.cut.cancel();
+    }
+
+    /// An ear for one connection.
+    pub(crate) fn signals(&self) -> Signals {
+        Signals {
+            stop: Box::pin(self.stop.clone().cancelled_owned()),
+            cut: Box::pin(self.cut.clone().cancelled_owned()),
+            ending: Arc::clone(&self.ending),
+            asked: false,
+            stopped: false,
+        }
+    }
+
     pub(crate) fn new(in_flight: IntGauge) -> Self {
         Self {
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
             tasks: TaskTracker::new(),
             in_flight,
+            ending: Arc::default(),
         }
     }
 }
@@ -56,7 +123,7 @@ impl Handle {
     /// Stops accepting, lets calls in flight finish for up to `timeout`, then cuts the rest. Idle connections are
     /// closed at once; HTTP/2 clients are told to go away. Returns how many calls were cut.
     pub async fn drain(&self, timeout: Duration) -> usize {
-        self.drain.stop.cancel();
+        self.drain.stop();
         self.drain.tasks.close();
         if tokio::time::timeout(timeout, self.drain.tasks.wait())
             .await
@@ -65,7 +132,7 @@ impl Handle {
             return 0;
         }
         let cut = self.in_flight();
-        self.drain.cut.cancel();
+        self.drain.cut();
         self.drain.tasks.wait().await;
         cut
     }

@@ -1,6 +1,7 @@
 //! Connections: accept, speak HTTP/1.1 or HTTP/2 as the client does, limit, end.
 
 use crate::config::{Config, HEADER_BYTES_MIN};
+use crate::drain::Ending;
 use crate::proxy::Gateway;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -11,6 +12,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -46,12 +48,12 @@ pub(crate) async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown
     tokio::select! {
         () = drain.tasks.wait() => {}
         () = shutdown.cancelled() => {
-            drain.stop.cancel();
-            drain.cut.cancel();
+            drain.stop();
+            drain.cut();
             drain.tasks.wait().await;
         }
     }
-    drain.stop.cancel();
+    drain.stop();
 }
 
 /// The next connection, once there is a place for it.
@@ -128,28 +130,30 @@ async fn connection(
     let mut serving = pin!(protocol.serve_connection(TokioIo::new(stream), service));
     // The HTTP library's own timer begins when it knows the protocol; this one covers a client that never says.
     let mut first_request = pin!(tokio::time::sleep(gateway.config.header_read_timeout));
-    let mut stop = pin!(gateway.drain.stop.cancelled());
-    let (mut awaiting_first, mut draining) = (true, false);
-    loop {
-        tokio::select! {
-            served = &mut serving => {
-                if let Err(error) = served {
-                    tracing::debug!(%peer, error = &*error, "a connection ended early");
-                }
-                return;
+    let mut signals = gateway.drain.signals();
+    let mut awaiting_first = true;
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(served) = serving.as_mut().poll(cx) {
+            if let Err(error) = served {
+                tracing::debug!(%peer, error = &*error, "a connection ended early");
             }
-            () = &mut first_request, if awaiting_first => {
-                awaiting_first = false;
-                if !spoke.load(Ordering::Relaxed) {
-                    tracing::debug!(%peer, "a connection that sent no request was closed");
-                    return;
-                }
-            }
-            () = &mut stop, if !draining => {
-                draining = true;
-                serving.as_mut().graceful_shutdown();
-            }
-            () = gateway.drain.cut.cancelled() => return,
+            return Poll::Ready(());
         }
-    }
+        awaiting_first = awaiting_first && !spoke.load(Ordering::Relaxed);
+        if awaiting_first && first_request.as_mut().poll(cx).is_ready() {
+            tracing::debug!(%peer, "a connection that sent no request was closed");
+            return Poll::Ready(());
+        }
+        while let Poll::Ready(ending) = signals.poll(cx) {
+            if ending == Ending::Now {
+                return Poll::Ready(());
+            }
+            serving.as_mut().graceful_shutdown();
+            if serving.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    })
+    .await;
 }

@@ -19,6 +19,10 @@ pub mod wait;
 use clap::Parser;
 use std::process::ExitCode;
 
+/// Every call makes and frees some hundred small things, often on another thread than the one that made them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Parses the command line and runs the command it names.
 ///
 /// # Errors

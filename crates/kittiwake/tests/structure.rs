@@ -36,7 +36,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("testkit", &["api", "core", "kittiwake"]),
-    ("benches", &["core", "kittiwake", "testkit"]),
+    ("benches", &["core", "kittiwake", "runtime", "testkit"]),
 ];
 
 fn root() -> PathBuf {

@@ -6,7 +6,8 @@ use crate::artifact::pull::blocking;
 use crate::cache::{Cache, Hold};
 use crate::digest::Digest;
 use crate::engine::WasmEngine;
-use crate::host::Host;
+use crate::error::BuildError;
+use crate::host::{self, Host};
 use crate::metrics::Metrics;
 use crate::precompiled;
 use crate::single_flight::SingleFlight;
@@ -29,6 +30,8 @@ const EXPORTS_NAMED_MAX: usize = 8;
 pub(crate) struct Loaded {
     /// Compiled, type-checked and linked.
     pub pre: ProxyPre<Host>,
+    /// What it was compiled for; its instances take their slots there.
+    pub engine: Arc<WasmEngine>,
     _hold: Hold,
 }
 
@@ -55,21 +58,32 @@ pub(crate) enum LoadError {
 impl Components {
     /// None loaded yet; at most `compiles_parallel_max` are compiled at a time.
     pub(crate) fn new(
-        engine: Arc<WasmEngine>,
-        linker: Linker<Host>,
+        engine: WasmEngine,
         cache: Arc<Cache>,
         metrics: Metrics,
         compiles_parallel_max: usize,
-    ) -> Self {
-        Self {
-            engine,
+    ) -> Result<Self, BuildError> {
+        let linker =
+            host::linker(engine.engine()).map_err(|error| BuildError::Engine(format!("{error:#}")))?;
+        Ok(Self {
+            engine: Arc::new(engine),
             linker,
             cache,
             metrics,
             loaded: Mutex::default(),
             loading: SingleFlight::new(),
             compiles: Semaphore::new(compiles_parallel_max.max(1)),
-        }
+        })
+    }
+
+    /// Whether a component was loaded for the engine of these.
+    pub(crate) fn is_engine_of(&self, loaded: &Loaded) -> bool {
+        Arc::ptr_eq(&self.engine, &loaded.engine)
+    }
+
+    /// The engine that they are compiled for.
+    pub(crate) fn engine(&self) -> &WasmEngine {
+        &self.engine
     }
 
     /// The component whose binary has the digest `wasm`.
@@ -193,7 +207,11 @@ impl Components {
                 format!("the component's wasi:http/incoming-handler has an unexpected shape: {error:#}; build it with current tools"),
             )
         })?;
-        Ok(Loaded { pre, _hold: hold })
+        Ok(Loaded {
+            pre,
+            engine: Arc::clone(&self.engine),
+            _hold: hold,
+        })
     }
 
     fn check_exports(&self, component: &Component) -> Result<(), PrepareError> {

@@ -1,5 +1,6 @@
 //! What an operator can set.
 
+pub use crate::engine::Resets;
 use kittiwake_core::unit::ByteCount;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -43,6 +44,9 @@ pub struct Config {
     pub slot_wait_max: Duration,
     /// Largest linear memory that any function can be given; address space is reserved for it per slot.
     pub instance_memory_max: ByteCount,
+    /// How a slot is made clean for its next instance. None means the cheapest way that is safe on this machine, which
+    /// is looked at again all the time.
+    pub resets: Option<Resets>,
     /// A function that is not called for this long leaves memory; its compiled form stays on disk.
     pub idle_unload: Duration,
     /// How often running guests are made to yield, so that one that computes cannot hold up the others.
@@ -72,6 +76,7 @@ impl Default for Config {
             instances_max: 1000,
             slot_wait_max: Duration::from_secs(10),
             instance_memory_max: ByteCount::gib(4),
+            resets: None,
             idle_unload: Duration::from_secs(60),
             epoch_tick: Duration::from_millis(2),
             start_timeout: Duration::from_secs(30),

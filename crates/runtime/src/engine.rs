@@ -1,5 +1,7 @@
 //! The wasmtime engine: pooled slots, copy-on-write memories, and a tick that makes running guests yield.
 
+pub(crate) mod swap;
+
 use crate::config::Config;
 use crate::error::BuildError;
 use crate::gate::{Gate, Refused};
@@ -11,7 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
-use wasmtime::{Config as EngineConfig, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{
+    Config as EngineConfig, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
+};
 
 /// Core instances of one component instance that are counted on, adapters and shims included: a dynamically linked
 /// Python guest has about twenty-five. It is a mere count, the pool keeps nothing for them.
@@ -28,14 +32,27 @@ pub(crate) const TABLE_ELEMENTS_MAX: usize = 20_000;
 const WASM_STACK_BYTES: usize = 512 * 1024;
 /// Whole stack of a call, host functions included, in bytes.
 const CALL_STACK_BYTES: usize = 1024 * 1024;
-/// Part of a memory that is zeroed in place when its slot is given back, rather than returned to the system, in bytes.
-/// Kept small: without a scan for dirty pages, all of it is written (and `pagemap_scan` of wasmtime 48 can leave
-/// swapped-out pages to the next guest, so it stays off).
-const MEMORY_KEEP_RESIDENT_BYTES: usize = 64 * 1024;
-/// The same for tables, in bytes.
-const TABLE_KEEP_RESIDENT_BYTES: usize = 16 * 1024;
-/// The same for stacks, in bytes.
-const STACK_KEEP_RESIDENT_BYTES: usize = 32 * 1024;
+/// What stays in memory of a slot that is given back, rather than being returned to the system. All of the stack's
+/// part is written each time; a call with the usual host functions needs less than it.
+struct KeepResident {
+    memory_bytes: usize,
+    table_bytes: usize,
+    stack_bytes: usize,
+}
+
+/// Only pages that the guest wrote are reset, so this is a limit on what a slot holds while it waits for its next
+/// guest: the written pages of most functions fit.
+const KEEP_WRITTEN: KeepResident = KeepResident {
+    memory_bytes: 512 * 1024,
+    table_bytes: 16 * 1024,
+    stack_bytes: 16 * 1024,
+};
+/// All of it is written when a slot is given back, so it is kept small.
+const KEEP_BLINDLY: KeepResident = KeepResident {
+    memory_bytes: 64 * 1024,
+    table_bytes: 16 * 1024,
+    stack_bytes: 16 * 1024,
+};
 /// How long the tick goes on when no guest runs, before its thread sleeps.
 const TICK_LINGER: Duration = Duration::from_secs(1);
 /// How often the sleeping tick looks whether the engine is gone.
@@ -47,6 +64,28 @@ pub(crate) struct WasmEngine {
     slots: Arc<Gate>,
     ticker: Arc<Ticker>,
     slot_wait_max: Duration,
+    resets: Resets,
+}
+
+/// How a slot is made clean for its next guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resets {
+    /// The pages that were written, as the kernel tells (Linux 6.7). Right only while nothing can be swapped: see
+    /// `engine/swap.rs`.
+    WrittenPages,
+    /// Everything.
+    AllPages,
+}
+
+impl Resets {
+    /// The cheapest way that is safe on this machine now.
+    pub(crate) fn safest() -> Self {
+        if PoolingAllocationConfig::is_pagemap_scan_available() && swap::is_impossible() {
+            Self::WrittenPages
+        } else {
+            Self::AllPages
+        }
+    }
 }
 
 struct Ticker {
@@ -56,9 +95,9 @@ struct Ticker {
 
 impl WasmEngine {
     /// Starts the engine and its tick.
-    pub(crate) fn new(config: &Config) -> Result<Self, BuildError> {
+    pub(crate) fn new(config: &Config, resets: Resets) -> Result<Self, BuildError> {
         let slots = NonZeroU32::new(config.instances_max).unwrap_or(NonZeroU32::MIN);
-        let engine = match Engine::new(&pooled(config, slots)) {
+        let engine = match Engine::new(&pooled(config, slots, resets)) {
             Ok(engine) => engine,
             Err(error) => {
                 tracing::warn!(
@@ -75,7 +114,13 @@ impl WasmEngine {
             slots,
             ticker,
             slot_wait_max: config.slot_wait_max,
+            resets,
         })
+    }
+
+    /// How its slots are made clean.
+    pub(crate) fn resets(&self) -> Resets {
+        self.resets
     }
 
     /// wasmtime's engine.
@@ -125,8 +170,12 @@ fn basic() -> EngineConfig {
     engine
 }
 
-fn pooled(config: &Config, slots: NonZeroU32) -> EngineConfig {
+fn pooled(config: &Config, slots: NonZeroU32, resets: Resets) -> EngineConfig {
     let slots = slots.get();
+    let (scan, keep) = match resets {
+        Resets::WrittenPages => (Enabled::Yes, KEEP_WRITTEN),
+        Resets::AllPages => (Enabled::No, KEEP_BLINDLY),
+    };
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots)
         .total_core_instances(slots.saturating_mul(CORE_INSTANCES_PER_INSTANCE))
@@ -135,9 +184,10 @@ fn pooled(config: &Config, slots: NonZeroU32) -> EngineConfig {
         .total_stacks(slots)
         .table_elements(TABLE_ELEMENTS_MAX)
         .max_memory_size(config.instance_memory_max.as_usize())
-        .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT_BYTES)
-        .table_keep_resident(TABLE_KEEP_RESIDENT_BYTES)
-        .async_stack_keep_resident(STACK_KEEP_RESIDENT_BYTES);
+        .pagemap_scan(scan)
+        .linear_memory_keep_resident(keep.memory_bytes)
+        .table_keep_resident(keep.table_bytes)
+        .async_stack_keep_resident(keep.stack_bytes);
     let mut engine = basic();
     engine.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     engine

@@ -238,6 +238,14 @@ impl Functions {
         left
     }
 
+    /// Removes all.
+    pub(crate) fn clear(&self) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        for shard in &self.shards {
+            shard.store(Arc::default());
+        }
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.load().len()).sum()

@@ -14,7 +14,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use http_body_util::BodyExt;
 use kittiwake_core::artifact::PrepareError;
-use kittiwake_core::body::Body;
+use kittiwake_core::body::{self, Body};
 use kittiwake_core::code::ErrorCode;
 use kittiwake_core::invoke::{CallReport, InvokeError};
 use kittiwake_core::log::LogStream;
@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 use wasmtime::Store;
 use wasmtime::error::Context as _;
@@ -37,7 +38,7 @@ mod response_body;
 mod state;
 
 use request_body::RequestBody;
-use response_body::ResponseBody;
+use response_body::{Collapsed, ResponseBody, Taken};
 use state::{CallFailure, CallState};
 
 /// When a caller that was refused for lack of room may try again.
@@ -165,7 +166,13 @@ impl Shared {
             return Ok((function, None));
         }
         let begun = self.clock.elapsed();
-        let found = self.artifact(&revision.image, &[], &|_| ()).await;
+        let mut found = self.artifact(&revision.image, &[], &|_| ()).await;
+        // The engine may have been replaced meanwhile; then so must be what was loaded for the old one.
+        if let Ok((_, loaded)) = &found
+            && !self.components.load().is_engine_of(loaded)
+        {
+            found = self.artifact(&revision.image, &[], &|_| ()).await;
+        }
         let (_, loaded) = found.inspect_err(|error| self.tell_if_lost(&revision, error))?;
         let log = self.logs.revision(&revision.key);
         let now = self.clock.elapsed();
@@ -215,7 +222,8 @@ impl Call {
             None => None,
         };
         let slot = self
-            .shared
+            .function
+            .loaded
             .engine
             .slot(self.head_deadline())
             .await
@@ -282,7 +290,7 @@ impl Call {
         let spec = &self.revision;
         let begun = self.shared.clock.elapsed();
         let host = Host::new(&spec.args, &spec.env, spec.limits.memory, &self.function.log);
-        let mut wasm_store = host.into_store(self.shared.engine.engine());
+        let mut wasm_store = host.into_store(self.function.loaded.engine.engine());
         let result = self.handle(&mut wasm_store, begun, request, sender).await;
         if let Some(trap) = result.as_ref().err().and_then(trap_message) {
             self.state.fail(CallFailure::Trapped(trap));
@@ -348,20 +356,38 @@ impl Call {
         };
         self.function
             .succeeded(&self.revision, &self.shared.reporter, &self.shared.answered);
-        let guest = guest.map(|guest| tokio::spawn(self.clone().see_through(guest)).abort_handle());
         let (parts, body) = response.into_parts();
+        if let Some(guest) = guest {
+            let guest = tokio::spawn(self.clone().see_through(guest)).abort_handle();
+            return Ok(self.stream(parts, Taken::new(), body, Some(guest)));
+        }
+        Ok(match response_body::collapse(body) {
+            Collapsed::Whole(bytes) => http::Response::from_parts(parts, body::full(bytes)),
+            Collapsed::Partly(taken, rest) => self.stream(parts, taken, rest, None),
+        })
+    }
+
+    /// A response whose body is passed on as it comes.
+    fn stream(
+        &self,
+        parts: http::response::Parts,
+        taken: Taken,
+        rest: HyperOutgoingBody,
+        guest: Option<AbortHandle>,
+    ) -> http::Response<Body> {
         let expected = parts
             .headers
             .get(http::header::CONTENT_LENGTH)
             .and_then(|v| v.to_str().ok()?.parse().ok());
         let body = ResponseBody::new(
-            body,
+            taken,
+            rest,
             Arc::clone(&self.state),
             guest,
             self.limits().idle_timeout,
             expected,
         );
-        Ok(http::Response::from_parts(parts, body.boxed_unsync()))
+        http::Response::from_parts(parts, body.boxed_unsync())
     }
 
     /// Runs a guest that has answered but not ended, within its time limit.

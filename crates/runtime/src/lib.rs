@@ -26,6 +26,6 @@ mod prepare;
 mod runtime;
 mod single_flight;
 
-pub use config::Config;
+pub use config::{Config, Resets};
 pub use error::BuildError;
 pub use runtime::{Inputs, Runtime, Task, build};

@@ -169,7 +169,7 @@ impl Shared {
                 .map_err(|error| disk_full(&error))
         })
         .await?;
-        match self.components.load(&digest).await {
+        match self.components.load_full().load(&digest).await {
             Ok(loaded) => Ok((found.pinned, loaded)),
             Err(LoadError::Unusable(error)) => Err(error),
             Err(LoadError::Gone) => Err(lost(&found.pinned)),
@@ -180,7 +180,7 @@ impl Shared {
     async fn cached_artifact(&self, pinned: &str) -> Option<Artifact> {
         let (cache, name) = (Arc::clone(&self.cache), pinned.to_owned());
         let wasm = blocking(move || Ok(cache.image(&name))).await.ok()??;
-        match self.components.load(&wasm).await {
+        match self.components.load_full().load(&wasm).await {
             Ok(loaded) => Some(Ok((pinned.to_owned(), loaded))),
             Err(LoadError::Unusable(error)) => Some(Err(error)),
             Err(LoadError::Gone) => None,
@@ -195,7 +195,7 @@ impl Shared {
                 "all instance slots are taken; the start is tried again",
             )
         };
-        let _slot = self
+        let _slot = loaded
             .engine
             .slot(Instant::now() + self.config.start_timeout)
             .await
@@ -204,7 +204,7 @@ impl Shared {
         let deadline = Instant::now() + self.config.start_timeout;
         let log = self.logs.revision(&request.revision);
         let mut wasm_store = Host::new(&request.args, &request.env, request.limits.memory, &log)
-            .into_store(self.engine.engine());
+            .into_store(loaded.engine.engine());
         let failure =
             match tokio::time::timeout_at(deadline, loaded.pre.instantiate_async(&mut wasm_store)).await {
                 Ok(Ok(_instance)) => return Ok(()),

@@ -4,13 +4,13 @@ use crate::artifact::pull::Puller;
 use crate::cache::Cache;
 use crate::component::Components;
 use crate::config::Config;
-use crate::engine::WasmEngine;
+use crate::engine::{Resets, WasmEngine, swap};
 use crate::error::BuildError;
 use crate::function::{Answered, Function, Functions};
-use crate::host;
 use crate::metrics::Metrics;
 use crate::prepare::Preparations;
 use crate::single_flight::SingleFlight;
+use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use kittiwake_core::artifact::{Prepare, PrepareError, PreparePhase, PrepareRequest, Prepared};
 use kittiwake_core::body::Body;
@@ -51,9 +51,9 @@ pub(crate) type BroughtUp = Result<(Arc<Function>, Option<Duration>), PrepareErr
 /// What calls and preparations share.
 pub(crate) struct Shared {
     pub config: Config,
-    pub engine: Arc<WasmEngine>,
     pub cache: Arc<Cache>,
-    pub components: Arc<Components>,
+    /// The components and their engine; replaced when the engine's way of reusing memory is not safe any more.
+    pub components: ArcSwap<Components>,
     pub puller: Puller,
     pub preparations: Preparations,
     pub functions: Functions,
@@ -68,7 +68,7 @@ pub(crate) struct Shared {
 /// Builds the runtime: starts the engine and opens the cache. Nothing is fetched yet.
 pub fn build(config: Config, inputs: Inputs) -> Result<(Arc<Runtime>, Task), BuildError> {
     let metrics = Metrics::register(&inputs.registry)?;
-    let engine = Arc::new(WasmEngine::new(&config)?);
+    let engine = WasmEngine::new(&config, config.resets.unwrap_or_else(Resets::safest))?;
     let cache = Cache::open(
         &config.data_dir,
         engine.compiled_format(),
@@ -76,20 +76,12 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Arc<Runtime>, Task), Bui
         metrics.clone(),
     )?;
     let cache = Arc::new(cache);
-    let linker = host::linker(engine.engine()).map_err(|error| BuildError::Engine(format!("{error:#}")))?;
-    let components = Arc::new(Components::new(
-        Arc::clone(&engine),
-        linker,
-        Arc::clone(&cache),
-        metrics.clone(),
-        config.compiles_parallel_max,
-    ));
+    let components = components(&config, engine, &cache, &metrics)?;
     let shared = Arc::new(Shared {
         puller: Puller::new(&config)?,
         config,
-        engine,
         cache,
-        components,
+        components: ArcSwap::new(components),
         preparations: Preparations::new(),
         functions: Functions::new(),
         answered: Answered::default(),
@@ -103,6 +95,16 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Arc<Runtime>, Task), Bui
     Ok((Arc::new(Runtime { shared }), task))
 }
 
+fn components(
+    config: &Config,
+    engine: WasmEngine,
+    cache: &Arc<Cache>,
+    metrics: &Metrics,
+) -> Result<Arc<Components>, BuildError> {
+    let (cache, metrics) = (Arc::clone(cache), metrics.clone());
+    Components::new(engine, cache, metrics, config.compiles_parallel_max).map(Arc::new)
+}
+
 async fn keep_house(shared: Weak<Shared>) {
     loop {
         tokio::time::sleep(HOUSEKEEPING_PERIOD).await;
@@ -111,17 +113,49 @@ async fn keep_house(shared: Weak<Shared>) {
             .functions
             .unload_idle(shared.clock.elapsed(), shared.config.idle_unload);
         shared.measure();
+        shared.watch_swap();
     }
 }
 
 impl Shared {
+    /// An engine that resets only written pages must not be used once pages can be swapped: from then on calls get
+    /// another one. Calls in flight end where they are; nothing is instantiated there after them.
+    fn watch_swap(&self) {
+        let current = self.components.load();
+        let chosen_here = self.config.resets.is_none();
+        if chosen_here && current.engine().resets() == Resets::WrittenPages && !swap::is_impossible() {
+            tracing::warn!(
+                "memory of this process can be swapped now: instances are reset in a slower way, which is safe then"
+            );
+            self.use_engine_that_resets(Resets::AllPages);
+        }
+    }
+
+    /// Replaces the engine; functions are loaded anew at their next call.
+    fn use_engine_that_resets(&self, resets: Resets) {
+        let engine = WasmEngine::new(&self.config, resets);
+        let replaced = engine.and_then(|engine| components(&self.config, engine, &self.cache, &self.metrics));
+        match replaced {
+            Ok(components) => {
+                self.components.store(components);
+                self.functions.clear();
+            }
+            Err(error) => tracing::error!(
+                %error,
+                "no engine can be made that is safe with swap: switch swap off"
+            ),
+        }
+    }
+
     /// Brings the gauges up to date.
     pub(crate) fn measure(&self) {
         let set =
             |gauge: &prometheus::IntGauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         set(&self.metrics.functions_loaded, self.functions.len());
-        set(&self.metrics.slots_taken, self.engine.slots_taken());
-        if let Some(pool) = self.engine.engine().pooling_allocator_metrics() {
+        let components = self.components.load();
+        let engine = components.engine();
+        set(&self.metrics.slots_taken, engine.slots_taken());
+        if let Some(pool) = engine.engine().pooling_allocator_metrics() {
             set(&self.metrics.pool_memories, pool.memories());
             set(&self.metrics.pool_stacks, pool.stacks());
         }
@@ -129,6 +163,11 @@ impl Shared {
 }
 
 impl Runtime {
+    /// Goes over to an engine that resets all of a slot, as happens by itself when swap is switched on.
+    pub fn reset_all_pages(&self) {
+        self.shared.use_engine_that_resets(Resets::AllPages);
+    }
+
     /// Drops the functions that have not been called for `idle` from memory. The task does so by itself; this is for
     /// operators and tests that do not want to wait.
     pub fn unload_idle(&self, idle: Duration) {

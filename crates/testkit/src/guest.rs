@@ -102,6 +102,8 @@ guests! {
     big = |text| handler("handler", text);
     /// Answers `11`: the first call, by its global and by its memory.
     counter = |text| handler("handler", text);
+    /// Answers `clean` when it finds nothing of an earlier guest, `dirty` otherwise, and leaves traces everywhere.
+    residue = |text| handler("handler", text);
     /// Exits with a failure before it answers.
     exit_failed = |text| handler("handler", text);
     /// Exits without a failure and without an answer.

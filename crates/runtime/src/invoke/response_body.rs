@@ -4,17 +4,58 @@ use super::state::{CallFailure, CallState};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use kittiwake_core::body::BodyError;
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep, sleep_until};
+use wasmtime_wasi_http::Error as HttpError;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+
+/// What is known of the body of a guest that has ended.
+pub(crate) enum Collapsed {
+    /// It is these bytes, and no trailers.
+    Whole(Bytes),
+    /// It has more than one frame, or ends with an error: what was taken out of it, and what is left.
+    Partly(Taken, HyperOutgoingBody),
+}
+
+/// Frames that were taken out of a body to look at them, in order.
+pub(crate) type Taken = VecDeque<Result<Frame<Bytes>, HttpError>>;
+
+/// Takes a short body out of its channel: it can then be sent with its length, in one piece.
+pub(crate) fn collapse(mut body: HyperOutgoingBody) -> Collapsed {
+    // Whoever wrote has ended, so there is nothing to be woken for.
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut taken = Taken::new();
+    while taken.len() < 2 {
+        match Pin::new(&mut body).poll_frame(&mut cx) {
+            Poll::Ready(Some(frame)) => taken.push_back(frame),
+            Poll::Pending => break,
+            Poll::Ready(None) => {
+                if taken.is_empty() {
+                    return Collapsed::Whole(Bytes::new());
+                }
+                if let Some(Ok(frame)) = taken.front()
+                    && let Some(data) = frame.data_ref()
+                    && taken.len() == 1
+                {
+                    return Collapsed::Whole(data.clone());
+                }
+                break;
+            }
+        }
+    }
+    Collapsed::Partly(taken, body)
+}
 
 /// Streams what the guest writes. Ends with an error when the guest failed; dropping it before its end cancels the
 /// guest.
 pub(crate) struct ResponseBody {
+    /// What was taken out of `inner` already.
+    taken: Taken,
     inner: HyperOutgoingBody,
     state: Arc<CallState>,
     /// Set while the guest still runs.
@@ -33,8 +74,9 @@ struct Idle {
 }
 
 impl ResponseBody {
-    /// The body `inner`. `guest` is the task that still writes it; `idle` the longest silence.
+    /// The body `taken`, then `inner`. `guest` is the task that still writes it; `idle` the longest silence.
     pub(crate) fn new(
+        taken: Taken,
         inner: HyperOutgoingBody,
         state: Arc<CallState>,
         guest: Option<AbortHandle>,
@@ -47,6 +89,7 @@ impl ResponseBody {
             waiting: false,
         });
         Self {
+            taken,
             inner,
             state,
             guest,
@@ -85,7 +128,11 @@ impl HttpBody for ResponseBody {
         if self.ended {
             return Poll::Ready(None);
         }
-        match Pin::new(&mut self.inner).poll_frame(cx) {
+        let polled = match self.taken.pop_front() {
+            Some(taken) => Poll::Ready(Some(taken)),
+            None => Pin::new(&mut self.inner).poll_frame(cx),
+        };
+        match polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(idle) = &mut self.idle {
                     idle.waiting = false;

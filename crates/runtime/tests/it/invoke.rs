@@ -9,6 +9,7 @@ use kittiwake_core::log::LogStream;
 use kittiwake_core::report::Health;
 use kittiwake_core::revision::Limits;
 use kittiwake_core::unit::ByteCount;
+use kittiwake_runtime::Resets;
 use kittiwake_testkit::guest;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -98,6 +99,44 @@ async fn every_call_has_an_instance_of_its_own() {
     for _ in 0..100 {
         assert_eq!(rig.get(&revision).await.unwrap(), "11");
     }
+}
+
+#[tokio::test]
+async fn nothing_of_a_guest_is_left_for_the_next_in_its_slot() {
+    for resets in [Resets::WrittenPages, Resets::AllPages] {
+        // One slot, so that every call gets what the one before it left, be it the same function or another.
+        let rig = Rig::with(|config| {
+            config.instances_max = 1;
+            config.resets = Some(resets);
+        });
+        let one = rig.deploy(&guest::residue(), Limits::default()).await;
+        let mut other = guest::residue();
+        other.extend([0, 2, 1, b'x']);
+        let other = rig.deploy_as("other", &other).await;
+        for _ in 0..20 {
+            for revision in [&one, &one, &other] {
+                assert_eq!(rig.get(revision).await.unwrap(), "clean", "{resets:?}");
+                until_idle(&rig).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn functions_go_over_to_a_new_engine() {
+    let rig = Rig::new();
+    let revision = rig.deploy(&guest::counter(), Limits::default()).await;
+    let asleep = rig.deploy_as("asleep", &guest::asleep()).await;
+    let call = rig.call(&asleep, body::empty());
+    let mut call = std::pin::pin!(call);
+    assert!(futures::poll!(call.as_mut()).is_pending());
+    assert_eq!(rig.get(&revision).await.unwrap(), "11");
+    rig.runtime.reset_all_pages();
+    assert_eq!(rig.get(&revision).await.unwrap(), "11");
+    assert!(
+        futures::poll!(call.as_mut()).is_pending(),
+        "a call in flight stays where it is"
+    );
 }
 
 #[tokio::test]

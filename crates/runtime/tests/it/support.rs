@@ -96,6 +96,18 @@ impl Rig {
         Arc::new(spec(&image, limits))
     }
 
+    /// Another revision beside the first, of its own name.
+    pub async fn deploy_as(&self, name: &str, guest: &[u8]) -> Arc<RevisionSpec> {
+        let file = format!("{name}.wasm");
+        self.write(&file, guest);
+        let image = self.prepare(&format!("file://{file}")).await.unwrap().image;
+        Arc::new(RevisionSpec {
+            key: RevisionKey::new("default", name),
+            uid: name.into(),
+            ..spec(&image, Limits::default())
+        })
+    }
+
     pub async fn call(
         &self,
         spec: &Arc<RevisionSpec>,

@@ -1,0 +1,141 @@
+//! One function called again and again in this process, with no HTTP server around it: what the runtime itself costs.
+//!
+//! Run under `valgrind --tool=callgrind` it counts instructions; on its own it prints CPU time and page faults per call.
+
+use crate::Paths;
+use anyhow::Context;
+use http_body_util::BodyExt;
+use kittiwake_core::artifact::{Prepare, PrepareRequest};
+use kittiwake_core::body;
+use kittiwake_core::clock::{Clock, SystemClock};
+use kittiwake_core::invoke::Invoke;
+use kittiwake_core::log::LogHub;
+use kittiwake_core::report;
+use kittiwake_core::revision::{Limits, RevisionKey, RevisionSpec};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Calls before anything is counted.
+const WARM_UP_CALLS: usize = 200;
+
+/// What to run.
+#[derive(clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    paths: Paths,
+    /// Calls that are counted
+    #[arg(long, default_value_t = 20_000)]
+    calls: usize,
+    /// Slots of the instance pool
+    #[arg(long, default_value_t = 1000)]
+    instances: u32,
+}
+
+/// Prepares the component, calls it, prints.
+pub async fn run(options: Options) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let component = options
+        .paths
+        .component
+        .canonicalize()
+        .context("no such component")?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let (reporter, _reports) = report::channel();
+    let (runtime, _task) = kittiwake_runtime::build(
+        kittiwake_runtime::Config {
+            data_dir: folder.path().to_owned(),
+            allow_file_images: true,
+            instances_max: options.instances,
+            ..kittiwake_runtime::Config::default()
+        },
+        kittiwake_runtime::Inputs {
+            logs: Arc::new(LogHub::new(Arc::clone(&clock))),
+            reporter,
+            registry: prometheus::Registry::new(),
+            clock,
+        },
+    )?;
+    let key = RevisionKey::new("default", "bench-00001");
+    let request = PrepareRequest {
+        revision: key.clone(),
+        image: format!("file://{}", component.display()),
+        credentials: Vec::new(),
+        args: Vec::new(),
+        env: Vec::new(),
+        limits: Limits::default(),
+    };
+    let prepared = runtime.prepare(request, Arc::new(|_| ())).await?;
+    let revision = Arc::new(RevisionSpec {
+        key,
+        uid: "bench".into(),
+        service: "bench".into(),
+        configuration: "bench".into(),
+        image: prepared.image.into(),
+        args: Vec::new(),
+        env: vec![
+            ("PORT".into(), "8080".into()),
+            ("K_SERVICE".into(), "bench".into()),
+        ],
+        limits: Limits::default(),
+    });
+    for _ in 0..WARM_UP_CALLS {
+        call(&*runtime, &revision).await?;
+    }
+    let (usage, start) = (Usage::now()?, Instant::now());
+    for _ in 0..options.calls {
+        call(&*runtime, &revision).await?;
+    }
+    let (used, took) = (Usage::now()?, start.elapsed());
+    let per_call = |total: f64| total / options.calls as f64;
+    println!(
+        "{} calls: {:.2} µs each; CPU {:.2} µs ({:.2} user, {:.2} system); {:.2} page faults",
+        options.calls,
+        per_call(took.as_secs_f64() * 1e6),
+        per_call(used.user + used.system - usage.user - usage.system),
+        per_call(used.user - usage.user),
+        per_call(used.system - usage.system),
+        per_call(used.faults - usage.faults),
+    );
+    Ok(())
+}
+
+async fn call(invoke: &dyn Invoke, revision: &Arc<RevisionSpec>) -> anyhow::Result<()> {
+    let request = http::Request::get("/")
+        .header("host", "bench.default.localhost")
+        .header("user-agent", "kittiwake-bench")
+        .body(body::empty())?;
+    let response = invoke.invoke(Arc::clone(revision), request).await?;
+    anyhow::ensure!(
+        response.status() == 200,
+        "the function answered {}",
+        response.status()
+    );
+    let collected = response.into_body().collect().await;
+    collected.map_err(|error| anyhow::anyhow!("the answer broke off: {error}"))?;
+    Ok(())
+}
+
+/// What this process has used so far, in microseconds and page faults.
+struct Usage {
+    user: f64,
+    system: f64,
+    faults: f64,
+}
+
+impl Usage {
+    fn now() -> anyhow::Result<Self> {
+        let stat = std::fs::read_to_string("/proc/self/stat")?;
+        let (_, fields) = stat.rsplit_once(')').context("unexpected /proc/self/stat")?;
+        let field = |index: usize| -> anyhow::Result<f64> {
+            let text = fields.split_whitespace().nth(index).context("too short")?;
+            Ok(text.parse()?)
+        };
+        // proc(5): minflt is field 10, utime 14, stime 15; the third field is the first after the name.
+        let tick_micros = 1e6 / crate::process::TICKS_PER_SECOND;
+        Ok(Self {
+            user: field(11)? * tick_micros,
+            system: field(12)? * tick_micros,
+            faults: field(7)?,
+        })
+    }
+}
