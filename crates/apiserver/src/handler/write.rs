@@ -570,10 +570,10 @@ fn same_but_times(old: &Value, new: &Value) -> bool {
     rest_equal(old, new, "metadata")
         && rest_equal(&before, &after, MANAGED)
         && managed_before.len() == managed_after.len()
+        // In any order: entries are sorted by time.
         && managed_before
             .iter()
-            .zip(&managed_after)
-            .all(|(a, b)| rest_equal(a, b, "time"))
+            .all(|a| managed_after.iter().any(|b| rest_equal(a, b, "time")))
 }
 
 /// Whether anything but metadata (and, where it is a subresource, status) differs.
@@ -602,6 +602,15 @@ mod tests {
             &json!({"metadata": {}, "spec": 1})
         ));
         assert!(!same_but_times(&json!({"spec": 1}), &json!({"spec": 2})));
+        // A newer time moves an entry behind another one.
+        let two = |a: (&str, u8), b: (&str, u8)| {
+            let entry = |(manager, time): (&str, u8)| json!({"manager": manager, "time": time});
+            json!({"metadata": {"managedFields": [entry(a), entry(b)]}})
+        };
+        assert!(same_but_times(
+            &two(("user", 1), ("status", 2)),
+            &two(("status", 2), ("user", 3))
+        ));
     }
 
     #[test]
