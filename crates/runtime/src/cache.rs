@@ -3,11 +3,14 @@
 //! ```text
 //! cache/blobs/<sha256>                      a .wasm or its compiled form; the name is the digest of the content
 //! cache/images/<sha256 of the pinned name>  { image, wasm, local }: which .wasm a pinned image is
-//! cache/compiled/<engine>/<sha256 of wasm>  { blob }: which blob is its compiled form for this engine
+//! cache/compiled/<engine>/<sha256 of wasm>  { blob, checked }: which blob is its compiled form for this engine, and
+//!                                           the very file that was found to have the content its name says
 //! cache/locks/<sha256 of wasm>              held by the process that compiles it
 //! ```
 //! Files appear by rename and never change afterwards, so two processes can share a cache without talking: they may
-//! do work twice, never read half of it. A blob whose content is not what its name says is dropped and made again.
+//! do work twice, never read half of it. A blob whose content is not what its name says is dropped and made again. It
+//! is read for that when it is another file than the one that was written and checked (by inode, size and time): the
+//! first call of a function after a restart need not read all of its code.
 
 use crate::digest::Digest;
 use crate::error::BuildError;
@@ -20,7 +23,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 mod evict;
 
@@ -39,11 +42,14 @@ pub(crate) struct Cache {
     checked: Mutex<HashMap<Digest, FileIdentity>>,
     /// Blobs that are mapped into memory, with the number of users.
     held: Mutex<HashMap<Digest, usize>>,
-    evicting: Mutex<()>,
+    size: Mutex<evict::Size>,
 }
 
+/// An entry counts as used at the time of its last use or up to this long before: most calls need not write that down.
+const USE_PRECISION: Duration = Duration::from_secs(3600);
+
 /// Tells whether a path still names the very file that was checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct FileIdentity {
     inode: u64,
     bytes: u64,
@@ -64,6 +70,14 @@ pub(crate) struct ImageEntry {
 #[derive(Debug, Serialize, Deserialize)]
 struct CompiledEntry {
     blob: String,
+    #[serde(default)]
+    checked: Option<FileIdentity>,
+}
+
+impl CompiledEntry {
+    fn blob(&self) -> Option<Digest> {
+        Digest::parse(&self.blob)
+    }
 }
 
 /// Keeps a blob from being evicted.
@@ -99,7 +113,7 @@ impl Cache {
             metrics,
             checked: Mutex::default(),
             held: Mutex::default(),
-            evicting: Mutex::default(),
+            size: Mutex::default(),
             root,
         };
         for folder in [cache.blobs(), cache.images(), cache.compiled(), cache.locks()] {
@@ -178,20 +192,31 @@ impl Cache {
         None
     }
 
-    fn compiled_blob(&self, wasm: &Digest) -> Option<Digest> {
+    fn compiled_entry(&self, wasm: &Digest) -> Option<(CompiledEntry, Digest)> {
         let entry: CompiledEntry = read_json(&self.compiled().join(wasm.hex()))?;
-        let blob = Digest::parse(&entry.blob)?;
+        let blob = entry.blob()?;
+        Some((entry, blob))
+    }
+
+    fn compiled_blob(&self, wasm: &Digest) -> Option<Digest> {
+        let (_, blob) = self.compiled_entry(wasm)?;
         self.blob_path(&blob).exists().then_some(blob)
     }
 
     /// The compiled form of a `.wasm`, checked, and held as long as the [`Hold`] lives.
     pub(crate) fn compiled_form(self: &Arc<Self>, wasm: &Digest) -> Option<(PathBuf, Hold)> {
-        let blob = self.compiled_blob(wasm)?;
+        let (mut entry, blob) = self.compiled_entry(wasm)?;
         let hold = self.hold(blob.clone());
         let path = self.blob_path(&blob);
-        if !self.check(&blob, &path) {
-            self.drop_corrupt(&path);
-            return None;
+        let found = identity(&path)?;
+        if entry.checked.as_ref() != Some(&found) {
+            if !self.check(&blob, &path) {
+                self.drop_corrupt(&path);
+                return None;
+            }
+            // Perhaps written by an earlier version, or copied from elsewhere: the next start need not read it again.
+            entry.checked = Some(found);
+            let _ = self.write_json(&self.compiled().join(wasm.hex()), &entry);
         }
         touch(&self.compiled().join(wasm.hex()));
         Some((path, hold))
@@ -203,6 +228,7 @@ impl Cache {
         self.write_json(
             &self.compiled().join(wasm.hex()),
             &CompiledEntry {
+                checked: identity(&self.blob_path(&blob)),
                 blob: blob.to_string(),
             },
         )?;
@@ -270,6 +296,7 @@ impl Cache {
         let path = self.blob_path(&digest);
         if !self.check(&digest, &path) {
             write_atomically(&path, content)?;
+            self.grown(content.len());
         }
         Ok(digest)
     }
@@ -295,6 +322,10 @@ fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
 
 /// Records that an entry was used; eviction goes by this. A failure only makes it look older than it is.
 fn touch(path: &Path) {
+    let age = |path: &Path| fs::metadata(path).ok()?.modified().ok()?.elapsed().ok();
+    if age(path).is_some_and(|age| age < USE_PRECISION) {
+        return;
+    }
     if let Ok(file) = File::options().write(true).open(path) {
         #[allow(
             clippy::disallowed_methods,

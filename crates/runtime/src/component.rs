@@ -97,6 +97,33 @@ impl Components {
             .await
     }
 
+    /// The component of a pinned image, and the digest of its binary: in memory already, or on disk with its compiled
+    /// form. Blocks for the few files it reads. `Err` has the digest of an image that is here but must be compiled.
+    pub(crate) fn find(&self, pinned: &str) -> Option<Result<Result<Arc<Loaded>, PrepareError>, Digest>> {
+        let wasm = self.cache.image(pinned)?;
+        if let Some(loaded) = self.in_memory(&wasm) {
+            return Some(Ok(Ok(loaded)));
+        }
+        let Some(loaded) = self.read_compiled(&wasm) else {
+            return Some(Err(wasm));
+        };
+        Some(Ok(loaded.map(|loaded| self.remember(wasm, loaded))))
+    }
+
+    /// Keeps a component in sight as long as someone uses it. Of two that were loaded at a time, one is kept.
+    fn remember(&self, wasm: Digest, loaded: Loaded) -> Arc<Loaded> {
+        let mut all = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(other) = all.get(&wasm).and_then(Weak::upgrade) {
+            return other;
+        }
+        if all.len() >= all.capacity() {
+            all.retain(|_, other| other.strong_count() > 0);
+        }
+        let loaded = Arc::new(loaded);
+        all.insert(wasm, Arc::downgrade(&loaded));
+        loaded
+    }
+
     fn in_memory(&self, wasm: &Digest) -> Option<Arc<Loaded>> {
         self.loaded
             .lock()
@@ -120,11 +147,7 @@ impl Components {
                     .map_err(LoadError::Unusable)??
             }
         };
-        let loaded = Arc::new(loaded);
-        let mut all = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, other| other.strong_count() > 0);
-        all.insert(wasm, Arc::downgrade(&loaded));
-        Ok(loaded)
+        Ok(self.remember(wasm, loaded))
     }
 
     /// Loads what was compiled before; `None` when there is nothing usable.

@@ -178,9 +178,13 @@ impl Shared {
 
     /// The artifact from the cache; `None` when it has to be fetched.
     async fn cached_artifact(&self, pinned: &str) -> Option<Artifact> {
-        let (cache, name) = (Arc::clone(&self.cache), pinned.to_owned());
-        let wasm = blocking(move || Ok(cache.image(&name))).await.ok()??;
-        match self.components.load_full().load(&wasm).await {
+        let (components, name) = (self.components.load_full(), pinned.to_owned());
+        let finder = Arc::clone(&components);
+        let found = match blocking(move || Ok(finder.find(&name))).await.ok()?? {
+            Ok(found) => found.map_err(LoadError::Unusable),
+            Err(wasm) => components.load(&wasm).await,
+        };
+        match found {
             Ok(loaded) => Some(Ok((pinned.to_owned(), loaded))),
             Err(LoadError::Unusable(error)) => Some(Err(error)),
             Err(LoadError::Gone) => None,

@@ -16,11 +16,39 @@ struct Blob {
     local: bool,
 }
 
+/// The size of the cache as far as it is known without looking.
+#[derive(Debug, Default)]
+pub(super) struct Size {
+    /// Bytes at the last look; `None` before the first.
+    surveyed: Option<u64>,
+    /// Bytes that this process has written since. Another process may have written more.
+    grown: u64,
+}
+
+/// What this process may write before it looks again how large the cache is, as a part of its limit.
+const SURVEY_PART: u64 = 16;
+
 impl Cache {
+    /// Takes note of bytes that were written.
+    pub(super) fn grown(&self, bytes: usize) {
+        self.size.lock().unwrap_or_else(PoisonError::into_inner).grown += bytes as u64;
+    }
+
     /// Drops what was used longest ago until the cache fits. What is held is never dropped; a `.wasm` that came from
     /// this machine's disk goes last, because its source may have changed since.
     pub(super) fn evict(&self) {
-        let _one_at_a_time = self.evicting.lock().unwrap_or_else(PoisonError::into_inner);
+        // Held throughout: one at a time.
+        let mut size = self.size.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(surveyed) = size.surveyed {
+            let known = surveyed.saturating_add(size.grown);
+            let is_fresh = size.grown < self.bytes_max.0 / SURVEY_PART;
+            if is_fresh && known <= self.bytes_max.0 {
+                self.metrics
+                    .cache_bytes
+                    .set(i64::try_from(known).unwrap_or(i64::MAX));
+                return;
+            }
+        }
         let blobs = self.survey();
         let total: u64 = blobs.iter().map(|blob| blob.bytes).sum();
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -32,6 +60,10 @@ impl Cache {
                 self.metrics.cache_evicted.inc();
             }
         }
+        *size = Size {
+            surveyed: Some(left),
+            grown: 0,
+        };
         self.metrics
             .cache_bytes
             .set(i64::try_from(left).unwrap_or(i64::MAX));
