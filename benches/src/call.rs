@@ -11,7 +11,7 @@ use kittiwake_core::clock::{Clock, SystemClock};
 use kittiwake_core::invoke::Invoke;
 use kittiwake_core::log::LogHub;
 use kittiwake_core::report;
-use kittiwake_core::revision::{Limits, RevisionKey, RevisionSpec};
+use kittiwake_core::revision::{Isolation, Limits, RevisionKey, RevisionSpec};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -29,6 +29,9 @@ pub struct Options {
     /// Slots of the instance pool
     #[arg(long, default_value_t = 1000)]
     instances: u32,
+    /// request, serial or concurrent: whether calls share instances
+    #[arg(long, default_value = "request")]
+    isolation: Isolation,
 }
 
 /// Prepares the component, calls it, prints.
@@ -77,6 +80,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
             ("K_SERVICE".into(), "bench".into()),
         ],
         limits: Limits::default(),
+        isolation: options.isolation,
     });
     for _ in 0..WARM_UP_CALLS {
         call(&*runtime, &revision).await?;

@@ -29,8 +29,10 @@ pub struct CallReport {
     pub cold_start: Option<Duration>,
     /// Time spent waiting for a free slot.
     pub queued: Duration,
-    /// Time to make the instance.
+    /// Time to make the instance; zero when one was kept from an earlier call.
     pub instantiated: Duration,
+    /// Whether the instance was kept from an earlier call.
+    pub reused: bool,
 }
 
 /// Why a call has no response. The gateway chooses the HTTP status from the variant.

@@ -63,6 +63,40 @@ impl Default for Limits {
     }
 }
 
+/// How calls share instances: the annotation `kittiwake.dev/isolation` of a template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Isolation {
+    /// A fresh instance for each call.
+    #[default]
+    Request,
+    /// Instances are kept and take one call at a time.
+    Serial,
+    /// Instances are kept and take many calls at a time, where their interface can: that of `wasi:http` 0.2 cannot, so
+    /// its components are served as by [`Isolation::Serial`].
+    Concurrent,
+}
+
+impl Isolation {
+    /// Whether an instance may serve more than one call.
+    #[must_use]
+    pub fn keeps_instances(self) -> bool {
+        self != Self::Request
+    }
+}
+
+impl std::str::FromStr for Isolation {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "request" => Ok(Self::Request),
+            "serial" => Ok(Self::Serial),
+            "concurrent" => Ok(Self::Concurrent),
+            other => Err(format!("{other:?} is none of request, serial, concurrent")),
+        }
+    }
+}
+
 /// One immutable revision, ready to be called. Built by the routing table's controller, read by gateway and runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevisionSpec {
@@ -83,4 +117,6 @@ pub struct RevisionSpec {
     pub env: Vec<(String, String)>,
     /// What one instance and one call may use.
     pub limits: Limits,
+    /// Whether calls share instances.
+    pub isolation: Isolation,
 }

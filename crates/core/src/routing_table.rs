@@ -92,7 +92,7 @@ impl RoutingTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::revision::{Limits, RevisionKey};
+    use crate::revision::{Isolation, Limits, RevisionKey};
 
     fn target(name: &str, percent: u32) -> RouteTarget {
         let revision = RevisionSpec {
@@ -104,6 +104,7 @@ mod tests {
             args: vec![],
             env: vec![],
             limits: Limits::default(),
+            isolation: Isolation::default(),
         };
         RouteTarget {
             revision: Arc::new(revision),

@@ -74,6 +74,7 @@ struct Vectors {
     cold_start: HistogramVec,
     instantiate: HistogramVec,
     queued: HistogramVec,
+    reused: IntCounterVec,
 }
 
 impl Metrics {
@@ -133,6 +134,16 @@ impl Metrics {
             queued: times(
                 "kittiwake_queue_seconds",
                 "Time that a call waited for a free slot.",
+            )?,
+            reused: add(
+                registry,
+                IntCounterVec::new(
+                    Opts::new(
+                        "kittiwake_reused_instance_requests_total",
+                        "Calls answered by an instance that was kept from an earlier call (kittiwake.dev/isolation).",
+                    ),
+                    &REVISION_LABELS,
+                )?,
             )?,
         };
         Ok(Self {

@@ -138,7 +138,7 @@ pub(crate) async fn follow(
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use kittiwake_core::revision::Limits;
+    use kittiwake_core::revision::{Isolation, Limits};
     use kittiwake_core::routing_table::RouteTarget;
 
     pub(crate) fn entry(targets: &[(&str, u32)]) -> RouteEntry {
@@ -152,6 +152,7 @@ pub(crate) mod tests {
                 args: vec![],
                 env: vec![],
                 limits: Limits::default(),
+                isolation: Isolation::default(),
             };
             RouteTarget {
                 revision: Arc::new(revision),

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use wasmtime::{
-    Config as EngineConfig, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
+    Config as EngineConfig, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store,
 };
 
 /// Core instances of one component instance that are counted on, adapters and shims included: a dynamically linked
@@ -139,6 +139,11 @@ impl WasmEngine {
             .slots
             .enter(deadline.min(Instant::now() + self.slot_wait_max))
             .await?;
+        self.wake_ticker();
+        Ok(permit)
+    }
+
+    fn wake_ticker(&self) {
         // The semaphore's operations are weaker than the handshake needs: see the fence in `start_ticker`.
         fence(Ordering::SeqCst);
         if self.ticker.asleep.load(Ordering::Relaxed)
@@ -146,7 +151,18 @@ impl WasmEngine {
         {
             thread.unpark();
         }
-        Ok(permit)
+    }
+
+    /// Takes a slot if one is free.
+    pub(crate) fn try_slot(&self) -> Option<OwnedSemaphorePermit> {
+        let permit = self.slots.try_enter()?;
+        self.wake_ticker();
+        Some(permit)
+    }
+
+    /// Begins a guest's time on its thread: it yields at the next tick.
+    pub(crate) fn begin_turn<T>(wasm_store: &mut Store<T>) {
+        wasm_store.set_epoch_deadline(1);
     }
 
     /// A name for the compiled format: wasmtime's version, target and every setting that code depends on.

@@ -2,6 +2,8 @@
 
 use crate::component::Loaded;
 use crate::gate::Gate;
+use crate::instance::Waiting;
+use crate::metrics::Metrics;
 use arc_swap::ArcSwap;
 use kittiwake_core::log::RevisionLog;
 use kittiwake_core::report::{Health, Report, Reporter};
@@ -27,6 +29,8 @@ pub(crate) struct Function {
     pub log: Arc<RevisionLog>,
     /// Holds calls to `containerConcurrency`.
     pub gate: Option<Gate>,
+    /// Instances kept from earlier calls.
+    pub waiting: Waiting,
     usage: Usage,
     answered: AtomicBool,
     failing: AtomicBool,
@@ -55,6 +59,7 @@ impl Function {
             loaded,
             log,
             gate: revision.limits.concurrency.map(Gate::new),
+            waiting: Waiting::default(),
             usage: Usage {
                 calls: AtomicUsize::new(0),
                 used_millis: AtomicU64::new(millis(now)),
@@ -219,7 +224,7 @@ impl Functions {
     }
 
     /// Removes the functions that were not called for `idle`; returns how many are left.
-    pub(crate) fn unload_idle(&self, now: Duration, idle: Duration) -> usize {
+    pub(crate) fn unload_idle(&self, now: Duration, idle: Duration, metrics: &Metrics) -> usize {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut left = 0;
         for shard in &self.shards {
@@ -231,16 +236,35 @@ impl Functions {
             left += busy;
             if busy < current.len() {
                 let mut next = Shard::clone(&current);
-                next.retain(|_, function| !function.is_idle(now, idle));
+                next.retain(|_, function| {
+                    let stays = !function.is_idle(now, idle);
+                    if !stays {
+                        function.waiting.expire(Duration::MAX, Duration::ZERO, metrics);
+                    }
+                    stays
+                });
                 shard.store(Arc::new(next));
             }
         }
         left
     }
 
+    /// Drops the instances that have waited for `wait_max` or longer.
+    pub(crate) fn expire_waiting(&self, now: Duration, wait_max: Duration, metrics: &Metrics) {
+        if metrics.instances_waiting.get() == 0 {
+            return;
+        }
+        for shard in &self.shards {
+            for function in shard.load().values() {
+                function.waiting.expire(now, wait_max, metrics);
+            }
+        }
+    }
+
     /// Removes all.
-    pub(crate) fn clear(&self) {
+    pub(crate) fn clear(&self, metrics: &Metrics) {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.expire_waiting(Duration::MAX, Duration::ZERO, metrics);
         for shard in &self.shards {
             shard.store(Arc::default());
         }

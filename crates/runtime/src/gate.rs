@@ -40,9 +40,14 @@ impl Gate {
         }
     }
 
+    /// Passes at once when a slot is free, or not at all.
+    pub(crate) fn try_enter(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.slots).try_acquire_owned().ok()
+    }
+
     /// Passes at once when a slot is free, otherwise queues until `deadline`.
     pub(crate) async fn enter(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Refused> {
-        if let Ok(permit) = Arc::clone(&self.slots).try_acquire_owned() {
+        if let Some(permit) = self.try_enter() {
             return Ok(permit);
         }
         let _place = Place::take(&self.waiting, self.waiting_max).ok_or(Refused::QueueFull)?;

@@ -1,12 +1,14 @@
 //! What a guest sees of the world: its environment, its output, the clock and randomness. Every other door is closed.
 
-use crate::engine::TABLE_ELEMENTS_MAX;
+use crate::engine::{TABLE_ELEMENTS_MAX, WasmEngine};
 use kittiwake_core::log::{LogStream, RevisionLog};
 use kittiwake_core::unit::ByteCount;
 use std::sync::Arc;
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime::{Engine, ResourceLimiter, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::p2::body::{HostIncomingBody, HostOutgoingBody};
+use wasmtime_wasi_http::p2::types::{HostIncomingRequest, HostOutgoingResponse, HostResponseOutparam};
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView};
 use wasmtime_wasi_http::{WasiHttpHooks, WasiHttpView};
 
@@ -20,6 +22,8 @@ const ITEMS_PER_INSTANCE_MAX: usize = 64;
 /// Resources (streams, header maps, timers, …) that an instance may hold at a time. They live on the host's side, where
 /// `limits.memory` does not count them; wasmtime would allow a million.
 const RESOURCES_MAX: usize = 4096;
+/// Resources that an instance may hold between two calls.
+const LEFT_OVER_MAX: usize = 64;
 /// Size of one header map that a guest builds, in bytes. Guests are told when it is full.
 const HTTP_FIELDS_BYTES_MAX: usize = 64 * 1024;
 /// Random bytes that a guest may ask for at a time. The host makes them before it copies them, outside `limits.memory`;
@@ -87,12 +91,27 @@ impl Host {
         }
     }
 
+    /// Whether the guest has given back what belongs to a call. What outlives calls by nature (its output streams, say)
+    /// may stay, in a small number.
+    pub(crate) fn holds_nothing_of_a_call(&mut self) -> bool {
+        let mut count = 0_usize;
+        let clean = self.table.iter_mut().all(|entry| {
+            count += 1;
+            !(entry.is::<HostIncomingRequest>()
+                || entry.is::<HostIncomingBody>()
+                || entry.is::<HostOutgoingResponse>()
+                || entry.is::<HostOutgoingBody>()
+                || entry.is::<HostResponseOutparam>())
+        });
+        clean && count <= LEFT_OVER_MAX
+    }
+
     /// The store of a fresh instance, held to all its limits and made to yield at every tick.
     pub(crate) fn into_store(self, engine: &Engine) -> Store<Self> {
         let mut store = Store::new(engine, self);
         store.limiter(|host| &mut host.limiter);
         store.set_hostcall_fuel(HOST_CALL_BYTES_MAX);
-        store.set_epoch_deadline(1);
+        WasmEngine::begin_turn(&mut store);
         store.epoch_deadline_async_yield_and_update(1);
         store
     }

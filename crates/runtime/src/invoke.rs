@@ -7,7 +7,7 @@
 use crate::function::{Function, Running};
 use crate::gate::Refused;
 use crate::host::Host;
-use crate::metrics::Metrics;
+use crate::instance::{Instance, Place};
 use crate::prepare::{causes, is_guests_fault, root_cause};
 use crate::runtime::{BroughtUp, Shared};
 use futures::FutureExt;
@@ -26,7 +26,6 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
-use wasmtime::Store;
 use wasmtime::error::Context as _;
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::WasiHttpView as _;
@@ -59,28 +58,18 @@ struct Call {
     deadline: Instant,
 }
 
-/// What must be held while an instance lives, given back in this order after it is gone.
+/// What must be held while a call runs.
 struct Held {
-    _slot: OwnedSemaphorePermit,
     _turn: Option<OwnedSemaphorePermit>,
     _running: Running,
-    _live: Live,
 }
 
-/// Counts an instance as alive.
-struct Live(Metrics);
-
-impl Live {
-    fn new(metrics: &Metrics) -> Self {
-        metrics.instances_live.inc();
-        Self(metrics.clone())
-    }
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        self.0.instances_live.dec();
-    }
+/// Where the call's instance comes from.
+enum Source {
+    /// It is made here.
+    Fresh(Place),
+    /// It was kept from an earlier call.
+    Kept(Box<Instance>),
 }
 
 /// What comes first of a guest: its head, with the guest if it still runs, or its end.
@@ -118,15 +107,17 @@ impl Shared {
             deadline,
             shared: self,
         };
-        let held = call.admit(begun).await?;
+        let (held, source) = call.admit(begun).await?;
+        let reused = matches!(source, Source::Kept(_));
         let queued = call.shared.clock.elapsed().saturating_sub(begun);
-        let mut response = call.answer(request, held).await?;
+        let mut response = call.answer(request, held, source).await?;
         let instantiated = call.state.instantiated();
         let cold_start = cold_start.map(|loading| loading.saturating_add(instantiated));
         let report = CallReport {
             cold_start,
             queued,
             instantiated,
+            reused,
         };
         response.extensions_mut().insert(report);
         Ok(response)
@@ -206,7 +197,7 @@ impl Call {
     }
 
     /// Waits for the function's turn and an instance slot.
-    async fn admit(&self, now: Duration) -> Result<Held, InvokeError> {
+    async fn admit(&self, now: Duration) -> Result<(Held, Source), InvokeError> {
         let running = self.function.run(now);
         let refused = |refused| {
             self.shared.metrics.failed(match refused {
@@ -221,19 +212,30 @@ impl Call {
             Some(gate) => Some(gate.enter(self.head_deadline()).await.map_err(refused)?),
             None => None,
         };
-        let slot = self
-            .function
-            .loaded
-            .engine
-            .slot(self.head_deadline())
-            .await
-            .map_err(refused)?;
-        Ok(Held {
-            _slot: slot,
+        let held = Held {
             _turn: turn,
             _running: running,
-            _live: Live::new(&self.shared.metrics),
-        })
+        };
+        if self.keeps_instances()
+            && let Some(kept) = self.function.waiting.take(&self.revision, &self.shared.metrics)
+        {
+            return Ok((held, Source::Kept(Box::new(kept))));
+        }
+        let engine = &self.function.loaded.engine;
+        let slot = match engine.try_slot() {
+            Some(slot) => slot,
+            None => {
+                // Those who wait for calls give way to a call.
+                let (functions, metrics) = (&self.shared.functions, &self.shared.metrics);
+                functions.expire_waiting(Duration::MAX, Duration::ZERO, metrics);
+                engine.slot(self.head_deadline()).await.map_err(refused)?
+            }
+        };
+        Ok((held, Source::Fresh(Place::new(slot, &self.shared.metrics))))
+    }
+
+    fn keeps_instances(&self) -> bool {
+        self.revision.isolation.keeps_instances()
     }
 
     fn head_deadline(&self) -> Instant {
@@ -245,9 +247,10 @@ impl Call {
         &self,
         request: http::Request<Body>,
         held: Held,
+        source: Source,
     ) -> Result<http::Response<Body>, InvokeError> {
         let (sender, mut receiver) = oneshot::channel();
-        let mut guest: Guest = Box::pin(self.clone().run_guest(request, sender, held));
+        let mut guest: Guest = Box::pin(self.clone().run_guest(request, sender, held, source));
         let first = std::future::poll_fn(|cx| {
             let end = guest.as_mut().poll(cx);
             if self.state.is_body_too_large() {
@@ -279,40 +282,51 @@ impl Call {
         }
     }
 
-    /// Makes the instance and lets it handle the request. Everything the call holds is given back after its store.
+    /// Lets an instance handle the request. Everything the call holds is given back after its store.
     async fn run_guest(
         self,
         request: http::Request<Body>,
         sender: oneshot::Sender<Head>,
         held: Held,
+        source: Source,
     ) -> Result<(), wasmtime::Error> {
         let _held = held;
-        let spec = &self.revision;
-        let begun = self.shared.clock.elapsed();
-        let host = Host::new(&spec.args, &spec.env, spec.limits.memory, &self.function.log);
-        let mut wasm_store = host.into_store(self.function.loaded.engine.engine());
-        let result = self.handle(&mut wasm_store, begun, request, sender).await;
+        let mut instance = match source {
+            Source::Kept(instance) => *instance,
+            Source::Fresh(place) => self.instantiate(place).await?,
+        };
+        let result = self.handle(&mut instance, request, sender).await;
         if let Some(trap) = result.as_ref().err().and_then(trap_message) {
+            // Said before the instance goes, which ends the response.
             self.state.fail(CallFailure::Trapped(trap));
+        }
+        if self.keeps_instances() && result.is_ok() {
+            let (waiting, metrics) = (&self.function.waiting, &self.shared.metrics);
+            waiting.put(instance, &self.revision, self.shared.clock.elapsed(), metrics);
         }
         result
     }
 
+    async fn instantiate(&self, place: Place) -> Result<Instance, wasmtime::Error> {
+        let begun = self.shared.clock.elapsed();
+        let (spec, loaded) = (&self.revision, &self.function.loaded);
+        let host = Host::new(&spec.args, &spec.env, spec.limits.memory, &self.function.log);
+        let mut wasm_store = host.into_store(loaded.engine.engine());
+        let proxy = loaded.pre.instantiate_async(&mut wasm_store).await?;
+        self.state
+            .set_instantiated(self.shared.clock.elapsed().saturating_sub(begun));
+        Ok(place.hold(wasm_store, proxy))
+    }
+
     async fn handle(
         &self,
-        wasm_store: &mut Store<Host>,
-        begun: Duration,
+        instance: &mut Instance,
         request: http::Request<Body>,
         sender: oneshot::Sender<Head>,
     ) -> Result<(), wasmtime::Error> {
-        let instance = self
-            .function
-            .loaded
-            .pre
-            .instantiate_async(&mut *wasm_store)
-            .await?;
-        self.state
-            .set_instantiated(self.shared.clock.elapsed().saturating_sub(begun));
+        let Instance {
+            wasm_store, proxy, ..
+        } = instance;
         let (mut parts, body) = request.into_parts();
         if parts.uri.authority().is_none() && !parts.headers.contains_key(http::header::HOST) {
             // HTTP/1.0 clients may leave it out; the interface has no way to.
@@ -330,7 +344,7 @@ impl Call {
             .new_incoming_request(scheme, http::Request::from_parts(parts, body))
             .context("the request cannot be handed to the function")?;
         let response = http.new_response_outparam(sender)?;
-        instance
+        proxy
             .wasi_http_incoming_handler()
             .call_handle(&mut *wasm_store, request, response)
             .await

@@ -19,6 +19,7 @@ mod error;
 mod function;
 mod gate;
 mod host;
+mod instance;
 mod invoke;
 mod metrics;
 mod precompiled;

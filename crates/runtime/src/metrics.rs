@@ -9,6 +9,7 @@ const COMPILE_SECONDS: [f64; 10] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 1
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
     pub instances_live: IntGauge,
+    pub instances_waiting: IntGauge,
     pub slots_taken: IntGauge,
     pub pool_memories: IntGauge,
     pub pool_stacks: IntGauge,
@@ -51,6 +52,10 @@ impl Metrics {
         registry.register(Box::new(calls_failed.clone()))?;
         Ok(Self {
             instances_live: gauge("kittiwake_instances_live", "Instances that exist now.")?,
+            instances_waiting: gauge(
+                "kittiwake_instances_waiting",
+                "Instances kept from an earlier call that wait for the next.",
+            )?,
             slots_taken: gauge(
                 "kittiwake_instance_slots_taken",
                 "Instance slots that are taken now.",

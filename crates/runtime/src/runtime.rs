@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::engine::{Resets, WasmEngine, swap};
 use crate::error::BuildError;
 use crate::function::{Answered, Function, Functions};
+use crate::instance;
 use crate::metrics::Metrics;
 use crate::prepare::Preparations;
 use crate::single_flight::SingleFlight;
@@ -111,7 +112,10 @@ async fn keep_house(shared: Weak<Shared>) {
         let Some(shared) = shared.upgrade() else { return };
         shared
             .functions
-            .unload_idle(shared.clock.elapsed(), shared.config.idle_unload);
+            .unload_idle(shared.clock.elapsed(), shared.config.idle_unload, &shared.metrics);
+        shared
+            .functions
+            .expire_waiting(shared.clock.elapsed(), instance::WAIT_MAX, &shared.metrics);
         shared.measure();
         shared.watch_swap();
     }
@@ -138,7 +142,7 @@ impl Shared {
         match replaced {
             Ok(components) => {
                 self.components.store(components);
-                self.functions.clear();
+                self.functions.clear(&self.metrics);
             }
             Err(error) => tracing::error!(
                 %error,
@@ -173,7 +177,7 @@ impl Runtime {
     pub fn unload_idle(&self, idle: Duration) {
         self.shared
             .functions
-            .unload_idle(self.shared.clock.elapsed(), idle);
+            .unload_idle(self.shared.clock.elapsed(), idle, &self.shared.metrics);
         self.shared.measure();
     }
 }

@@ -5,7 +5,7 @@ use crate::object::Meta;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kittiwake_api::meta;
 use kittiwake_api::serving::Revision;
-use kittiwake_core::revision::{Limits, RevisionKey, RevisionSpec};
+use kittiwake_core::revision::{Isolation, Limits, RevisionKey, RevisionSpec};
 use kittiwake_core::unit::ByteCount;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -118,7 +118,14 @@ pub fn revision_spec(revision: &Revision, image: &str, env: Vec<(String, String)
         args: args(revision),
         env,
         limits: limits(revision),
+        isolation: isolation(revision),
     }
+}
+
+/// Whether calls share instances. Admission lets only known words through.
+fn isolation(revision: &Revision) -> Isolation {
+    let word = revision.annotation(meta::ISOLATION_ANNOTATION);
+    word.and_then(|word| word.parse().ok()).unwrap_or_default()
 }
 
 /// The name of a Revision for the data plane.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::object::ObjectKey;
 use kittiwake_api::condition::find;
-use kittiwake_core::revision::{Limits, RevisionKey, RevisionSpec};
+use kittiwake_core::revision::{Isolation, Limits, RevisionKey, RevisionSpec};
 use serde_json::{Value, json};
 
 fn route(traffic: Value, labels: Value) -> Route {
@@ -75,6 +75,7 @@ fn table(route: &Route) -> RoutingTable {
             args: vec![],
             env: vec![],
             limits: Limits::default(),
+            isolation: Isolation::default(),
         }))
     };
     crate::routing_table::plan::plan(&[Arc::new(route.clone())], servable, &config())

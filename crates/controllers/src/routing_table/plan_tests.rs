@@ -28,6 +28,7 @@ fn servable(key: &ObjectKey) -> Option<Arc<RevisionSpec>> {
             args: vec![],
             env: vec![],
             limits: Limits::default(),
+            isolation: Isolation::default(),
         })
     })
 }

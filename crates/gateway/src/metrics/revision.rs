@@ -40,6 +40,7 @@ struct TimeMetrics {
     cold_start: Histogram,
     instantiate: Histogram,
     queued: Histogram,
+    reused: IntCounter,
 }
 
 /// One finished call, for its revision's metrics.
@@ -83,7 +84,11 @@ impl RevisionMetrics {
         }
         if let (Some(report), Some(times)) = (finished.report, self.times()) {
             times.queued.observe(report.queued.as_secs_f64());
-            times.instantiate.observe(report.instantiated.as_secs_f64());
+            if report.reused {
+                times.reused.inc();
+            } else {
+                times.instantiate.observe(report.instantiated.as_secs_f64());
+            }
             if let Some(cold_start) = report.cold_start {
                 times.cold_start.observe(cold_start.as_secs_f64());
             }
@@ -107,6 +112,7 @@ impl RevisionMetrics {
             let _ = self.vectors.cold_start.remove_label_values(&self.labels);
             let _ = self.vectors.instantiate.remove_label_values(&self.labels);
             let _ = self.vectors.queued.remove_label_values(&self.labels);
+            let _ = self.vectors.reused.remove_label_values(&self.labels);
         }
     }
 
@@ -196,6 +202,7 @@ impl RevisionMetrics {
                 .instantiate
                 .get_metric_with_label_values(&self.labels)?,
             queued: self.vectors.queued.get_metric_with_label_values(&self.labels)?,
+            reused: self.vectors.reused.get_metric_with_label_values(&self.labels)?,
         })
     }
 }

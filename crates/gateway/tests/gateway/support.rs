@@ -10,7 +10,7 @@ use kittiwake_core::body::{self, Body};
 use kittiwake_core::clock::SystemClock;
 use kittiwake_core::code::ErrorCode;
 use kittiwake_core::invoke::{CallReport, Invoke, InvokeError};
-use kittiwake_core::revision::{Limits, RevisionKey, RevisionSpec};
+use kittiwake_core::revision::{Isolation, Limits, RevisionKey, RevisionSpec};
 use kittiwake_core::routing_table::{RouteEntry, RouteTarget, RoutingTable};
 use kittiwake_core::unit::ByteCount;
 use kittiwake_gateway::{Config, Handle, Inputs, build};
@@ -63,6 +63,7 @@ impl Invoke for Function {
                 cold_start: Some(Duration::from_micros(250)),
                 queued: Duration::ZERO,
                 instantiated: Duration::from_micros(20),
+                reused: false,
             };
             answer.extensions_mut().insert(report);
             Ok(answer)
@@ -181,6 +182,7 @@ pub fn revision(name: &str) -> Arc<RevisionSpec> {
             request_body: ByteCount(BODY_BYTES_MAX),
             ..Limits::default()
         },
+        isolation: Isolation::default(),
     })
 }
 

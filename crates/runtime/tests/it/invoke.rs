@@ -7,7 +7,7 @@ use kittiwake_core::body;
 use kittiwake_core::invoke::{Invoke, InvokeError};
 use kittiwake_core::log::LogStream;
 use kittiwake_core::report::Health;
-use kittiwake_core::revision::Limits;
+use kittiwake_core::revision::{Isolation, Limits, RevisionSpec};
 use kittiwake_core::unit::ByteCount;
 use kittiwake_runtime::Resets;
 use kittiwake_testkit::guest;
@@ -99,6 +99,57 @@ async fn every_call_has_an_instance_of_its_own() {
     for _ in 0..100 {
         assert_eq!(rig.get(&revision).await.unwrap(), "11");
     }
+}
+
+/// The revision, with instances that are kept.
+fn keeping(revision: &Arc<RevisionSpec>) -> Arc<RevisionSpec> {
+    Arc::new(RevisionSpec {
+        isolation: Isolation::Serial,
+        ..RevisionSpec::clone(revision)
+    })
+}
+
+#[tokio::test]
+async fn a_revision_may_keep_its_instances() {
+    let rig = Rig::new();
+    let fresh = rig.deploy(&guest::counter(), Limits::default()).await;
+    let kept = keeping(&fresh);
+    for answer in ["11", "22", "33"] {
+        let response = rig.call(&kept, body::empty()).await.unwrap();
+        assert_eq!(report_of(&response).reused, answer != "11");
+        assert_eq!(text(response).await, answer);
+    }
+    assert_eq!(
+        rig.get(&fresh).await.unwrap(),
+        "11",
+        "who does not keep gets none"
+    );
+    // Another version of the revision (its environment changed, say) gets none of the old instances.
+    assert_eq!(rig.get(&keeping(&fresh)).await.unwrap(), "11");
+    assert!(rig.metric("kittiwake_instances_waiting") >= 1);
+    rig.runtime.unload_idle(Duration::ZERO);
+    assert_eq!(rig.metric("kittiwake_instances_waiting"), 0);
+    assert_eq!(rig.metric("kittiwake_instances_live"), 0);
+}
+
+#[tokio::test]
+async fn instances_that_wait_give_way_and_those_that_leak_or_fail_are_not_kept() {
+    let rig = Rig::with(|config| config.instances_max = 2);
+    let one = keeping(&rig.deploy(&guest::counter(), Limits::default()).await);
+    let other = rig.deploy_as("other", &guest::counter()).await;
+    let leaky = keeping(&rig.deploy_as("leaky", &guest::trap_once_told()).await);
+    let waiting = || rig.metric("kittiwake_instances_waiting");
+    assert_eq!(rig.get(&one).await.unwrap(), "11");
+    assert_eq!(rig.get(&keeping(&other)).await.unwrap(), "11");
+    assert_eq!(waiting(), 2, "all slots are taken");
+    assert_eq!(rig.get(&other).await.unwrap(), "11", "a call needs one of them");
+    assert_eq!(waiting(), 0);
+    assert_eq!(rig.get(&leaky).await.unwrap(), "fine\n");
+    assert_eq!(waiting(), 0, "it still holds its request");
+    let told = rig.call(&leaky, body::full("now")).await;
+    assert!(matches!(told, Err(InvokeError::Trapped(_))));
+    assert_eq!(waiting(), 0);
+    assert_eq!(rig.get(&leaky).await.unwrap(), "fine\n", "another one answers");
 }
 
 #[tokio::test]

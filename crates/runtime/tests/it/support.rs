@@ -8,7 +8,7 @@ use kittiwake_core::clock::SystemClock;
 use kittiwake_core::invoke::{CallReport, Invoke, InvokeError};
 use kittiwake_core::log::{LogHub, LogStream};
 use kittiwake_core::report::{self, Report};
-use kittiwake_core::revision::{Limits, RevisionKey, RevisionSpec};
+use kittiwake_core::revision::{Isolation, Limits, RevisionKey, RevisionSpec};
 use kittiwake_runtime::{Config, Inputs, Runtime, build};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -166,6 +166,7 @@ pub fn spec(image: &str, limits: Limits) -> RevisionSpec {
             ("GREETING".into(), "hi".into()),
         ],
         limits,
+        isolation: Isolation::default(),
     }
 }
 

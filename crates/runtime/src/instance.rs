@@ -1,0 +1,154 @@
+//! Instances, and those that are kept between calls.
+//!
+//! A Revision chooses with `kittiwake.dev/isolation` whether an instance may serve more than one call. By default it
+//! may not. One that may is kept only when its call ended well and left nothing of it behind: no request, body or
+//! response that the guest still holds. It serves a limited number of calls and waits a limited time for the next.
+//!
+//! What reuse keeps is what the guest keeps: its memory, globals and tables. It never crosses from one Revision, or
+//! one version of its environment, to another.
+
+use crate::engine::WasmEngine;
+use crate::host::Host;
+use crate::metrics::Metrics;
+use kittiwake_core::revision::RevisionSpec;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+use wasmtime::Store;
+use wasmtime_wasi_http::p2::bindings::Proxy;
+
+/// Calls that one instance serves. It bounds what a guest that leaks can pile up.
+const CALLS_MAX: u32 = 1000;
+/// Instances that wait for calls of one function; one that ends its call beyond it is dropped.
+const WAITING_MAX: usize = 64;
+/// How long an instance waits for its next call.
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// One instance of a component. Its parts go in this order: first the guest, then its slot.
+pub(crate) struct Instance {
+    /// The guest and everything it has.
+    pub wasm_store: Store<Host>,
+    /// Its handler.
+    pub proxy: Proxy,
+    calls: u32,
+    _slot: OwnedSemaphorePermit,
+    _live: Live,
+}
+
+/// Counts an instance as alive.
+struct Live(Metrics);
+
+impl Live {
+    fn new(metrics: &Metrics) -> Self {
+        metrics.instances_live.inc();
+        Self(metrics.clone())
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.0.instances_live.dec();
+    }
+}
+
+/// A slot in which an instance is to be made.
+pub(crate) struct Place {
+    slot: OwnedSemaphorePermit,
+    live: Live,
+}
+
+impl Place {
+    /// The place that `slot` stands for.
+    pub(crate) fn new(slot: OwnedSemaphorePermit, metrics: &Metrics) -> Self {
+        Self {
+            slot,
+            live: Live::new(metrics),
+        }
+    }
+
+    /// An instance that was made in it.
+    pub(crate) fn hold(self, wasm_store: Store<Host>, proxy: Proxy) -> Instance {
+        Instance {
+            wasm_store,
+            proxy,
+            calls: 0,
+            _slot: self.slot,
+            _live: self.live,
+        }
+    }
+}
+
+impl Instance {
+    /// Whether it may serve another call: see the module's documentation.
+    fn may_stay(&mut self) -> bool {
+        self.calls < CALLS_MAX && self.wasm_store.data_mut().holds_nothing_of_a_call()
+    }
+}
+
+/// The instances of one function that wait for a call.
+#[derive(Default)]
+pub(crate) struct Waiting(Mutex<Vec<Waiter>>);
+
+struct Waiter {
+    instance: Instance,
+    revision: Arc<RevisionSpec>,
+    since: Duration,
+}
+
+impl Waiting {
+    /// The instance that waited shortest, if there is one for this very version of the revision. Never waits for
+    /// another call that looks at the same time; it gets an instance of its own then.
+    pub(crate) fn take(&self, revision: &Arc<RevisionSpec>, metrics: &Metrics) -> Option<Instance> {
+        let mut waiting = self.0.try_lock().ok()?;
+        while let Some(waiter) = waiting.pop() {
+            metrics.instances_waiting.dec();
+            if Arc::ptr_eq(&waiter.revision, revision) {
+                let mut instance = waiter.instance;
+                WasmEngine::begin_turn(&mut instance.wasm_store);
+                return Some(instance);
+            }
+        }
+        None
+    }
+
+    /// Keeps an instance whose call has ended well, if it may stay.
+    pub(crate) fn put(
+        &self,
+        mut instance: Instance,
+        revision: &Arc<RevisionSpec>,
+        now: Duration,
+        metrics: &Metrics,
+    ) {
+        instance.calls = instance.calls.saturating_add(1);
+        if !instance.may_stay() {
+            return;
+        }
+        let Ok(mut waiting) = self.0.try_lock() else {
+            return;
+        };
+        if waiting.len() < WAITING_MAX {
+            metrics.instances_waiting.inc();
+            waiting.push(Waiter {
+                instance,
+                revision: Arc::clone(revision),
+                since: now,
+            });
+        }
+    }
+
+    /// Drops the instances that have waited for `wait_max` or longer.
+    pub(crate) fn expire(&self, now: Duration, wait_max: Duration, metrics: &Metrics) {
+        let mut expired = Vec::new();
+        {
+            let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            // The last one in is taken first, so the first ones have waited longest.
+            let stays = |waiter: &Waiter| now.saturating_sub(waiter.since) < wait_max;
+            let first = waiting.iter().position(stays).unwrap_or(waiting.len());
+            expired.extend(waiting.drain(..first));
+        }
+        for waiter in expired {
+            metrics.instances_waiting.dec();
+            drop(waiter);
+        }
+    }
+}
