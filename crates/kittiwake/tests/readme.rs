@@ -130,6 +130,21 @@ fn target_dir() -> PathBuf {
     executable.ancestors().nth(3).unwrap().to_owned()
 }
 
+/// The clone's build goes where this checkout's own goes, and cargo tells the two apart by file times only. So that
+/// the next build of this checkout is not taken for done, what cargo knows of our crates there is removed.
+struct Invalidate;
+
+impl Drop for Invalidate {
+    fn drop(&mut self) {
+        let fingerprints = target_dir().join("release/.fingerprint");
+        for entry in std::fs::read_dir(fingerprints).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with("kittiwake") {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+}
+
 fn get(url: &str) -> String {
     let (authority, path) = url
         .strip_prefix("http://")
@@ -153,7 +168,8 @@ fn get(url: &str) -> String {
 fn the_first_command_serves_the_examples_and_stops_cleanly() {
     let [command] = commands("Run it").try_into().expect("one command");
     // Always at the same place, so that the builds of many runs do not pile up in the target directory.
-    let clone = target_dir().join("readme-clone");
+    let clone = std::env::temp_dir().join("kittiwake-readme-clone");
+    let _invalidate = Invalidate;
     if clone.exists() {
         std::fs::remove_dir_all(&clone).unwrap();
     }
