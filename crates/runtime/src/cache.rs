@@ -203,6 +203,18 @@ impl Cache {
         self.blob_path(&blob).exists().then_some(blob)
     }
 
+    /// The compiled form of a `.wasm` if it is the very file that was checked before: known without reading it.
+    pub(crate) fn checked_form(self: &Arc<Self>, wasm: &Digest) -> Option<(PathBuf, Hold)> {
+        let (entry, blob) = self.compiled_entry(wasm)?;
+        let hold = self.hold(blob.clone());
+        let path = self.blob_path(&blob);
+        if entry.checked? != identity(&path)? {
+            return None;
+        }
+        touch(&self.compiled().join(wasm.hex()));
+        Some((path, hold))
+    }
+
     /// The compiled form of a `.wasm`, checked, and held as long as the [`Hold`] lives.
     pub(crate) fn compiled_form(self: &Arc<Self>, wasm: &Digest) -> Option<(PathBuf, Hold)> {
         let (mut entry, blob) = self.compiled_entry(wasm)?;

@@ -97,6 +97,20 @@ impl Components {
             .await
     }
 
+    /// The component of a pinned image where that takes a few looks at files and no reading of its code: in memory, or
+    /// compiled and checked before.
+    pub(crate) fn find_checked(&self, pinned: &str) -> Option<Arc<Loaded>> {
+        let wasm = self.cache.image(pinned)?;
+        if let Some(loaded) = self.in_memory(&wasm) {
+            return Some(loaded);
+        }
+        let (path, hold) = self.cache.checked_form(&wasm)?;
+        let component = self.deserialize(&wasm, &path)?;
+        let loaded = self.link(&component, hold).ok()?;
+        self.metrics.cache_hits.inc();
+        Some(self.remember(wasm, loaded))
+    }
+
     /// The component of a pinned image, and the digest of its binary: in memory already, or on disk with its compiled
     /// form. Blocks for the few files it reads. `Err` has the digest of an image that is here but must be compiled.
     pub(crate) fn find(&self, pinned: &str) -> Option<Result<Result<Arc<Loaded>, PrepareError>, Digest>> {

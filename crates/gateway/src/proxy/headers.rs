@@ -3,6 +3,7 @@
 
 use http::header::{CONNECTION, FORWARDED, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -19,6 +20,8 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     UPGRADE,
     HeaderName::from_static("proxy-authorization"),
 ];
+/// Room for a `Forwarded` header of one hop, so that it grows only where there are more.
+const FORWARDED_BYTES_USUAL: usize = 128;
 /// Headers that Knative's components send one another. From outside they would be lies.
 const INTERNAL_PREFIXES: [&str; 2] = ["k-", "knative-serving-"];
 
@@ -55,6 +58,9 @@ pub(crate) fn prepare(headers: &mut HeaderMap, peer: IpAddr, authority: &str) {
 
 /// Removes the headers about one connection, and those that `Connection` names.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        return;
+    }
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
@@ -92,6 +98,13 @@ fn takes_trailers(value: &HeaderValue) -> bool {
 
 /// Adds the caller's address to the end of `X-Forwarded-For`, as one line.
 fn append_peer(headers: &mut HeaderMap, peer: IpAddr) {
+    let peer = peer.to_canonical().to_string();
+    if !headers.contains_key(X_FORWARDED_FOR) {
+        if let Ok(value) = HeaderValue::try_from(peer) {
+            headers.insert(X_FORWARDED_FOR, value);
+        }
+        return;
+    }
     let mut hops: Vec<String> = headers
         .get_all(X_FORWARDED_FOR)
         .iter()
@@ -99,7 +112,7 @@ fn append_peer(headers: &mut HeaderMap, peer: IpAddr) {
         .map(str::to_owned)
         .collect();
     hops.retain(|hop| !hop.trim().is_empty());
-    hops.push(peer.to_canonical().to_string());
+    hops.push(peer);
     if let Ok(value) = HeaderValue::try_from(hops.join(", ")) {
         headers.insert(X_FORWARDED_FOR, value);
     }
@@ -110,36 +123,43 @@ fn append_peer(headers: &mut HeaderMap, peer: IpAddr) {
 fn forwarded(headers: &HeaderMap) -> Option<HeaderValue> {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let hops = text(X_FORWARDED_FOR).unwrap_or_default();
-    let mut elements: Vec<String> = hops
-        .split(',')
-        .map(|hop| format!("for={}", node(hop.trim())))
-        .collect();
-    if let Some(first) = elements.first_mut() {
+    let mut elements = String::with_capacity(FORWARDED_BYTES_USUAL);
+    for (index, hop) in hops.split(',').enumerate() {
+        if index > 0 {
+            elements.push_str(", ");
+        }
+        elements.push_str("for=");
+        elements.push_str(&node(hop.trim()));
+        if index > 0 {
+            continue;
+        }
         if let Some(host) = text(X_FORWARDED_HOST) {
-            first.push_str(&format!(";host={}", quoted(host)));
+            elements.push_str(";host=");
+            elements.push_str(&quoted(host));
         }
         if let Some(proto) = text(X_FORWARDED_PROTO) {
-            first.push_str(&format!(";proto={proto}"));
+            elements.push_str(";proto=");
+            elements.push_str(proto);
         }
     }
-    HeaderValue::try_from(elements.join(", ")).ok()
+    HeaderValue::try_from(elements).ok()
 }
 
 /// A node identifier: addresses of version 6 stand in brackets and quotes (RFC 7239 §6).
-fn node(address: &str) -> String {
+fn node(address: &str) -> Cow<'_, str> {
     if address.contains(':') && !address.starts_with('[') {
-        return format!("\"[{}]\"", address.replace(['"', '\\'], ""));
+        return Cow::Owned(format!("\"[{}]\"", address.replace(['"', '\\'], "")));
     }
     quoted(address)
 }
 
 /// The text as a token where it is one, otherwise as a quoted string (RFC 7230 §3.2.6).
-fn quoted(text: &str) -> String {
+fn quoted(text: &str) -> Cow<'_, str> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if !text.is_empty() && text.bytes().all(is_token) {
-        return text.to_owned();
+        return Cow::Borrowed(text);
     }
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+    Cow::Owned(format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")))
 }
 
 /// A random UUID, from the thread's random numbers: asking the system each time would cost a system call.
