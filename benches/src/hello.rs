@@ -204,7 +204,7 @@ async fn nginx(folder: &std::path::Path) -> Option<Contender> {
     std::fs::write(&config, text).ok()?;
     let mut command = Command::new("sh");
     let script = format!(
-        "nginx -p {prefix} -c {} & echo http://127.0.0.1:{port}/; wait",
+        "echo http://127.0.0.1:{port}/; exec nginx -p {prefix} -c {}",
         config.display()
     );
     command.args(["-c", &script]);

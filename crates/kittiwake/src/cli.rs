@@ -39,6 +39,8 @@ pub enum Command {
     Invoke(InvokeArgs),
     /// Print what a function has written, and why calls of it failed
     Logs(LogsArgs),
+    /// Check this machine's limits, and say what to set where they are in the way
+    Doctor(DoctorArgs),
     /// Print the version of this program and of the server
     Version(VersionArgs),
     /// Print a completion script for a shell
@@ -116,6 +118,14 @@ pub struct UpArgs {
     /// Form of log lines [default: text]
     #[arg(long, value_name = "FORMAT", env = "KITTIWAKE_LOG_FORMAT")]
     pub log_format: Option<LogFormat>,
+}
+
+/// `kittiwake doctor`.
+#[derive(Debug, Clone, Args)]
+pub struct DoctorArgs {
+    /// Calls in flight that the machine is to bear, as of `up`
+    #[arg(long, value_name = "N", env = "KITTIWAKE_MAX_CALLS", default_value_t = 1000)]
+    pub max_calls: u32,
 }
 
 /// Form of log lines.

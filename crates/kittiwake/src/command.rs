@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod delete;
 pub mod describe;
+pub mod doctor;
 pub mod get;
 pub mod invoke;
 pub mod logs;
@@ -27,6 +28,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             crate::out!("{}", String::from_utf8_lossy(&script));
             Ok(ExitCode::SUCCESS)
         }
+        Command::Doctor(args) => doctor::run(&args),
         Command::Apply(args) => on_one_core()?.block_on(apply::run(args)),
         Command::Get(args) => on_one_core()?.block_on(get::run(args)),
         Command::Describe(args) => on_one_core()?.block_on(describe::run(args)),

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod client;
 pub mod command;
 pub mod config;
+pub mod host_limits;
 pub mod kubeconfig;
 pub mod manifest;
 pub mod output;

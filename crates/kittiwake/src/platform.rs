@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// Connections that may wait to be accepted.
-const BACKLOG_CONNECTIONS: i32 = 4096;
+pub const BACKLOG_CONNECTIONS: i32 = 4096;
 /// How long tasks get to end once told to, after calls were drained. Watches of clients are cut, not waited for.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Number of objects' file in the data directory.

@@ -166,6 +166,7 @@ fn help_and_version_say_what_it_is() {
         "delete",
         "invoke",
         "logs",
+        "doctor",
         "version",
         "completion",
     ] {
@@ -190,6 +191,23 @@ fn help_and_version_say_what_it_is() {
                 .is_empty()
         );
     }
+}
+
+#[test]
+fn the_doctor_says_what_to_set() {
+    let fine = kittiwake().args(["doctor", "--max-calls", "1"]).output().unwrap();
+    let text = String::from_utf8_lossy(&fine.stdout);
+    assert!(text.contains("memory mappings: vm.max_map_count is"), "{text}");
+    let many = kittiwake()
+        .args(["doctor", "--max-calls", "1000000"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&many.stdout);
+    assert!(!many.status.success(), "{text}");
+    assert!(
+        text.contains("LOW   address space") && text.contains("503"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -28,5 +28,6 @@ mod runtime;
 mod single_flight;
 
 pub use config::{Config, Resets};
+pub use engine::swap::is_impossible as is_swapping_impossible;
 pub use error::BuildError;
 pub use runtime::{Inputs, Runtime, Task, build};

@@ -1,7 +1,7 @@
 //! Tables for the routing table.
 
 use super::*;
-use kittiwake_core::revision::{Limits, RevisionKey};
+use kittiwake_core::revision::{Isolation, Limits, RevisionKey};
 use serde_json::{Value, json};
 
 fn route(name: &str, second: i64, labels: Value, traffic: Value) -> Arc<Route> {

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::platform::Platform;
 use crate::resource::Resources;
 use crate::wait;
-use crate::{kubeconfig, manifest, telemetry};
+use crate::{host_limits, kubeconfig, manifest, telemetry};
 use anyhow::Context;
 use std::path::Path;
 use std::process::ExitCode;
@@ -32,6 +32,7 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
     } else {
         manifest::read_all(&config.apply)?
     };
+    host_limits::raise_open_files();
     let mut signals = Signals::new()?;
     let mut platform = Platform::start(&config).await?;
     let kubeconfig_path = config.data_dir.join("kubeconfig");

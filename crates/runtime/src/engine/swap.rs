@@ -14,7 +14,8 @@ const OWN_CGROUPS: &str = "/proc/self/cgroup";
 const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Whether no page of this process can leave memory. What cannot be read counts as a danger.
-pub(crate) fn is_impossible() -> bool {
+#[must_use]
+pub fn is_impossible() -> bool {
     let no_area = std::fs::read_to_string(SWAP_AREAS).is_ok_and(|areas| has_no_area(&areas));
     no_area || own_cgroup().is_some_and(|path| is_forbidden(&path))
 }
