@@ -49,6 +49,14 @@ impl Connection {
         Ok(status)
     }
 
+    /// The body of one GET.
+    pub async fn text(&mut self, path: &str) -> anyhow::Result<String> {
+        let request = Request::get(path).header("host", &self.host).body(Empty::new())?;
+        let response = self.sender.send_request(request).await?;
+        let body = response.into_body().collect().await?.to_bytes();
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
     /// Sends one GET and reads the whole answer, which must be 200 and `Hello`.
     pub async fn hello(&mut self) -> anyhow::Result<Duration> {
         let request = Request::get("/").header("host", &self.host).body(Empty::new())?;

@@ -6,6 +6,7 @@ use kittiwake as _;
 
 mod call;
 mod cold_start;
+mod concurrency;
 mod hello;
 mod load;
 mod native;
@@ -28,6 +29,8 @@ enum What {
     Hello(hello::Options),
     /// First call of a revision at zero whose compiled artifact is on disk
     ColdStart(cold_start::Options),
+    /// Many calls in flight that each wait 10 s: errors, memory, time until all are in
+    Concurrency(concurrency::Options),
     /// One function in this process, without a server around it: CPU and page faults per call
     Call(call::Options),
     /// The native hyper server that others are compared with (started by `hello`)
@@ -70,6 +73,7 @@ fn main() -> anyhow::Result<()> {
         match cli.what {
             What::Hello(options) => hello::run(options).await,
             What::ColdStart(options) => cold_start::run(options).await,
+            What::Concurrency(options) => concurrency::run(options).await,
             What::Call(options) => call::run(options).await,
             What::NativeServer => native::serve().await,
         }

@@ -133,6 +133,11 @@ impl Server {
 
 /// Starts `kittiwake up` on free ports with its state in `data_dir`.
 pub async fn kittiwake(program: &Path, data_dir: &Path) -> anyhow::Result<Server> {
+    kittiwake_with(program, data_dir, &[]).await
+}
+
+/// The same, with more flags.
+pub async fn kittiwake_with(program: &Path, data_dir: &Path, flags: &[&str]) -> anyhow::Result<Server> {
     let mut command = Command::new(program);
     command
         .args([
@@ -143,7 +148,8 @@ pub async fn kittiwake(program: &Path, data_dir: &Path) -> anyhow::Result<Server
             "127.0.0.1:0",
             "--data-dir",
         ])
-        .arg(data_dir);
+        .arg(data_dir)
+        .args(flags);
     Server::start(command, |line| line.starts_with("Press Ctrl-C")).await
 }
 

@@ -94,6 +94,8 @@ guests! {
     no_answer = |text| handler("handler", text);
     /// Answers `late` after 50 ms on the guest's clock.
     delayed = |text| handler("handler", text);
+    /// Answers after 10 s on the guest's clock.
+    pause = |text| handler("handler", text);
     /// Waits an hour before it answers.
     asleep = |text| handler("handler", text);
     /// Sends `begun`, then is silent for an hour.
