@@ -217,33 +217,34 @@ impl Cache {
 
     /// The compiled form of a `.wasm`, checked, and held as long as the [`Hold`] lives.
     pub(crate) fn compiled_form(self: &Arc<Self>, wasm: &Digest) -> Option<(PathBuf, Hold)> {
-        let (mut entry, blob) = self.compiled_entry(wasm)?;
+        if let Some(checked) = self.checked_form(wasm) {
+            return Some(checked);
+        }
+        let (_, blob) = self.compiled_entry(wasm)?;
         let hold = self.hold(blob.clone());
         let path = self.blob_path(&blob);
         let found = identity(&path)?;
-        if entry.checked.as_ref() != Some(&found) {
-            if !self.check(&blob, &path) {
-                self.drop_corrupt(&path);
-                return None;
-            }
-            // Perhaps written by an earlier version, or copied from elsewhere: the next start need not read it again.
-            entry.checked = Some(found);
-            let _ = self.write_json(&self.compiled().join(wasm.hex()), &entry);
+        if !self.check(&blob, &path) {
+            self.drop_corrupt(&path);
+            return None;
         }
-        touch(&self.compiled().join(wasm.hex()));
+        // Perhaps written by an earlier version, or copied from elsewhere: the next start need not read it again.
+        let _ = self.record_compiled(wasm, &blob, Some(found));
         Some((path, hold))
+    }
+
+    fn record_compiled(&self, wasm: &Digest, blob: &Digest, checked: Option<FileIdentity>) -> io::Result<()> {
+        let blob = blob.to_string();
+        self.write_json(
+            &self.compiled().join(wasm.hex()),
+            &CompiledEntry { blob, checked },
+        )
     }
 
     /// Stores the compiled form of a `.wasm`.
     pub(crate) fn store_compiled(&self, wasm: &Digest, compiled: &[u8]) -> io::Result<()> {
         let blob = self.store_blob(compiled)?;
-        self.write_json(
-            &self.compiled().join(wasm.hex()),
-            &CompiledEntry {
-                checked: identity(&self.blob_path(&blob)),
-                blob: blob.to_string(),
-            },
-        )?;
+        self.record_compiled(wasm, &blob, identity(&self.blob_path(&blob)))?;
         self.evict();
         Ok(())
     }

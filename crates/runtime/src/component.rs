@@ -111,19 +111,6 @@ impl Components {
         Some(self.remember(wasm, loaded))
     }
 
-    /// The component of a pinned image, and the digest of its binary: in memory already, or on disk with its compiled
-    /// form. Blocks for the few files it reads. `Err` has the digest of an image that is here but must be compiled.
-    pub(crate) fn find(&self, pinned: &str) -> Option<Result<Result<Arc<Loaded>, PrepareError>, Digest>> {
-        let wasm = self.cache.image(pinned)?;
-        if let Some(loaded) = self.in_memory(&wasm) {
-            return Some(Ok(Ok(loaded)));
-        }
-        let Some(loaded) = self.read_compiled(&wasm) else {
-            return Some(Err(wasm));
-        };
-        Some(Ok(loaded.map(|loaded| self.remember(wasm, loaded))))
-    }
-
     /// Keeps a component in sight as long as someone uses it. Of two that were loaded at a time, one is kept.
     fn remember(&self, wasm: Digest, loaded: Loaded) -> Arc<Loaded> {
         let mut all = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);

@@ -3,7 +3,6 @@
 use crate::component::Loaded;
 use crate::gate::Gate;
 use crate::instance::Waiting;
-use crate::metrics::Metrics;
 use arc_swap::ArcSwap;
 use kittiwake_core::log::RevisionLog;
 use kittiwake_core::report::{Health, Report, Reporter};
@@ -224,7 +223,7 @@ impl Functions {
     }
 
     /// Removes the functions that were not called for `idle`; returns how many are left.
-    pub(crate) fn unload_idle(&self, now: Duration, idle: Duration, metrics: &Metrics) -> usize {
+    pub(crate) fn unload_idle(&self, now: Duration, idle: Duration) -> usize {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut left = 0;
         for shard in &self.shards {
@@ -236,13 +235,7 @@ impl Functions {
             left += busy;
             if busy < current.len() {
                 let mut next = Shard::clone(&current);
-                next.retain(|_, function| {
-                    let stays = !function.is_idle(now, idle);
-                    if !stays {
-                        function.waiting.expire(Duration::MAX, Duration::ZERO, metrics);
-                    }
-                    stays
-                });
+                next.retain(|_, function| !function.is_idle(now, idle));
                 shard.store(Arc::new(next));
             }
         }
@@ -250,21 +243,17 @@ impl Functions {
     }
 
     /// Drops the instances that have waited for `wait_max` or longer.
-    pub(crate) fn expire_waiting(&self, now: Duration, wait_max: Duration, metrics: &Metrics) {
-        if metrics.instances_waiting.get() == 0 {
-            return;
-        }
+    pub(crate) fn expire_waiting(&self, now: Duration, wait_max: Duration) {
         for shard in &self.shards {
             for function in shard.load().values() {
-                function.waiting.expire(now, wait_max, metrics);
+                function.waiting.expire(now, wait_max);
             }
         }
     }
 
     /// Removes all.
-    pub(crate) fn clear(&self, metrics: &Metrics) {
+    pub(crate) fn clear(&self) {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.expire_waiting(Duration::MAX, Duration::ZERO, metrics);
         for shard in &self.shards {
             shard.store(Arc::default());
         }

@@ -9,7 +9,7 @@
 
 use crate::engine::WasmEngine;
 use crate::host::Host;
-use crate::metrics::Metrics;
+use crate::metrics::{Counted, Metrics};
 use kittiwake_core::revision::RevisionSpec;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -32,29 +32,13 @@ pub(crate) struct Instance {
     pub proxy: Proxy,
     calls: u32,
     _slot: OwnedSemaphorePermit,
-    _live: Live,
-}
-
-/// Counts an instance as alive.
-struct Live(Metrics);
-
-impl Live {
-    fn new(metrics: &Metrics) -> Self {
-        metrics.instances_live.inc();
-        Self(metrics.clone())
-    }
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        self.0.instances_live.dec();
-    }
+    _live: Counted,
 }
 
 /// A slot in which an instance is to be made.
 pub(crate) struct Place {
     slot: OwnedSemaphorePermit,
-    live: Live,
+    live: Counted,
 }
 
 impl Place {
@@ -62,7 +46,7 @@ impl Place {
     pub(crate) fn new(slot: OwnedSemaphorePermit, metrics: &Metrics) -> Self {
         Self {
             slot,
-            live: Live::new(metrics),
+            live: Counted::new(&metrics.instances_live),
         }
     }
 
@@ -93,15 +77,15 @@ struct Waiter {
     instance: Instance,
     revision: Arc<RevisionSpec>,
     since: Duration,
+    _waits: Counted,
 }
 
 impl Waiting {
     /// The instance that waited shortest, if there is one for this very version of the revision. Never waits for
     /// another call that looks at the same time; it gets an instance of its own then.
-    pub(crate) fn take(&self, revision: &Arc<RevisionSpec>, metrics: &Metrics) -> Option<Instance> {
+    pub(crate) fn take(&self, revision: &Arc<RevisionSpec>) -> Option<Instance> {
         let mut waiting = self.0.try_lock().ok()?;
         while let Some(waiter) = waiting.pop() {
-            metrics.instances_waiting.dec();
             if Arc::ptr_eq(&waiter.revision, revision) {
                 let mut instance = waiter.instance;
                 WasmEngine::begin_turn(&mut instance.wasm_store);
@@ -127,28 +111,24 @@ impl Waiting {
             return;
         };
         if waiting.len() < WAITING_MAX {
-            metrics.instances_waiting.inc();
             waiting.push(Waiter {
                 instance,
                 revision: Arc::clone(revision),
                 since: now,
+                _waits: Counted::new(&metrics.instances_waiting),
             });
         }
     }
 
     /// Drops the instances that have waited for `wait_max` or longer.
-    pub(crate) fn expire(&self, now: Duration, wait_max: Duration, metrics: &Metrics) {
-        let mut expired = Vec::new();
-        {
-            let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            // The last one in is taken first, so the first ones have waited longest.
-            let stays = |waiter: &Waiter| now.saturating_sub(waiter.since) < wait_max;
-            let first = waiting.iter().position(stays).unwrap_or(waiting.len());
-            expired.extend(waiting.drain(..first));
-        }
-        for waiter in expired {
-            metrics.instances_waiting.dec();
-            drop(waiter);
-        }
+    pub(crate) fn expire(&self, now: Duration, wait_max: Duration) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // The last one in is taken first, so the first ones have waited longest.
+        let stays = |waiter: &Waiter| now.saturating_sub(waiter.since) < wait_max;
+        let first = waiting.iter().position(stays).unwrap_or(waiting.len());
+        let expired: Vec<Waiter> = waiting.drain(..first).collect();
+        // Instances take a while to go; calls need not wait for that.
+        drop(waiting);
+        drop(expired);
     }
 }

@@ -217,7 +217,7 @@ impl Call {
             _running: running,
         };
         if self.keeps_instances()
-            && let Some(kept) = self.function.waiting.take(&self.revision, &self.shared.metrics)
+            && let Some(kept) = self.function.waiting.take(&self.revision)
         {
             return Ok((held, Source::Kept(Box::new(kept))));
         }
@@ -226,8 +226,7 @@ impl Call {
             Some(slot) => slot,
             None => {
                 // Those who wait for calls give way to a call.
-                let (functions, metrics) = (&self.shared.functions, &self.shared.metrics);
-                functions.expire_waiting(Duration::MAX, Duration::ZERO, metrics);
+                self.shared.expire_waiting(Duration::MAX, Duration::ZERO);
                 engine.slot(self.head_deadline()).await.map_err(refused)?
             }
         };

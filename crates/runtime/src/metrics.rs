@@ -24,6 +24,23 @@ pub(crate) struct Metrics {
     pub calls_failed: IntCounterVec,
 }
 
+/// Counts one of something as there, until it is dropped.
+pub(crate) struct Counted(IntGauge);
+
+impl Counted {
+    /// One more.
+    pub(crate) fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 impl Metrics {
     /// Registers the metrics.
     pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {

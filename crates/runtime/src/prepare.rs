@@ -183,13 +183,11 @@ impl Shared {
         if let Some(loaded) = components.find_checked(pinned) {
             return Some(Ok((name, loaded)));
         }
-        let finder = Arc::clone(&components);
-        let found = match blocking(move || Ok(finder.find(&name))).await.ok()?? {
-            Ok(found) => found.map_err(LoadError::Unusable),
-            Err(wasm) => components.load(&wasm).await,
-        };
-        match found {
-            Ok(loaded) => Some(Ok((pinned.to_owned(), loaded))),
+        let cache = Arc::clone(&self.cache);
+        let key = name.clone();
+        let wasm = blocking(move || Ok(cache.image(&key))).await.ok()??;
+        match components.load(&wasm).await {
+            Ok(loaded) => Some(Ok((name, loaded))),
             Err(LoadError::Unusable(error)) => Some(Err(error)),
             Err(LoadError::Gone) => None,
         }

@@ -112,10 +112,8 @@ async fn keep_house(shared: Weak<Shared>) {
         let Some(shared) = shared.upgrade() else { return };
         shared
             .functions
-            .unload_idle(shared.clock.elapsed(), shared.config.idle_unload, &shared.metrics);
-        shared
-            .functions
-            .expire_waiting(shared.clock.elapsed(), instance::WAIT_MAX, &shared.metrics);
+            .unload_idle(shared.clock.elapsed(), shared.config.idle_unload);
+        shared.expire_waiting(shared.clock.elapsed(), instance::WAIT_MAX);
         shared.measure();
         shared.watch_swap();
     }
@@ -142,12 +140,19 @@ impl Shared {
         match replaced {
             Ok(components) => {
                 self.components.store(components);
-                self.functions.clear(&self.metrics);
+                self.functions.clear();
             }
             Err(error) => tracing::error!(
                 %error,
                 "no engine can be made that is safe with swap: switch swap off"
             ),
+        }
+    }
+
+    /// Drops the instances that have waited for a call for `wait_max` or longer, if any wait at all.
+    pub(crate) fn expire_waiting(&self, now: Duration, wait_max: Duration) {
+        if self.metrics.instances_waiting.get() > 0 {
+            self.functions.expire_waiting(now, wait_max);
         }
     }
 
@@ -177,7 +182,7 @@ impl Runtime {
     pub fn unload_idle(&self, idle: Duration) {
         self.shared
             .functions
-            .unload_idle(self.shared.clock.elapsed(), idle, &self.shared.metrics);
+            .unload_idle(self.shared.clock.elapsed(), idle);
         self.shared.measure();
     }
 }
