@@ -11,6 +11,7 @@ use crate::object::{Meta, ObjectKey};
 use crate::route::url;
 use kittiwake_core::routing_table::RoutingTable;
 use std::collections::HashSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -39,15 +40,16 @@ pub async fn run(
             awaited.push(ObjectKey::of(&*revision));
         }
     }
+    let mut urls = pin!(tokio::time::timeout(URLS_TIMEOUT, urls_are_current(&context)));
     loop {
         // Asked before the table is built: what is decided now is in it.
         awaited.retain(|key| !context.is_decided(key) && context.stores.revisions.by_key(key).is_some());
         publish(&context, &table);
         tokio::select! {
             () = context.routing_changed.notified() => {}
-            _ = tokio::time::timeout(URLS_TIMEOUT, urls_are_current(&context)), if awaited.is_empty() && !*synced.borrow() => {
+            _ = &mut urls, if awaited.is_empty() && !*synced.borrow() => {
                 synced.send_replace(true);
-                continue;
+                context.routing_changed.notified().await;
             }
         }
         tokio::time::sleep(context.config.routing_table_debounce).await;
