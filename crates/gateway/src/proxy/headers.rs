@@ -98,22 +98,17 @@ fn takes_trailers(value: &HeaderValue) -> bool {
 
 /// Adds the caller's address to the end of `X-Forwarded-For`, as one line.
 fn append_peer(headers: &mut HeaderMap, peer: IpAddr) {
-    let peer = peer.to_canonical().to_string();
-    if !headers.contains_key(X_FORWARDED_FOR) {
-        if let Ok(value) = HeaderValue::try_from(peer) {
-            headers.insert(X_FORWARDED_FOR, value);
-        }
-        return;
+    let mut hops = String::new();
+    let earlier = headers.get_all(X_FORWARDED_FOR).iter();
+    for hop in earlier
+        .filter_map(|value| value.to_str().ok())
+        .filter(|hop| !hop.trim().is_empty())
+    {
+        hops.push_str(hop);
+        hops.push_str(", ");
     }
-    let mut hops: Vec<String> = headers
-        .get_all(X_FORWARDED_FOR)
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .map(str::to_owned)
-        .collect();
-    hops.retain(|hop| !hop.trim().is_empty());
-    hops.push(peer);
-    if let Ok(value) = HeaderValue::try_from(hops.join(", ")) {
+    hops.push_str(&peer.to_canonical().to_string());
+    if let Ok(value) = HeaderValue::try_from(hops) {
         headers.insert(X_FORWARDED_FOR, value);
     }
 }
