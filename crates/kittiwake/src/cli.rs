@@ -124,7 +124,7 @@ pub struct UpArgs {
 #[derive(Debug, Clone, Args)]
 pub struct DoctorArgs {
     /// Calls in flight that the machine is to bear, as of `up`
-    #[arg(long, value_name = "N", env = "KITTIWAKE_MAX_CALLS", default_value_t = 1000)]
+    #[arg(long, value_name = "N", env = "KITTIWAKE_MAX_CALLS", default_value_t = crate::config::MAX_CALLS_DEFAULT)]
     pub max_calls: u32,
 }
 

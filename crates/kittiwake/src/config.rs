@@ -8,6 +8,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Calls in flight over all functions, where nothing is said.
+pub const MAX_CALLS_DEFAULT: u32 = 1000;
+
 /// Resolved settings: every value is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -94,7 +97,7 @@ impl Config {
             (None, Some(text)) => text.parse().context("cacheSize in the settings file")?,
             (None, None) => ByteCount::gib(10),
         };
-        let max_calls = args.max_calls.or(file.max_calls).unwrap_or(1000);
+        let max_calls = args.max_calls.or(file.max_calls).unwrap_or(MAX_CALLS_DEFAULT);
         if max_calls == 0 {
             bail!("--max-calls is 0: no function could ever be called; give at least 1");
         }

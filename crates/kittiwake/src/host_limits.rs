@@ -118,9 +118,13 @@ fn fine(what: String) -> Finding {
     }
 }
 
-fn judged(verdict: Verdict, what: String, advice: impl Into<String>) -> Finding {
+/// A limit that is fine when it `is_enough`, and else `otherwise`, with what to do.
+fn judge(is_enough: bool, otherwise: Verdict, what: String, advice: impl Into<String>) -> Finding {
+    if is_enough {
+        return fine(what);
+    }
     Finding {
-        verdict,
+        verdict: otherwise,
         what,
         advice: Some(advice.into()),
     }
@@ -132,13 +136,10 @@ fn mappings(found: Option<u64>, calls: u64) -> Finding {
         return fine("memory mappings: vm.max_map_count cannot be read; is this Linux?".to_owned());
     };
     let what = format!("memory mappings: vm.max_map_count is {found}; {calls} calls need up to {wanted}");
-    if found >= wanted {
-        return fine(what);
-    }
     let advice = format!(
         "Each call has {MAPPINGS_PER_CALL}. Set it: sysctl -w vm.max_map_count={wanted}, and in /etc/sysctl.d/ to stay"
     );
-    judged(Verdict::TooLow, what, advice)
+    judge(found >= wanted, Verdict::TooLow, what, advice)
 }
 
 fn files(found: Option<u64>, calls: u64) -> Finding {
@@ -147,13 +148,10 @@ fn files(found: Option<u64>, calls: u64) -> Finding {
         return fine("open files: no limit".to_owned());
     };
     let what = format!("open files: at most {found}; {calls} calls over as many connections need {wanted}");
-    if found >= wanted {
-        return fine(what);
-    }
     let advice = format!(
         "Connections beyond it wait to be accepted. Set it: ulimit -Hn {wanted}, or LimitNOFILE={wanted} in a systemd unit"
     );
-    judged(Verdict::TooLow, what, advice)
+    judge(found >= wanted, Verdict::TooLow, what, advice)
 }
 
 fn address_space(found: Option<u64>, calls: u64) -> Finding {
@@ -165,9 +163,6 @@ fn address_space(found: Option<u64>, calls: u64) -> Finding {
         tib(limit),
         tib(wanted)
     );
-    if limit >= wanted {
-        return fine(what);
-    }
     let advice = if limit < ADDRESS_BYTES_MAX {
         "Instances are then made one by one, several times slower. Set it: ulimit -v unlimited".to_owned()
     } else {
@@ -176,7 +171,7 @@ fn address_space(found: Option<u64>, calls: u64) -> Finding {
             limit / ADDRESS_BYTES_PER_CALL
         )
     };
-    judged(Verdict::TooLow, what, advice)
+    judge(limit >= wanted, Verdict::TooLow, what, advice)
 }
 
 fn overcommit(found: Option<u64>) -> Finding {
@@ -184,12 +179,9 @@ fn overcommit(found: Option<u64>) -> Finding {
         "overcommit: vm.overcommit_memory is {}",
         found.map_or_else(|| "unknown".to_owned(), |found| found.to_string())
     );
-    if found != Some(2) {
-        return fine(what);
-    }
     let advice = "Reserved address space counts as memory then, and instances are made one by one, several times slower. \
                   Set it: sysctl -w vm.overcommit_memory=0";
-    judged(Verdict::Slow, what, advice)
+    judge(found != Some(2), Verdict::Slow, what, advice)
 }
 
 fn memory(found: Option<u64>, calls: u64) -> Finding {
@@ -202,10 +194,8 @@ fn memory(found: Option<u64>, calls: u64) -> Finding {
         gib(found),
         gib(wanted)
     );
-    if found >= wanted {
-        return fine(what);
-    }
-    judged(
+    judge(
+        found >= wanted,
         Verdict::TooLow,
         what,
         "Lower --max-calls, or give the machine more memory",
@@ -219,13 +209,10 @@ fn backlog(found: Option<u64>) -> Finding {
     };
     let what =
         format!("connections that wait to be accepted: net.core.somaxconn is {found}; up asks for {wanted}");
-    if found >= wanted {
-        return fine(what);
-    }
     let advice = format!(
         "In a burst of new connections some are made again after a second. Set it: sysctl -w net.core.somaxconn={wanted}"
     );
-    judged(Verdict::Slow, what, advice)
+    judge(found >= wanted, Verdict::Slow, what, advice)
 }
 
 fn resets(host: &HostLimits) -> Finding {
@@ -239,15 +226,12 @@ fn resets(host: &HostLimits) -> Finding {
         let advice = format!(
             "Only Linux {major}.{minor} can tell which pages a guest wrote; each call costs about twice as much without"
         );
-        return judged(Verdict::Slow, what, advice);
+        return judge(false, Verdict::Slow, what, advice);
     }
-    if host.may_swap {
-        let advice = "Instances are reset as a whole then, so that nothing of a guest can be left in swap; each call costs \
-                      about twice as much. Switch swap off (swapoff -a), or for this process only: MemorySwapMax=0 in its \
-                      systemd unit";
-        return judged(Verdict::Slow, what, advice);
-    }
-    fine(what)
+    let advice = "Instances are reset as a whole then, so that nothing of a guest can be left in swap; each call costs \
+                  about twice as much. Switch swap off (swapoff -a), or for this process only: MemorySwapMax=0 in its \
+                  systemd unit";
+    judge(!host.may_swap, Verdict::Slow, what, advice)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "shown with one digit after the point")]
