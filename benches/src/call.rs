@@ -3,6 +3,7 @@
 //! Run under `valgrind --tool=callgrind` it counts instructions; on its own it prints CPU time and page faults per call.
 
 use crate::Paths;
+use crate::process::Used;
 use anyhow::Context;
 use http_body_util::BodyExt;
 use kittiwake_core::artifact::{Prepare, PrepareRequest};
@@ -85,20 +86,20 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     for _ in 0..WARM_UP_CALLS {
         call(&*runtime, &revision).await?;
     }
-    let (usage, start) = (Usage::now()?, Instant::now());
+    let (usage, start) = (Used::by("self")?, Instant::now());
     for _ in 0..options.calls {
         call(&*runtime, &revision).await?;
     }
-    let (used, took) = (Usage::now()?, start.elapsed());
+    let (used, took) = (Used::by("self")?, start.elapsed());
     let per_call = |total: f64| total / options.calls as f64;
     println!(
         "{} calls: {:.2} µs each; CPU {:.2} µs ({:.2} user, {:.2} system); {:.2} page faults",
         options.calls,
         per_call(took.as_secs_f64() * 1e6),
-        per_call(used.user + used.system - usage.user - usage.system),
-        per_call(used.user - usage.user),
-        per_call(used.system - usage.system),
-        per_call(used.faults - usage.faults),
+        per_call(used.user_micros + used.system_micros - usage.user_micros - usage.system_micros),
+        per_call(used.user_micros - usage.user_micros),
+        per_call(used.system_micros - usage.system_micros),
+        per_call(used.page_faults - usage.page_faults),
     );
     Ok(())
 }
@@ -117,29 +118,4 @@ async fn call(invoke: &dyn Invoke, revision: &Arc<RevisionSpec>) -> anyhow::Resu
     let collected = response.into_body().collect().await;
     collected.map_err(|error| anyhow::anyhow!("the answer broke off: {error}"))?;
     Ok(())
-}
-
-/// What this process has used so far, in microseconds and page faults.
-struct Usage {
-    user: f64,
-    system: f64,
-    faults: f64,
-}
-
-impl Usage {
-    fn now() -> anyhow::Result<Self> {
-        let stat = std::fs::read_to_string("/proc/self/stat")?;
-        let (_, fields) = stat.rsplit_once(')').context("unexpected /proc/self/stat")?;
-        let field = |index: usize| -> anyhow::Result<f64> {
-            let text = fields.split_whitespace().nth(index).context("too short")?;
-            Ok(text.parse()?)
-        };
-        // proc(5): minflt is field 10, utime 14, stime 15; the third field is the first after the name.
-        let tick_micros = 1e6 / crate::process::TICKS_PER_SECOND;
-        Ok(Self {
-            user: field(11)? * tick_micros,
-            system: field(12)? * tick_micros,
-            faults: field(7)?,
-        })
-    }
 }

@@ -128,12 +128,7 @@ fn with_custom_section(wasm: &[u8], text: &str) -> Vec<u8> {
 /// Waits until the platform says that what was deployed before is served again.
 async fn wait_until_ready(api: std::net::SocketAddr) -> anyhow::Result<()> {
     let deadline = Instant::now() + READY_TIMEOUT;
-    while Connection::open(api, "127.0.0.1")
-        .await?
-        .status("/readyz")
-        .await?
-        != 200
-    {
+    while Connection::open(api, "127.0.0.1").await?.get("/readyz").await?.0 != 200 {
         anyhow::ensure!(Instant::now() < deadline, "not ready after {READY_TIMEOUT:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

@@ -62,7 +62,7 @@ async fn measure(server: &Server, calls: usize) -> anyhow::Result<()> {
     let start = Instant::now();
     let mut tasks = JoinSet::new();
     for mut connection in connections {
-        tasks.spawn(async move { connection.status("/").await });
+        tasks.spawn(async move { connection.get("/").await.map(|(status, _)| status) });
     }
     let api = server.address("Kubernetes API")?;
     let mut in_flight = 0;
@@ -112,7 +112,8 @@ async fn connect(address: SocketAddr, count: usize) -> anyhow::Result<Vec<Connec
 
 /// A gauge without labels, from the server's metrics.
 async fn gauge(api: SocketAddr, name: &str) -> anyhow::Result<usize> {
-    let text = Connection::open(api, "127.0.0.1").await?.text("/metrics").await?;
+    let (_, body) = Connection::open(api, "127.0.0.1").await?.get("/metrics").await?;
+    let text = String::from_utf8_lossy(&body);
     let line = text
         .lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));

@@ -40,21 +40,12 @@ impl Connection {
         })
     }
 
-    /// The status of one GET.
-    pub async fn status(&mut self, path: &str) -> anyhow::Result<u16> {
+    /// Status and body of one GET.
+    pub async fn get(&mut self, path: &str) -> anyhow::Result<(u16, Bytes)> {
         let request = Request::get(path).header("host", &self.host).body(Empty::new())?;
         let response = self.sender.send_request(request).await?;
         let status = response.status().as_u16();
-        response.into_body().collect().await?;
-        Ok(status)
-    }
-
-    /// The body of one GET.
-    pub async fn text(&mut self, path: &str) -> anyhow::Result<String> {
-        let request = Request::get(path).header("host", &self.host).body(Empty::new())?;
-        let response = self.sender.send_request(request).await?;
-        let body = response.into_body().collect().await?.to_bytes();
-        Ok(String::from_utf8_lossy(&body).into_owned())
+        Ok((status, response.into_body().collect().await?.to_bytes()))
     }
 
     /// Sends one GET and reads the whole answer, which must be 200 and `Hello`.

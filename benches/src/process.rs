@@ -11,7 +11,36 @@ use tokio::process::{Child, Command};
 /// How long a server may take to say where it listens.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Ticks per second of /proc/PID/stat: fixed at 100 on Linux for user space (`USER_HZ`).
-pub const TICKS_PER_SECOND: f64 = 100.0;
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// What a process has used since its start.
+pub struct Used {
+    pub user_micros: f64,
+    pub system_micros: f64,
+    pub page_faults: f64,
+}
+
+impl Used {
+    /// Reads it of a process by its id, or of `self`.
+    pub fn by(process: &str) -> anyhow::Result<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+        // After the name in brackets comes field 3; minflt is field 10, utime 14, stime 15 (proc(5)).
+        let (_, fields) = stat.rsplit_once(')').context("unexpected /proc/PID/stat")?;
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        let field = |number: usize| -> anyhow::Result<f64> {
+            Ok(fields
+                .get(number - 3)
+                .context("unexpected /proc/PID/stat")?
+                .parse()?)
+        };
+        let micros = |ticks: f64| ticks * 1e6 / TICKS_PER_SECOND;
+        Ok(Self {
+            user_micros: micros(field(14)?),
+            system_micros: micros(field(15)?),
+            page_faults: field(10)?,
+        })
+    }
+}
 
 /// A server that was started for a measurement; killed when dropped.
 pub struct Server {
@@ -89,16 +118,8 @@ impl Server {
     /// CPU seconds (user and system) that the process has used.
     pub fn cpu_seconds(&self) -> anyhow::Result<f64> {
         let id = self.child.id().context("the server has ended")?;
-        let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
-        // Fields after the name in brackets; utime and stime are fields 14 and 15 of the whole (proc(5)).
-        let (_, fields) = stat.rsplit_once(')').context("unexpected /proc/PID/stat")?;
-        let ticks: Vec<f64> = fields
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .filter_map(|text| text.parse().ok())
-            .collect();
-        Ok(ticks.iter().sum::<f64>() / TICKS_PER_SECOND)
+        let used = Used::by(&id.to_string())?;
+        Ok((used.user_micros + used.system_micros) / 1e6)
     }
 
     /// Resident memory in MiB.
