@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use kittiwake_core::clock::Clock;
 use kittiwake_core::log::LogHub;
 use kittiwake_core::revision::RevisionSpec;
-use kittiwake_core::routing_table::RoutingTable;
+use kittiwake_core::routing_table::{Gateways, RoutingTable};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
@@ -58,6 +58,8 @@ pub struct Context {
     pub health: HealthReports,
     /// The routing table as published.
     pub routing_table: watch::Receiver<Arc<RoutingTable>>,
+    /// Who carries the routing table out.
+    pub gateways: Arc<dyn Gateways>,
     /// Rung when the routing table may have to change.
     pub routing_changed: Notify,
     index: Mutex<Index>,
@@ -92,6 +94,7 @@ impl Context {
             preparations,
             health: HealthReports::default(),
             routing_table,
+            gateways: Arc::clone(&inputs.gateways),
             routing_changed: Notify::new(),
             index: Mutex::default(),
             servable: Mutex::default(),

@@ -26,6 +26,7 @@
 pub mod config;
 pub mod configuration;
 pub mod context;
+pub mod data_plane;
 pub mod error;
 pub mod events;
 pub mod health;
@@ -51,7 +52,7 @@ use kittiwake_core::artifact::Prepare;
 use kittiwake_core::clock::Clock;
 use kittiwake_core::log::LogHub;
 use kittiwake_core::report::Report;
-use kittiwake_core::routing_table::RoutingTable;
+use kittiwake_core::routing_table::{Gateways, RoutingTable};
 use object::ObjectKey;
 use runner::{Next, Queue};
 use std::sync::Arc;
@@ -70,6 +71,9 @@ pub struct Inputs {
     pub prepare: Arc<dyn Prepare>,
     /// What the data plane saw.
     pub reports: mpsc::Receiver<Report>,
+    /// Who carries the routing table out. A Route is ready when they do. After they have taken over what they had not
+    /// before, [`Handle::gateways_changed`] has to be called.
+    pub gateways: Arc<dyn Gateways>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Where functions' logs are; those of deleted revisions are forgotten.
@@ -79,10 +83,11 @@ pub struct Inputs {
 }
 
 /// What others hold of the running controllers.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Handle {
     routing_table: watch::Receiver<Arc<RoutingTable>>,
     synced: watch::Receiver<bool>,
+    queues: Arc<Queues>,
 }
 
 impl Handle {
@@ -90,6 +95,11 @@ impl Handle {
     #[must_use]
     pub fn routing_table(&self) -> watch::Receiver<Arc<RoutingTable>> {
         self.routing_table.clone()
+    }
+
+    /// Has a Route looked at again, because of what the gateways have of it.
+    pub fn gateways_changed(&self, namespace: &str, route: &str) {
+        self.queues.route.add(ObjectKey::new(namespace, route));
     }
 
     /// Resolves once every object was seen, the revisions that had been ready before are routed again (or have failed
@@ -164,6 +174,7 @@ pub fn build(config: Config, inputs: Inputs) -> (Handle, Task) {
         event_sink,
         routing_table.clone(),
     ));
+    let queues = Arc::clone(&context.queues);
     let task = async move {
         let mut tasks = JoinSet::new();
         reflectors.spawn(&mut tasks, &context);
@@ -178,6 +189,7 @@ pub fn build(config: Config, inputs: Inputs) -> (Handle, Task) {
         Handle {
             routing_table,
             synced,
+            queues,
         },
         task.boxed(),
     )

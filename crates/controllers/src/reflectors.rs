@@ -64,7 +64,7 @@ impl<K: Watched> Cache<K> {
         self.0.state()
     }
 
-    async fn wait_until_seen(&self) {
+    pub(crate) async fn wait_until_seen(&self) {
         // An error means that the watch ended, as it does at shutdown.
         let _ = self.0.wait_until_ready().await;
     }
@@ -157,13 +157,13 @@ impl Reflectors {
     }
 }
 
-struct Reflector<K: Watched> {
+pub(crate) struct Reflector<K: Watched> {
     api: Api<K>,
     store: Store<K>,
     writer: Writer<K>,
 }
 
-fn reflect<K: Watched>(client: &Client) -> (Cache<K>, Reflector<K>) {
+pub(crate) fn reflect<K: Watched>(client: &Client) -> (Cache<K>, Reflector<K>) {
     let (store, writer) = reflector::store();
     (
         Cache(store.clone()),
@@ -176,7 +176,15 @@ fn reflect<K: Watched>(client: &Client) -> (Cache<K>, Reflector<K>) {
 }
 
 impl<K: Watched> Reflector<K> {
-    async fn run(mut self, context: Arc<Context>) {
+    /// Has every reconciler look at what a change may concern.
+    async fn run(self, context: Arc<Context>) {
+        self.run_and_tell(move |key, now| K::trigger(&context, key, now))
+            .await;
+    }
+
+    /// Keeps the store up to date, and after each change tells the key with the object as it is in the store now, or
+    /// the key alone when it is gone.
+    pub(crate) async fn run_and_tell(mut self, tell: impl Fn(&ObjectKey, Option<&K>)) {
         let events = watcher(self.api.clone(), watcher::Config::default()).default_backoff();
         let mut events = std::pin::pin!(events);
         let mut before = Vec::new();
@@ -196,12 +204,10 @@ impl<K: Watched> Reflector<K> {
             }
             self.writer.apply_watcher_event(&event);
             match event {
-                watcher::Event::Apply(object) | watcher::Event::Delete(object) => {
-                    self.touch(&context, &object)
-                }
+                watcher::Event::Apply(object) | watcher::Event::Delete(object) => self.touch(&tell, &object),
                 watcher::Event::InitDone => {
                     for object in before.drain(..).chain(self.store.state()) {
-                        self.touch(&context, &object);
+                        self.touch(&tell, &object);
                     }
                 }
                 watcher::Event::Init | watcher::Event::InitApply(_) => {}
@@ -209,11 +215,9 @@ impl<K: Watched> Reflector<K> {
         }
     }
 
-    /// Has everything looked at that may depend on an object that changed. What is handed on is the object as it is
-    /// in the store now, or its key alone when it is gone.
-    fn touch(&self, context: &Context, object: &K) {
+    fn touch(&self, tell: &impl Fn(&ObjectKey, Option<&K>), object: &K) {
         let key = ObjectKey::of(object);
         let now = self.store.get(&ObjectRef::new(&key.name).within(&key.namespace));
-        K::trigger(context, &key, now.as_deref());
+        tell(&key, now.as_deref());
     }
 }

@@ -26,11 +26,15 @@ pub async fn reconcile(context: Arc<Context>, key: ObjectKey) -> Result<Next, Er
     let configuration = |name: &str| context.stores.configurations.by_key(&key.sibling(name));
     let revision = |name: &str| context.stores.revisions.by_key(&key.sibling(name));
     let table = Arc::clone(&context.routing_table.borrow());
+    let routed = |host: &str| {
+        let entry = table.lookup(host)?;
+        context.gateways.have(host, entry).then(|| Arc::clone(entry))
+    };
     let plan = plan::plan(
         &route,
         &configuration,
         &revision,
-        &table,
+        &routed,
         &context.config,
         context.now(),
     );

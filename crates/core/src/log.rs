@@ -4,9 +4,9 @@ use crate::clock::Clock;
 use crate::revision::RevisionKey;
 use jiff::Timestamp;
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc};
 
 /// Lines kept for each revision; the oldest goes first.
 pub const LINES_PER_REVISION_MAX: usize = 1000;
@@ -18,6 +18,8 @@ pub const TEXT_BYTES_MAX: usize = 256 << 20;
 pub const LINE_BYTES_MAX: usize = 16 * 1024;
 /// Lines a follower may lag behind before it misses some (it is told how many).
 pub const FOLLOW_LAG_LINES_MAX: usize = 1024;
+/// Lines that may wait to be forwarded to the process that keeps them; more are lost, and counted.
+pub const FORWARD_LINES_MAX: usize = 4096;
 
 /// Where a line came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,6 +51,15 @@ pub struct LogHub {
     /// Bytes of text kept in all logs.
     total: Arc<AtomicUsize>,
     revisions: RwLock<HashMap<RevisionKey, Arc<RevisionLog>>>,
+    /// Where lines go instead of being kept.
+    forward: Option<Forward>,
+}
+
+/// Where the lines of a process go whose logs another one keeps.
+#[derive(Clone)]
+struct Forward {
+    lines: mpsc::Sender<LogLine>,
+    lost: Arc<AtomicU64>,
 }
 
 /// The log of one revision; cheap to write to from many calls at once, and small while nothing was written.
@@ -57,6 +68,7 @@ pub struct RevisionLog {
     revision: RevisionKey,
     total: Arc<AtomicUsize>,
     kept: Mutex<Kept>,
+    forward: Option<Forward>,
 }
 
 #[derive(Default)]
@@ -76,7 +88,24 @@ impl LogHub {
             clock,
             total: Arc::default(),
             revisions: RwLock::default(),
+            forward: None,
         }
+    }
+
+    /// A hub that keeps nothing: lines go to the receiver, and the number counts those that found it full.
+    #[must_use]
+    pub fn forwarding(clock: Arc<dyn Clock>) -> (Self, mpsc::Receiver<LogLine>, Arc<AtomicU64>) {
+        let (lines, receiver) = mpsc::channel(FORWARD_LINES_MAX);
+        let lost = Arc::<AtomicU64>::default();
+        let forward = Forward {
+            lines,
+            lost: Arc::clone(&lost),
+        };
+        let hub = Self {
+            forward: Some(forward),
+            ..Self::new(clock)
+        };
+        (hub, receiver, lost)
     }
 
     /// The log of a revision, made when it is first asked for.
@@ -97,6 +126,7 @@ impl LogHub {
                 revision: key.clone(),
                 total: Arc::clone(&self.total),
                 kept: Mutex::default(),
+                forward: self.forward.clone(),
             })
         });
         Arc::clone(log)
@@ -121,7 +151,19 @@ impl RevisionLog {
                 stream,
                 text: cut(line).into(),
             };
-            self.kept().push(line, &self.total);
+            self.append(line);
+        }
+    }
+
+    /// Adds a line that was written elsewhere, as it is.
+    pub fn append(&self, line: LogLine) {
+        match &self.forward {
+            Some(forward) => {
+                if forward.lines.try_send(line).is_err() {
+                    forward.lost.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            None => self.kept().push(line, &self.total),
         }
     }
 
@@ -231,6 +273,18 @@ mod tests {
             feed.try_recv(),
             Err(broadcast::error::TryRecvError::Closed)
         ));
+    }
+
+    #[test]
+    fn a_forwarding_hub_keeps_nothing_and_counts_what_it_loses() {
+        let (hub, mut lines, lost) = LogHub::forwarding(Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH)));
+        let log = hub.revision(&RevisionKey::new("default", "a-00001"));
+        for n in 0..=FORWARD_LINES_MAX {
+            log.write(LogStream::Stdout, &format!("line {n}"));
+        }
+        assert!(log.lines().is_empty());
+        assert_eq!(&*lines.try_recv().unwrap().text, "line 0");
+        assert_eq!(lost.load(Ordering::Relaxed), 1);
     }
 
     #[test]

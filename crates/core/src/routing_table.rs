@@ -3,6 +3,7 @@
 
 use crate::revision::RevisionSpec;
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// Traffic shares are whole percents and sum to this.
@@ -44,6 +45,35 @@ impl RouteEntry {
             }
         }
         self.targets.last()
+    }
+
+    /// A number that tells apart whom two entries send calls to: the Route, and each revision (name, uid, image) with
+    /// its share. Equal in every process that runs this program.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        // The standard hasher with its fixed keys; only a seeded one differs from process to process.
+        let mut hasher = std::hash::DefaultHasher::new();
+        (&self.namespace, &self.name, &self.tag).hash(&mut hasher);
+        for RouteTarget { revision, percent } in &self.targets {
+            (&revision.key, &revision.uid, &revision.image, percent).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+}
+
+/// Whoever carries out the routing table, in this process or in others.
+pub trait Gateways: Send + Sync + 'static {
+    /// Whether every gateway that takes calls sends those to `host` where `entry` says.
+    fn have(&self, host: &str, entry: &RouteEntry) -> bool;
+}
+
+/// The gateway of this process: it takes a new routing table as soon as there is one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct InThisProcess;
+
+impl Gateways for InThisProcess {
+    fn have(&self, _: &str, _: &RouteEntry) -> bool {
+        true
     }
 }
 
@@ -135,6 +165,22 @@ mod tests {
             counts,
             HashMap::from([("a".to_owned(), 10), ("b".to_owned(), 90)])
         );
+    }
+
+    #[test]
+    fn fingerprints_tell_whom_calls_go_to() {
+        let of = |targets: &[(&str, u32)]| {
+            entry(targets.iter().map(|(name, share)| target(name, *share)).collect()).fingerprint()
+        };
+        assert_eq!(of(&[("a", 100)]), of(&[("a", 100)]));
+        let all = [
+            of(&[]),
+            of(&[("a", 100)]),
+            of(&[("b", 100)]),
+            of(&[("a", 50), ("b", 50)]),
+        ];
+        let different: std::collections::HashSet<_> = all.into_iter().collect();
+        assert_eq!(different.len(), all.len());
     }
 
     #[test]

@@ -4,8 +4,25 @@ use std::fmt;
 use std::str::FromStr;
 
 /// A number of bytes. Reads and prints like a Kubernetes memory quantity (`128Mi`, `1G`, `512`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize,
+)]
+#[serde(try_from = "String", into = "String")]
 pub struct ByteCount(pub u64);
+
+impl From<ByteCount> for String {
+    fn from(count: ByteCount) -> Self {
+        count.to_string()
+    }
+}
+
+impl TryFrom<String> for ByteCount {
+    type Error = ParseByteCountError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
 
 /// Why a text is no [`ByteCount`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

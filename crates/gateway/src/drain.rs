@@ -1,12 +1,14 @@
 //! Ending: gently (stop accepting, let calls finish), then at once.
 
+use kittiwake_core::routing_table::RoutingTable;
 use prometheus::IntGauge;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 
@@ -22,6 +24,8 @@ pub(crate) struct Drain {
     in_flight: IntGauge,
     /// Set before either token is cancelled.
     ending: Arc<AtomicBool>,
+    /// Milliseconds that idle HTTP/1.1 connections get for a last request; set before `ending`.
+    linger: Arc<AtomicU64>,
 }
 
 /// What a connection has to do.
@@ -68,6 +72,16 @@ impl Drain {
         self.stop.cancel();
     }
 
+    /// Whether the end has begun, so that an HTTP/1.1 client has to be told to make a new connection next time.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
+    }
+
+    /// How long an idle HTTP/1.1 connection is kept open for a last request.
+    pub(crate) fn linger(&self) -> Duration {
+        Duration::from_millis(self.linger.load(Ordering::Relaxed))
+    }
+
     /// Ends every connection now.
     pub(crate) fn cut(&self) {
         self.ending.store(true, Ordering::Release);
@@ -92,6 +106,7 @@ impl Drain {
             tasks: TaskTracker::new(),
             in_flight,
             ending: Arc::default(),
+            linger: Arc::default(),
         }
     }
 }
@@ -101,11 +116,22 @@ impl Drain {
 pub struct Handle {
     address: SocketAddr,
     drain: Drain,
+    in_use: watch::Receiver<Arc<RoutingTable>>,
 }
 
 impl Handle {
-    pub(crate) fn new(address: SocketAddr, drain: Drain) -> Self {
-        Self { address, drain }
+    pub(crate) fn new(address: SocketAddr, drain: Drain, in_use: watch::Receiver<Arc<RoutingTable>>) -> Self {
+        Self {
+            address,
+            drain,
+            in_use,
+        }
+    }
+
+    /// The routing table by which requests are answered now.
+    #[must_use]
+    pub fn table_in_use(&self) -> watch::Receiver<Arc<RoutingTable>> {
+        self.in_use.clone()
     }
 
     /// Where the gateway listens; the real port when it was bound to port 0.
@@ -118,6 +144,15 @@ impl Handle {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         usize::try_from(self.drain.in_flight.get()).unwrap_or(0)
+    }
+
+    /// The same for a gateway whose socket another one goes on accepting from: idle HTTP/1.1 connections stay open for
+    /// `linger`, and each answer says that it is the connection's last. So no client finds a connection closed under
+    /// the request that it is just sending, as can happen when an idle one is closed at once.
+    pub async fn hand_over(&self, timeout: Duration, linger: Duration) -> usize {
+        let millis = u64::try_from(linger.as_millis()).unwrap_or(u64::MAX);
+        self.drain.linger.store(millis, Ordering::Relaxed);
+        self.drain(timeout).await
     }
 
     /// Stops accepting, lets calls in flight finish for up to `timeout`, then cuts the rest. Idle connections are

@@ -79,7 +79,8 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Handle, Task), BuildErro
     let address = listener.local_addr().map_err(BuildError::Listener)?;
     let metrics = metrics::Metrics::register(&registry).map_err(BuildError::Metrics)?;
     let drain = drain::Drain::new(metrics.in_flight.clone());
-    let handle = Handle::new(address, drain.clone());
+    let (in_use_sender, in_use) = watch::channel(Arc::default());
+    let handle = Handle::new(address, drain.clone(), in_use);
     let router = router::Router::new(metrics.clone(), config.series_lingering_max);
     let gateway = Arc::new(proxy::Gateway {
         config,
@@ -90,9 +91,12 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Handle, Task), BuildErro
         drain: drain.clone(),
     });
     let task = async move {
-        let following = router::follow(Arc::clone(&gateway), routes, drain.stop.clone());
-        let serving = listener::serve(gateway, listener, shutdown);
-        futures::join!(following, serving);
+        let following = router::follow(Arc::clone(&gateway), routes, in_use_sender);
+        tokio::select! {
+            () = listener::serve(gateway, listener, shutdown) => {}
+            // Also while it drains: calls on connections that are still open go where they should.
+            () = following => {}
+        }
     };
     Ok((handle, Box::pin(task)))
 }

@@ -3,20 +3,27 @@
 use crate::config::{Config, HEADER_BYTES_MIN};
 use crate::drain::Ending;
 use crate::proxy::Gateway;
+use http::header::{CONNECTION, HeaderValue};
+use http::{Request, Version};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
+
+/// Ends an HTTP/1.1 connection after the answer that has it.
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 /// Pause after the system refused a connection (out of file descriptors), before the next try.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -122,16 +129,27 @@ async fn connection(
     // Answers are small and complete; waiting for more to send only delays them.
     let _ = stream.set_nodelay(true);
     let spoke = AtomicBool::new(false);
-    let service = service_fn(|request| {
-        spoke.store(true, Ordering::Relaxed);
+    let multiplexed = AtomicBool::new(false);
+    let service = service_fn(|request: Request<Incoming>| {
+        let one_by_one = request.version() < Version::HTTP_2;
+        if !spoke.swap(true, Ordering::Relaxed) {
+            multiplexed.store(!one_by_one, Ordering::Relaxed);
+        }
         let gateway = Arc::clone(&gateway);
-        async move { Ok::<_, Infallible>(gateway.answer(peer, request).await) }
+        async move {
+            let mut answer = gateway.answer(peer, request).await;
+            if one_by_one && gateway.drain.is_ending() {
+                answer.headers_mut().insert(CONNECTION, CLOSE);
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let mut serving = pin!(protocol.serve_connection(TokioIo::new(stream), service));
     // The HTTP library's own timer begins when it knows the protocol; this one covers a client that never says.
     let mut first_request = pin!(tokio::time::sleep(gateway.config.header_read_timeout));
     let mut signals = gateway.drain.signals();
     let mut awaiting_first = true;
+    let mut last_request: Option<Pin<Box<Sleep>>> = None;
     std::future::poll_fn(|cx| {
         if let Poll::Ready(served) = serving.as_mut().poll(cx) {
             if let Err(error) = served {
@@ -148,10 +166,24 @@ async fn connection(
             if ending == Ending::Now {
                 return Poll::Ready(());
             }
+            // HTTP/2 has a message for this; HTTP/1.1 has only the next answer.
+            let linger = gateway.drain.linger();
+            if !linger.is_zero() && !multiplexed.load(Ordering::Relaxed) {
+                last_request = Some(Box::pin(tokio::time::sleep(linger)));
+                continue;
+            }
             serving.as_mut().graceful_shutdown();
             if serving.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
             }
+        }
+        if last_request
+            .as_mut()
+            .is_some_and(|wait| wait.as_mut().poll(cx).is_ready())
+        {
+            last_request = None;
+            serving.as_mut().graceful_shutdown();
+            return serving.as_mut().poll(cx).map(|_| ());
         }
         Poll::Pending
     })

@@ -8,7 +8,6 @@ use kittiwake_core::routing_table::{RouteEntry, RoutingTable};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 /// One revision behind a host.
 #[derive(Debug, Clone)]
@@ -114,23 +113,20 @@ impl Router {
     }
 }
 
-/// Keeps the router at the newest routing table. Tables that come faster than they are taken are skipped.
+/// Keeps the router at the newest routing table for ever, and tells which one that is. Tables that come faster than
+/// they are taken are skipped.
 pub(crate) async fn follow(
     gateway: Arc<Gateway>,
     mut routes: watch::Receiver<Arc<RoutingTable>>,
-    stop: CancellationToken,
+    in_use: watch::Sender<Arc<RoutingTable>>,
 ) {
     loop {
         let table = Arc::clone(&routes.borrow_and_update());
         gateway.router.update(&table);
-        tokio::select! {
-            () = stop.cancelled() => return,
-            changed = routes.changed() => {
-                if changed.is_err() {
-                    // The controllers are gone; the last table stays good.
-                    return;
-                }
-            }
+        in_use.send_replace(table);
+        if routes.changed().await.is_err() {
+            // The controllers are gone; the last table stays good.
+            return std::future::pending().await;
         }
     }
 }

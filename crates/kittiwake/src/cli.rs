@@ -41,6 +41,9 @@ pub enum Command {
     Logs(LogsArgs),
     /// Check this machine's limits, and say what to set where they are in the way
     Doctor(DoctorArgs),
+    /// One worker of `up --workers`; started by it, not by hand
+    #[command(hide = true)]
+    Worker,
     /// Print the version of this program and of the server
     Version(VersionArgs),
     /// Print a completion script for a shell
@@ -106,6 +109,9 @@ pub struct UpArgs {
     /// Calls in flight over all functions; more are answered 503 with Retry-After [default: 1000]
     #[arg(long, value_name = "N", env = "KITTIWAKE_MAX_CALLS")]
     pub max_calls: Option<u32>,
+    /// Processes that take the calls; a crash then costs only the calls of one. 0: this process does [default: 0]
+    #[arg(long, value_name = "N", env = "KITTIWAKE_WORKERS")]
+    pub workers: Option<u32>,
     /// Seconds that calls in flight get to finish after Ctrl-C [default: 30]
     #[arg(long, value_name = "SECONDS", env = "KITTIWAKE_DRAIN_SECONDS")]
     pub drain_seconds: Option<u64>,
@@ -115,6 +121,9 @@ pub struct UpArgs {
     /// What to log: error, warn, info, debug, trace, or a filter such as "warn,access=info" [default: warn]
     #[arg(long, value_name = "FILTER", env = "KITTIWAKE_LOG")]
     pub log: Option<String>,
+    /// Take over the sockets of the program before this one
+    #[arg(long, hide = true)]
+    pub take_over: bool,
     /// Form of log lines [default: text]
     #[arg(long, value_name = "FORMAT", env = "KITTIWAKE_LOG_FORMAT")]
     pub log_format: Option<LogFormat>,
@@ -129,7 +138,7 @@ pub struct DoctorArgs {
 }
 
 /// Form of log lines.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.

@@ -28,6 +28,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             crate::out!("{}", String::from_utf8_lossy(&script));
             Ok(ExitCode::SUCCESS)
         }
+        Command::Worker => crate::worker::process::run(),
         Command::Doctor(args) => doctor::run(&args),
         Command::Apply(args) => on_one_core()?.block_on(apply::run(args)),
         Command::Get(args) => on_one_core()?.block_on(get::run(args)),

@@ -3,7 +3,7 @@
 use crate::cli::{LogFormat, UpArgs};
 use anyhow::{Context, bail};
 use kittiwake_core::unit::ByteCount;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use std::time::Duration;
 pub const MAX_CALLS_DEFAULT: u32 = 1000;
 
 /// Resolved settings: every value is known.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
     /// Folder for all state.
     pub data_dir: PathBuf,
@@ -36,6 +36,8 @@ pub struct Config {
     pub cache_size: ByteCount,
     /// Calls in flight over all functions.
     pub max_calls: u32,
+    /// Worker processes that take the calls; 0 for none, then this process does.
+    pub workers: u32,
     /// Time for calls in flight to finish on shutdown.
     pub drain: Duration,
     /// Whether each request is logged.
@@ -61,6 +63,7 @@ struct File {
     docker_config: Option<PathBuf>,
     cache_size: Option<String>,
     max_calls: Option<u32>,
+    workers: Option<u32>,
     drain_seconds: Option<u64>,
     access_log: Option<bool>,
     log: Option<String>,
@@ -74,6 +77,8 @@ pub const API_LISTEN: SocketAddr = SocketAddr::new(LOOPBACK, 6443);
 pub const HTTP_LISTEN: SocketAddr = SocketAddr::new(LOOPBACK, 8080);
 /// Folder for state by default, below the working directory.
 pub const DATA_DIR: &str = ".kittiwake";
+/// Most worker processes; so many sockets can be handed over at once.
+const WORKERS_MAX: u32 = 200;
 /// Longest time that calls get to finish on shutdown: the longest `timeoutSeconds` Knative allows.
 const DRAIN_SECONDS_MAX: u64 = 600;
 
@@ -100,6 +105,15 @@ impl Config {
         let max_calls = args.max_calls.or(file.max_calls).unwrap_or(MAX_CALLS_DEFAULT);
         if max_calls == 0 {
             bail!("--max-calls is 0: no function could ever be called; give at least 1");
+        }
+        let workers = args.workers.or(file.workers).unwrap_or(0);
+        if workers > WORKERS_MAX {
+            bail!("--workers {workers} is more than one machine can use; give at most {WORKERS_MAX}");
+        }
+        if workers > max_calls {
+            bail!(
+                "--workers {workers} cannot share {max_calls} calls: give at least as many with --max-calls"
+            );
         }
         let drain_seconds = args.drain_seconds.or(file.drain_seconds).unwrap_or(30);
         if drain_seconds > DRAIN_SECONDS_MAX {
@@ -139,6 +153,7 @@ impl Config {
             docker_config: args.docker_config.or(file.docker_config),
             cache_size,
             max_calls,
+            workers,
             drain: Duration::from_secs(drain_seconds),
             access_log,
             log: log_filter(args.log.or(file.log), access_log),
@@ -235,6 +250,11 @@ mod tests {
                 "--api-insecure",
             ),
             (with_file("maxCalls: 0", UpArgs::default()), "--max-calls"),
+            (with_file("workers: 201", UpArgs::default()), "--workers"),
+            (
+                with_file("workers: 3\nmaxCalls: 2", UpArgs::default()),
+                "--max-calls",
+            ),
             (
                 with_file("drainSeconds: 601", UpArgs::default()),
                 "--drain-seconds",

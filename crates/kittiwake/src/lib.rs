@@ -16,6 +16,7 @@ pub mod resource;
 pub mod table;
 pub mod telemetry;
 pub mod wait;
+pub mod worker;
 
 use clap::Parser;
 use std::process::ExitCode;

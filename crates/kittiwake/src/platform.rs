@@ -4,6 +4,10 @@
 //! a part cannot be made.
 
 use crate::config::Config;
+use crate::worker::link::Settings;
+use crate::worker::placement::Placement;
+use crate::worker::supervisor::{self, Adopted, Supervisor};
+use crate::worker::upgrade::Handover;
 use anyhow::Context;
 use axum::Router;
 use axum::extract::{Request, State};
@@ -15,11 +19,12 @@ use futures::FutureExt;
 use kittiwake_core::clock::{Clock, SystemClock};
 use kittiwake_core::invoke::Invoke;
 use kittiwake_core::log::LogHub;
+use kittiwake_core::routing_table::{Gateways, InThisProcess};
 use kittiwake_core::{artifact::Prepare, report};
-use prometheus::{Encoder, Registry, TextEncoder};
+use prometheus::{Registry, TextEncoder};
 use socket2::{Domain, Socket, Type};
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +35,8 @@ use tokio_util::sync::CancellationToken;
 pub const BACKLOG_CONNECTIONS: i32 = 4096;
 /// How long tasks get to end once told to, after calls were drained. Watches of clients are cut, not waited for.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Instances that a process has which only makes artifacts ready.
+const PREPARING_MAX: u32 = 16;
 /// Number of objects' file in the data directory.
 const OBJECTS_FILE: &str = "objects.redb";
 
@@ -41,12 +48,30 @@ pub struct Platform {
     pub http: SocketAddr,
     /// A client of the API that needs no socket.
     pub client: kube::Client,
-    gateway: kittiwake_gateway::Handle,
+    serving: Serving,
+    /// Kept for the program that may take this one's place.
+    api_listener: TcpListener,
     controllers: kittiwake_controllers::Handle,
     tasks: JoinSet<()>,
     shutdown: CancellationToken,
     api_shutdown: CancellationToken,
     store: kittiwake_store::ObjectStore,
+}
+
+/// Who answers calls.
+enum Serving {
+    /// This process.
+    Here(kittiwake_gateway::Handle),
+    /// Its workers.
+    Workers(Supervisor),
+}
+
+/// The sockets of a platform, and who listens on them already.
+struct Sockets {
+    api: TcpListener,
+    /// One, or one for each worker.
+    http: Vec<TcpListener>,
+    adopted: Vec<Adopted>,
 }
 
 impl Platform {
@@ -55,15 +80,55 @@ impl Platform {
     /// # Errors
     /// When a port is taken, the data directory cannot be used, or a part cannot be made; the message says which.
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
+        let sockets = Sockets {
+            api: bind(config.api_listen, "the API", "--api-listen", Sharing::Alone)?,
+            http: bind_for_workers(config.http_listen, config.workers)?,
+            adopted: Vec::new(),
+        };
+        Self::start_on(config, sockets).await
+    }
+
+    /// The same on the sockets of a program whose place this one takes. When `config` asks for another number of
+    /// workers than there were, those that are too many end with their calls, and missing sockets are made.
+    ///
+    /// # Errors
+    /// As [`Platform::start`].
+    pub async fn take_over(config: &Config, handover: Handover) -> anyhow::Result<Self> {
+        let Handover {
+            api,
+            mut http,
+            workers,
+        } = handover;
+        let wanted = usize::try_from(config.workers.max(1)).unwrap_or(1);
+        let address = http.first().context("no socket was handed over")?.local_addr()?;
+        while http.len() < wanted {
+            http.push(bind(address, "functions", "--http-listen", Sharing::WithWorkers)?);
+        }
+        http.truncate(wanted);
+        let sockets = Sockets {
+            api,
+            http,
+            adopted: workers,
+        };
+        Self::start_on(config, sockets).await
+    }
+
+    async fn start_on(config: &Config, sockets: Sockets) -> anyhow::Result<Self> {
         let data_dir = make_data_dir(&config.data_dir)?;
-        let api_listener = bind(config.api_listen, "the API", "--api-listen")?;
-        let http_listener = bind(config.http_listen, "functions", "--http-listen")?;
+        let Sockets {
+            api: api_listener,
+            http: http_listeners,
+            adopted,
+        } = sockets;
+        let kept_api_listener = api_listener.try_clone().context("cannot keep the API's socket")?;
         let api = api_listener
             .local_addr()
             .context("cannot read the API's address")?;
-        let http = http_listener
-            .local_addr()
+        let http = http_listeners
+            .first()
+            .and_then(|listener| listener.local_addr().ok())
             .context("cannot read the gateway's address")?;
+        let external_port = (http.port() != 80).then_some(http.port());
 
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let logs = Arc::new(LogHub::new(Arc::clone(&clock)));
@@ -77,19 +142,19 @@ impl Platform {
         )
         .context("cannot open the objects")?;
         let (runtime, runtime_task) = kittiwake_runtime::build(
-            kittiwake_runtime::Config {
-                data_dir: data_dir.clone(),
-                working_dir: config.working_dir.clone(),
-                cache_bytes_max: config.cache_size,
-                allow_file_images: config.allow_file_images,
-                insecure_registries: config.insecure_registries.clone(),
-                docker_config: config.docker_config.clone().or_else(usual_docker_config),
-                instances_max: config.max_calls,
-                ..kittiwake_runtime::Config::default()
-            },
+            // With workers it only makes artifacts ready, a few at a time.
+            runtime_config(
+                config,
+                data_dir.clone(),
+                if config.workers == 0 {
+                    config.max_calls
+                } else {
+                    PREPARING_MAX
+                },
+            ),
             kittiwake_runtime::Inputs {
                 logs: Arc::clone(&logs),
-                reporter,
+                reporter: reporter.clone(),
                 registry: registry.clone(),
                 clock: Arc::clone(&clock),
             },
@@ -106,37 +171,24 @@ impl Platform {
         )
         .context("cannot start the API server")?;
         let client = kube::Client::new(apiserver.router(), "default");
+        let placement = Arc::new(Placement::default());
+        let gateways: Arc<dyn Gateways> = if config.workers == 0 {
+            Arc::new(InThisProcess)
+        } else {
+            Arc::clone(&placement) as _
+        };
         let (controllers, controllers_task) = kittiwake_controllers::build(
-            kittiwake_controllers::Config {
-                domain: config.domain.clone(),
-                external_port: (http.port() != 80).then_some(http.port()),
-                ..kittiwake_controllers::Config::default()
-            },
+            controllers_config(config, external_port),
             kittiwake_controllers::Inputs {
                 client: client.clone(),
                 prepare: Arc::clone(&runtime) as Arc<dyn Prepare>,
                 reports,
+                gateways,
                 clock: Arc::clone(&clock),
-                logs,
+                logs: Arc::clone(&logs),
                 shutdown: shutdown.clone(),
             },
         );
-        let (gateway, gateway_task) = kittiwake_gateway::build(
-            kittiwake_gateway::Config {
-                access_log: config.access_log,
-                ..kittiwake_gateway::Config::default()
-            },
-            kittiwake_gateway::Inputs {
-                listener: http_listener,
-                routes: controllers.routing_table(),
-                invoke: runtime as Arc<dyn Invoke>,
-                registry: registry.clone(),
-                clock,
-                shutdown: shutdown.clone(),
-            },
-        )
-        .context("cannot start the gateway")?;
-
         let ready = controllers.clone();
         apiserver.set_readiness(Box::new(move || match ready.clone().synced().now_or_never() {
             Some(()) => Ok(()),
@@ -155,12 +207,50 @@ impl Platform {
         // Nobody meets an API without its default namespace.
         apiserver.started().await;
         tasks.spawn(controllers_task);
-        tasks.spawn(gateway_task);
+        let serving = if config.workers == 0 {
+            let listener = http_listeners.into_iter().next().context("no socket")?;
+            let (gateway, gateway_task) = kittiwake_gateway::build(
+                gateway_config(config),
+                kittiwake_gateway::Inputs {
+                    listener,
+                    routes: controllers.routing_table(),
+                    invoke: runtime as Arc<dyn Invoke>,
+                    registry: registry.clone(),
+                    clock,
+                    shutdown: shutdown.clone(),
+                },
+            )
+            .context("cannot start the gateway")?;
+            tasks.spawn(gateway_task);
+            Serving::Here(gateway)
+        } else {
+            let config = Config {
+                data_dir,
+                ..config.clone()
+            };
+            let routes = controllers.clone();
+            Serving::Workers(supervisor::start(supervisor::Inputs {
+                program: std::env::current_exe().context("cannot find this program")?,
+                drain: config.drain,
+                settings: worker_settings(config, http_listeners.len(), api, external_port),
+                listeners: http_listeners,
+                placement,
+                routes_changed: Box::new(move |(namespace, route)| routes.gateways_changed(namespace, route)),
+                logs,
+                reporter,
+                registry: registry.clone(),
+                adopted,
+            })?)
+        };
+        let workers = match &serving {
+            Serving::Here(_) => None,
+            Serving::Workers(supervisor) => Some(supervisor.clone()),
+        };
         tasks.spawn(serve_api(
             api_listener,
             api,
             apiserver.router(),
-            registry,
+            Metrics { registry, workers },
             apiserver.shutdown(),
         ));
         let api_shutdown = apiserver.shutdown();
@@ -168,7 +258,8 @@ impl Platform {
             api,
             http,
             client,
-            gateway,
+            serving,
+            api_listener: kept_api_listener,
             controllers,
             tasks,
             shutdown,
@@ -177,9 +268,21 @@ impl Platform {
         })
     }
 
+    /// The workers, where there are any.
+    #[must_use]
+    pub fn workers(&self) -> Option<Supervisor> {
+        match &self.serving {
+            Serving::Here(_) => None,
+            Serving::Workers(supervisor) => Some(supervisor.clone()),
+        }
+    }
+
     /// Resolves once the controllers have seen every object: from now on what was deployed before is served.
     pub async fn synced(&mut self) {
         self.controllers.synced().await;
+        if let Serving::Workers(supervisor) = &self.serving {
+            supervisor.ready().await;
+        }
     }
 
     /// Resolves when a part of the platform ends by itself, which it never should.
@@ -190,8 +293,49 @@ impl Platform {
     }
 
     /// Lets calls in flight finish for at most `drain`, then stops everything. Returns how many calls were cut off.
-    pub async fn stop(mut self, drain: Duration) -> usize {
-        let cut = self.gateway.drain(drain).await;
+    pub async fn stop(self, drain: Duration) -> usize {
+        let cut = match &self.serving {
+            Serving::Here(gateway) => gateway.drain(drain).await,
+            Serving::Workers(supervisor) => supervisor.stop().await,
+        };
+        self.end().await;
+        cut
+    }
+
+    /// Stops everything but the workers, for the program that takes this one's place.
+    ///
+    /// # Errors
+    /// When there are no workers, or a socket cannot be handed over. Then everything goes on.
+    pub async fn release(self) -> Result<Handover, (Self, anyhow::Error)> {
+        let Serving::Workers(supervisor) = &self.serving else {
+            return Err((
+                self,
+                anyhow::anyhow!("there are no workers that could serve meanwhile"),
+            ));
+        };
+        let released = self
+            .api_listener
+            .try_clone()
+            .and_then(|api| Ok((api, supervisor.release()?)));
+        let (api, (workers, http)) = match released {
+            Ok(released) => released,
+            Err(error) => {
+                return Err((
+                    self,
+                    anyhow::Error::new(error).context("cannot hand over the sockets"),
+                ));
+            }
+        };
+        self.end().await;
+        Ok(Handover {
+            api,
+            http: http.into_iter().map(TcpListener::from).collect(),
+            workers,
+        })
+    }
+
+    /// Ends all tasks and closes the objects' file.
+    async fn end(mut self) {
         self.shutdown.cancel();
         self.api_shutdown.cancel();
         let all_ended = async { while self.tasks.join_next().await.is_some() {} };
@@ -201,7 +345,6 @@ impl Platform {
         // A connection that a client keeps open may still hold the API's state; the file must be free all the same.
         let store = self.store.clone();
         let _ = tokio::task::spawn_blocking(move || store.close()).await;
-        cut
     }
 }
 
@@ -225,11 +368,105 @@ fn usual_docker_config() -> Option<PathBuf> {
     Some(folder.join("config.json")).filter(|path| path.is_file())
 }
 
+/// The runtime's settings in a process that answers so many calls at a time.
+pub(crate) fn runtime_config(
+    config: &Config,
+    data_dir: PathBuf,
+    calls_max: u32,
+) -> kittiwake_runtime::Config {
+    kittiwake_runtime::Config {
+        data_dir,
+        working_dir: config.working_dir.clone(),
+        cache_bytes_max: config.cache_size,
+        allow_file_images: config.allow_file_images,
+        insecure_registries: config.insecure_registries.clone(),
+        docker_config: config.docker_config.clone().or_else(usual_docker_config),
+        instances_max: calls_max,
+        ..kittiwake_runtime::Config::default()
+    }
+}
+
+/// The controllers' settings, also those of a data plane.
+pub(crate) fn controllers_config(
+    config: &Config,
+    external_port: Option<u16>,
+) -> kittiwake_controllers::Config {
+    kittiwake_controllers::Config {
+        domain: config.domain.clone(),
+        external_port,
+        ..kittiwake_controllers::Config::default()
+    }
+}
+
+/// The gateway's settings.
+pub(crate) fn gateway_config(config: &Config) -> kittiwake_gateway::Config {
+    kittiwake_gateway::Config {
+        access_log: config.access_log,
+        ..kittiwake_gateway::Config::default()
+    }
+}
+
+/// What each of `count` workers is told: its share of the calls and of the cores.
+fn worker_settings(
+    config: Config,
+    count: usize,
+    api: SocketAddr,
+    external_port: Option<u16>,
+) -> Box<dyn Fn(usize) -> Settings + Send + Sync> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let share = u32::try_from(count).unwrap_or(u32::MAX).max(1);
+    let config = Config {
+        max_calls: config.max_calls.div_ceil(share),
+        ..config
+    };
+    Box::new(move |index| Settings {
+        index,
+        supervisor: std::process::id(),
+        api: format!("http://{}", reachable(api)),
+        external_port,
+        threads: cores.div_ceil(count.max(1)),
+        config: config.clone(),
+    })
+}
+
+/// The address at which this machine reaches what listens on `address`.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// A socket for functions; one for each worker where there are any.
+fn bind_for_workers(address: SocketAddr, workers: u32) -> anyhow::Result<Vec<TcpListener>> {
+    // Sockets that share a port do so with every program of the same user, also with another kittiwake: asking once
+    // for the port alone finds out.
+    let alone = bind(address, "functions", "--http-listen", Sharing::Alone)?;
+    if workers == 0 {
+        return Ok(vec![alone]);
+    }
+    let address = alone.local_addr().context("cannot read the gateway's address")?;
+    drop(alone);
+    (0..workers)
+        .map(|_| bind(address, "functions", "--http-listen", Sharing::WithWorkers))
+        .collect()
+}
+
+/// Who else may listen on an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    Alone,
+    WithWorkers,
+}
+
 /// Listens on `address`; `what` and `flag` are for the error message.
-fn bind(address: SocketAddr, what: &str, flag: &str) -> anyhow::Result<TcpListener> {
+fn bind(address: SocketAddr, what: &str, flag: &str, sharing: Sharing) -> anyhow::Result<TcpListener> {
     let listen = || -> std::io::Result<TcpListener> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
+        socket.set_reuse_port(sharing == Sharing::WithWorkers)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG_CONNECTIONS)?;
@@ -253,7 +490,7 @@ async fn serve_api(
     listener: TcpListener,
     address: SocketAddr,
     api: Router,
-    registry: Registry,
+    metrics: Metrics,
     shutdown: CancellationToken,
 ) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
@@ -261,7 +498,7 @@ async fn serve_api(
         Err(error) => return tracing::error!(%error, "cannot serve the API"),
     };
     let app = Router::new()
-        .route("/metrics", get(metrics).with_state(registry))
+        .route("/metrics", get(print_metrics).with_state(metrics))
         .fallback_service(api)
         .layer(middleware::from_fn_with_state(address, refuse_foreign_sites));
     let serve = axum::serve(listener, app).with_graceful_shutdown(shutdown.clone().cancelled_owned());
@@ -273,12 +510,23 @@ async fn serve_api(
     }
 }
 
-async fn metrics(State(registry): State<Registry>) -> Response {
-    let mut text = Vec::new();
-    match TextEncoder::new().encode(&registry.gather(), &mut text) {
-        Ok(()) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
+/// Whose metrics there are.
+#[derive(Clone)]
+struct Metrics {
+    registry: Registry,
+    workers: Option<Supervisor>,
+}
+
+async fn print_metrics(State(Metrics { registry, workers }): State<Metrics>) -> Response {
+    let own = match TextEncoder::new().encode_to_string(&registry.gather()) {
+        Ok(own) => own,
+        Err(error) => return (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    };
+    let text = match workers {
+        Some(workers) => workers.metrics(&own).await,
+        None => own,
+    };
+    ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response()
 }
 
 /// The API on loopback has no passwords, so a web page open in a browser on this machine must not reach it, neither
@@ -311,11 +559,10 @@ mod tests {
 
     #[test]
     fn a_taken_port_is_explained() {
-        let taken = bind("127.0.0.1:0".parse().unwrap(), "functions", "--http-listen").unwrap();
-        let address = taken.local_addr().unwrap();
-        let message = bind(address, "functions", "--http-listen")
-            .unwrap_err()
-            .to_string();
+        let taken = bind_for_workers("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        let address = taken[0].local_addr().unwrap();
+        assert_eq!((taken.len(), taken[1].local_addr().unwrap()), (2, address));
+        let message = bind_for_workers(address, 2).unwrap_err().to_string();
         assert!(
             message.contains(&address.to_string()) && message.contains("--http-listen 127.0.0.1:0"),
             "{message}"

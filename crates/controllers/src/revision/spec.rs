@@ -1,13 +1,14 @@
 //! A Revision object → what the data plane needs of it.
 
 use super::environment::serving_container;
-use crate::object::Meta;
+use crate::object::{Meta, ObjectKey};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kittiwake_api::meta;
 use kittiwake_api::serving::Revision;
 use kittiwake_core::revision::{Isolation, Limits, RevisionKey, RevisionSpec};
 use kittiwake_core::unit::ByteCount;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The image as the user wrote it, or pinned where the digest is known already.
@@ -126,6 +127,12 @@ pub fn revision_spec(revision: &Revision, image: &str, env: Vec<(String, String)
 fn isolation(revision: &Revision) -> Isolation {
     let word = revision.annotation(meta::ISOLATION_ANNOTATION);
     word.and_then(|word| word.parse().ok()).unwrap_or_default()
+}
+
+/// The key of a Revision for the data plane.
+#[must_use]
+pub fn key_for_data_plane(key: &ObjectKey) -> RevisionKey {
+    RevisionKey::new(Arc::clone(&key.namespace), Arc::clone(&key.name))
 }
 
 /// The name of a Revision for the data plane.

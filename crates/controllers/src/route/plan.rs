@@ -12,7 +12,7 @@ use kittiwake_api::serving::route::condition::{
 };
 use kittiwake_api::serving::route::{CONDITIONS, reason};
 use kittiwake_api::serving::{Addressable, Configuration, Revision, Route, RouteStatus, TrafficTarget};
-use kittiwake_core::routing_table::RoutingTable;
+use kittiwake_core::routing_table::RouteEntry;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -34,13 +34,13 @@ struct BadTarget {
     message: String,
 }
 
-/// Decides what a Route's status says. `table` is the routing table as published.
+/// Decides what a Route's status says. `routed` is what the gateways have for a host.
 #[must_use]
 pub fn plan(
     route: &Route,
     configuration: &dyn Fn(&str) -> Option<Arc<Configuration>>,
     revision: &dyn Fn(&str) -> Option<Arc<Revision>>,
-    table: &RoutingTable,
+    routed: &dyn Fn(&str) -> Option<Arc<RouteEntry>>,
     config: &Config,
     now: Timestamp,
 ) -> Plan {
@@ -65,7 +65,7 @@ pub fn plan(
             let moved = !same_split(&traffic, &old.traffic) || status.url != old.url;
             status.traffic = traffic;
             let was_ready = manager.get(INGRESS_READY).is_some_and(Condition::is_true);
-            if is_published(route, &status.traffic, table, config) || (was_ready && !moved) {
+            if is_published(route, &status.traffic, routed, config) || (was_ready && !moved) {
                 manager.mark_true(INGRESS_READY);
             } else {
                 let message = "Waiting for load balancer to be ready";
@@ -204,11 +204,16 @@ fn same_split(a: &[TrafficTarget], b: &[TrafficTarget]) -> bool {
 }
 
 /// Whether the gateway routes every host of the Route as its traffic says.
-fn is_published(route: &Route, traffic: &[TrafficTarget], table: &RoutingTable, config: &Config) -> bool {
+fn is_published(
+    route: &Route,
+    traffic: &[TrafficTarget],
+    routed: &dyn Fn(&str) -> Option<Arc<RouteEntry>>,
+    config: &Config,
+) -> bool {
     let shares = shares(traffic);
     let main = url::hosts(route, None, config)
         .iter()
-        .all(|host| published_shares(route, table, host) == Some(shares.clone()));
+        .all(|host| published_shares(route, routed(host)) == Some(shares.clone()));
     main && traffic.iter().all(|target| {
         let (Some(tag), Some(name)) = (given(&target.tag), given(&target.revision_name)) else {
             return true;
@@ -216,7 +221,7 @@ fn is_published(route: &Route, traffic: &[TrafficTarget], table: &RoutingTable, 
         let whole = BTreeMap::from([(name.to_owned(), 100)]);
         url::hosts(route, Some(tag), config)
             .iter()
-            .all(|host| published_shares(route, table, host).as_ref() == Some(&whole))
+            .all(|host| published_shares(route, routed(host)).as_ref() == Some(&whole))
     })
 }
 
@@ -234,8 +239,8 @@ fn shares(traffic: &[TrafficTarget]) -> BTreeMap<String, i64> {
     shares
 }
 
-fn published_shares(route: &Route, table: &RoutingTable, host: &str) -> Option<BTreeMap<String, i64>> {
-    let entry = table.lookup(host)?;
+fn published_shares(route: &Route, entry: Option<Arc<RouteEntry>>) -> Option<BTreeMap<String, i64>> {
+    let entry = entry?;
     if *entry.name != *route.name_str() || Some(&*entry.namespace) != route.metadata.namespace.as_deref() {
         return None;
     }

@@ -4,6 +4,7 @@ use super::*;
 use crate::object::ObjectKey;
 use kittiwake_api::condition::find;
 use kittiwake_core::revision::{Isolation, Limits, RevisionKey, RevisionSpec};
+use kittiwake_core::routing_table::RoutingTable;
 use serde_json::{Value, json};
 
 fn route(traffic: Value, labels: Value) -> Route {
@@ -57,7 +58,7 @@ fn run(route: &Route, table: &RoutingTable) -> Plan {
         route,
         &configuration,
         &revision,
-        table,
+        &|host: &str| table.lookup(host).cloned(),
         &config(),
         Timestamp::UNIX_EPOCH,
     )

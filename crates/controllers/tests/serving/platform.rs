@@ -242,6 +242,7 @@ fn controllers(
         client: client.clone(),
         prepare: Arc::clone(artifacts) as _,
         reports,
+        gateways: Arc::new(kittiwake_core::routing_table::InThisProcess),
         clock: Arc::clone(clock),
         logs: Arc::clone(logs),
         shutdown: shutdown.clone(),

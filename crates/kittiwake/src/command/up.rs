@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::platform::Platform;
 use crate::resource::Resources;
 use crate::wait;
+use crate::worker::upgrade;
 use crate::{host_limits, kubeconfig, manifest, telemetry};
 use anyhow::Context;
 use std::path::Path;
@@ -24,23 +25,36 @@ const INTERRUPTED: u8 = 130;
 /// # Errors
 /// When the settings are wrong or the platform cannot start.
 pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
+    let handover = args.take_over.then(upgrade::take_over).transpose()?;
     let config = Config::resolve(args)?;
     telemetry::start(&config.log, config.log_format)?;
     // Read before anything is started: a typing error in a path should not cost a start.
-    let manifests = if config.apply.is_empty() {
+    // A program that takes over finds them applied, and perhaps changed since.
+    let manifests = if config.apply.is_empty() || handover.is_some() {
         Vec::new()
     } else {
         manifest::read_all(&config.apply)?
     };
     host_limits::raise_open_files();
     let mut signals = Signals::new()?;
-    let mut platform = Platform::start(&config).await?;
+    let mut replace = signal(SignalKind::user_defined2()).context("cannot listen for SIGUSR2")?;
+    let program = std::env::current_exe().context("cannot find this program")?;
+    let taken_over = handover.is_some();
+    let mut platform = match handover {
+        Some(handover) => Platform::take_over(&config, handover).await?,
+        None => Platform::start(&config).await?,
+    };
+    let workers = platform.workers();
     let kubeconfig_path = config.data_dir.join("kubeconfig");
     kubeconfig::write(&kubeconfig_path, &format!("http://{}", platform.api))?;
     let kubeconfig_path = kubeconfig_path
         .canonicalize()
         .context("cannot find the kubeconfig just written")?;
-    crate::output::say(format_args!("{}", welcome(&config, &platform, &kubeconfig_path)));
+    if taken_over {
+        crate::sayln!("Kittiwake {} has taken over.", env!("CARGO_PKG_VERSION"));
+    } else {
+        crate::output::say(format_args!("{}", welcome(&config, &platform, &kubeconfig_path)));
+    }
 
     let applied = async {
         if !manifests.is_empty() {
@@ -50,13 +64,29 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
                 eprintln!("error: --apply: {error:#}");
             }
         }
+        if taken_over {
+            platform.synced().await;
+            crate::sayln!("All workers have been replaced.");
+        }
         crate::sayln!("\nPress Ctrl-C to stop.");
         platform.failed().await;
     };
-    let failed = tokio::select! {
-        () = applied => true,
-        () = signals.next() => false,
+    let end = tokio::select! {
+        () = applied => End::Failed,
+        () = signals.next() => End::Asked,
+        () = program_to_become(&mut replace, &program, workers.is_some()) => End::Replaced,
     };
+    if end == End::Replaced {
+        crate::sayln!("\nBecoming the program on disk: its workers take over one by one.");
+        return match platform.release().await {
+            Ok(handover) => Err(upgrade::become_program(&program, &handover)),
+            Err((platform, error)) => {
+                platform.stop(config.drain).await;
+                Err(error)
+            }
+        };
+    }
+    let failed = end == End::Failed;
     if failed {
         eprintln!("error: a part of the platform ended unexpectedly; stopping");
     } else {
@@ -73,6 +103,9 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
             Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
         }
         () = signals.next() => {
+            if let Some(workers) = workers {
+                workers.kill();
+            }
             // At once means at once: no destructor may hold the process up.
             std::process::exit(i32::from(INTERRUPTED))
         }
@@ -93,7 +126,7 @@ fn welcome(config: &Config, platform: &Platform, kubeconfig: &Path) -> String {
          \x20 Kubernetes API  http://{api}\n\
          \x20 Functions       http://{http}   (http://NAME.NAMESPACE.{domain}{port})\n\
          \x20 Metrics         http://{api}/metrics\n\
-         \x20 State           {data}\n\n\
+         \x20 State           {data}\n{workers}\n\
          In another terminal:\n\
          \x20 export KUBECONFIG={kubeconfig}\n\
          \x20 kubectl apply -f examples/hello/service.yaml      # no kubectl? kittiwake apply -f …\n\
@@ -101,6 +134,13 @@ fn welcome(config: &Config, platform: &Platform, kubeconfig: &Path) -> String {
          \x20 curl http://hello.default.{domain}{port}\n\n",
         version = env!("CARGO_PKG_VERSION"),
         data = config.data_dir.display(),
+        workers = match config.workers {
+            0 => String::new(),
+            count => format!(
+                "\x20 Workers         {count}   (kill -USR2 {pid} goes over to the program on disk without refusing a call)\n",
+                pid = std::process::id(),
+            ),
+        },
         kubeconfig = kubeconfig.display(),
     )
 }
@@ -124,6 +164,17 @@ async fn apply_all(connection: &Connection, manifests: &[manifest::Manifest]) ->
     Ok(())
 }
 
+/// Why the platform ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// A part of it ended.
+    Failed,
+    /// By Ctrl-C or SIGTERM.
+    Asked,
+    /// The program on disk is to take its place.
+    Replaced,
+}
+
 /// Ctrl-C and SIGTERM.
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
@@ -138,10 +189,28 @@ impl Signals {
         })
     }
 
+    /// The next one that asks for the end.
     async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Resolves when SIGUSR2 came and the program on disk can be run.
+async fn program_to_become(replace: &mut tokio::signal::unix::Signal, program: &Path, has_workers: bool) {
+    loop {
+        if replace.recv().await.is_none() {
+            return std::future::pending().await;
+        }
+        if !has_workers {
+            eprintln!("SIGUSR2 is ignored: only `up --workers N` can go over to another program");
+            continue;
+        }
+        match upgrade::try_out(program).await {
+            Ok(_) => return,
+            Err(error) => eprintln!("error: everything stays as it is: {error:#}"),
         }
     }
 }

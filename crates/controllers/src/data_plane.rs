@@ -1,0 +1,173 @@
+//! The routing table without the controllers: for a process that only answers calls. It watches what Routes and
+//! Revisions say, with the ConfigMaps and Secrets that functions read, and writes nothing.
+//!
+//! A Revision is in the table once its digest is on record, which the Revision controller writes when its artifact is
+//! ready; so the table is that of the controllers, a moment later. Where an artifact was lost since, the runtime finds
+//! out at the next call and reports it.
+
+use crate::config::Config;
+use crate::object::{Meta, ObjectKey};
+use crate::reflectors::{Cache, reflect};
+use crate::revision::{environment, references, spec};
+use crate::routing_table::plan;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kittiwake_api::serving::{Revision, Route};
+use kittiwake_core::log::LogHub;
+use kittiwake_core::revision::RevisionSpec;
+use kittiwake_core::routing_table::RoutingTable;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// What the data plane is given.
+pub struct Inputs {
+    /// The Kubernetes API.
+    pub client: kube::Client,
+    /// Where functions' logs are; those of deleted revisions are forgotten.
+    pub logs: Arc<LogHub>,
+    /// Ends everything.
+    pub shutdown: CancellationToken,
+}
+
+/// The running of the data plane; resolves after [`Inputs::shutdown`].
+pub type Task = BoxFuture<'static, ()>;
+
+/// Makes the routing table's following. The table is `None` until everything was seen.
+#[must_use]
+pub fn build(config: Config, inputs: Inputs) -> (watch::Receiver<Option<Arc<RoutingTable>>>, Task) {
+    let (sender, receiver) = watch::channel(None);
+    (receiver, run(config, inputs, sender).boxed())
+}
+
+struct Stores {
+    routes: Cache<Route>,
+    revisions: Cache<Revision>,
+    secrets: Cache<Secret>,
+    config_maps: Cache<ConfigMap>,
+}
+
+async fn run(config: Config, inputs: Inputs, table: watch::Sender<Option<Arc<RoutingTable>>>) {
+    let Inputs {
+        client,
+        logs,
+        shutdown,
+    } = inputs;
+    let (routes, fill_routes) = reflect::<Route>(&client);
+    let (revisions, fill_revisions) = reflect::<Revision>(&client);
+    let (secrets, fill_secrets) = reflect::<Secret>(&client);
+    let (config_maps, fill_config_maps) = reflect::<ConfigMap>(&client);
+    let stores = Stores {
+        routes,
+        revisions,
+        secrets,
+        config_maps,
+    };
+    let changed = Arc::new(Notify::new());
+    let mut tasks = JoinSet::new();
+    let bell = |changed: &Arc<Notify>| {
+        let changed = Arc::clone(changed);
+        move || changed.notify_one()
+    };
+    let ring = bell(&changed);
+    tasks.spawn(fill_routes.run_and_tell(move |_, _| ring()));
+    let ring = bell(&changed);
+    tasks.spawn(fill_revisions.run_and_tell(move |key, now| {
+        if now.is_none() {
+            logs.forget(&spec::key_for_data_plane(key));
+        }
+        ring();
+    }));
+    let ring = bell(&changed);
+    tasks.spawn(fill_secrets.run_and_tell(move |_, _| ring()));
+    let ring = bell(&changed);
+    tasks.spawn(fill_config_maps.run_and_tell(move |_, _| ring()));
+    let following = async {
+        stores.routes.wait_until_seen().await;
+        stores.revisions.wait_until_seen().await;
+        stores.secrets.wait_until_seen().await;
+        stores.config_maps.wait_until_seen().await;
+        let mut specs = Specs::default();
+        loop {
+            specs.update(&stores);
+            let new = plan::plan(&stores.routes.all(), |key| specs.servable(key), &config);
+            table.send_if_modified(|old| {
+                let differs = old.as_deref() != Some(&new);
+                if differs {
+                    *old = Some(Arc::new(new));
+                }
+                differs
+            });
+            changed.notified().await;
+            tokio::time::sleep(config.routing_table_debounce).await;
+        }
+    };
+    tokio::select! {
+        () = following => {}
+        () = shutdown.cancelled() => {}
+    }
+    tasks.shutdown().await;
+}
+
+/// The revisions that can be called, kept between tables: most of them did not change.
+#[derive(Default)]
+struct Specs {
+    by_key: HashMap<ObjectKey, Known>,
+}
+
+struct Known {
+    /// What the spec was made of.
+    revision: Arc<Revision>,
+    spec: Option<Arc<RevisionSpec>>,
+}
+
+impl Specs {
+    fn servable(&self, key: &ObjectKey) -> Option<Arc<RevisionSpec>> {
+        self.by_key.get(key)?.spec.clone()
+    }
+
+    /// Brings all up to date. One that reads Secrets or ConfigMaps is made anew each time: they may have changed.
+    fn update(&mut self, stores: &Stores) {
+        let mut old = std::mem::take(&mut self.by_key);
+        for revision in stores.revisions.all() {
+            if revision.is_being_deleted() {
+                continue;
+            }
+            let key = ObjectKey::of(&*revision);
+            let before = old.remove(&key);
+            let known = match before {
+                Some(before) if Arc::ptr_eq(&before.revision, &revision) && !reads_others(&revision) => {
+                    before
+                }
+                before => {
+                    let spec = callable(stores, &key, &revision);
+                    let unchanged = before
+                        .and_then(|before| before.spec)
+                        .filter(|old| spec.as_ref() == Some(&**old));
+                    Known {
+                        spec: unchanged.or_else(|| spec.map(Arc::new)),
+                        revision,
+                    }
+                }
+            };
+            self.by_key.insert(key, known);
+        }
+    }
+}
+
+fn reads_others(revision: &Revision) -> bool {
+    let references = references::of(revision);
+    !references.secrets.is_empty() || !references.config_maps.is_empty()
+}
+
+/// The revision as the data plane sees it, once its artifact is on record and its environment is complete.
+fn callable(stores: &Stores, key: &ObjectKey, revision: &Revision) -> Option<RevisionSpec> {
+    let image = spec::pinned_image(revision)?;
+    let secret = |name: &str| stores.secrets.by_key(&key.sibling(name));
+    let config_map = |name: &str| stores.config_maps.by_key(&key.sibling(name));
+    let environment = environment::of(revision, secret, config_map).ok()?;
+    Some(spec::revision_spec(revision, image, environment))
+}

@@ -1,0 +1,241 @@
+//! The words that a worker and its supervisor exchange, as JSON in frames with a length before each.
+
+use crate::config::Config;
+use futures::{SinkExt, StreamExt};
+use jiff::Timestamp;
+use kittiwake_core::log::{LogLine, LogStream};
+use kittiwake_core::report::{Health, Report};
+use kittiwake_core::revision::RevisionKey;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::io;
+use tokio::net::UnixStream;
+use tokio_util::codec::{Framed, LengthDelimitedCodec};
+
+/// Largest frame: the metrics of a worker that serves some ten thousand functions.
+const FRAME_BYTES_MAX: usize = 256 << 20;
+
+/// What a worker is started with; its listening socket comes beside it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Settings {
+    /// Which worker it is, from 0; the label `worker` of its metrics.
+    pub index: usize,
+    /// Process of the supervisor: a worker whose parent is another one is an orphan.
+    pub supervisor: u32,
+    /// Where the API is, for example `http://127.0.0.1:6443`.
+    pub api: String,
+    /// The port in functions' URLs; `None` for 80.
+    pub external_port: Option<u16>,
+    /// Threads that answer calls.
+    pub threads: usize,
+    /// The settings of `up`, with limits already shared out.
+    pub config: Config,
+}
+
+/// From the supervisor to a worker.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Down {
+    /// Asks for [`Up::Metrics`].
+    Metrics,
+}
+
+/// From a worker to its supervisor.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Up {
+    /// It takes calls now.
+    Ready,
+    /// What is routed, as far as it differs from what was said before.
+    Routes {
+        /// Hosts that are new or lead elsewhere.
+        changed: Vec<Placed>,
+        /// Hosts that are gone.
+        removed: Vec<String>,
+    },
+    /// A line that a function wrote.
+    Log(Line),
+    /// So many lines were lost since the last time, because they came faster than they were taken.
+    LogLost(u64),
+    /// What a function's calls say of it.
+    Report(Said),
+    /// All metrics, in Prometheus' text format.
+    Metrics(String),
+    /// It ends, and cut off so many calls.
+    Cut(usize),
+}
+
+/// A host that a worker routes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    /// The host.
+    pub host: String,
+    /// Namespace of its Route.
+    pub namespace: String,
+    /// Name of its Route.
+    pub route: String,
+    /// See [`kittiwake_core::routing_table::RouteEntry::fingerprint`].
+    pub fingerprint: u64,
+}
+
+/// A [`LogLine`] on its way.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Line {
+    at_micros: i64,
+    namespace: String,
+    revision: String,
+    stream: Stream,
+    text: String,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+enum Stream {
+    Stdout,
+    Stderr,
+    Platform,
+}
+
+impl From<LogLine> for Line {
+    fn from(line: LogLine) -> Self {
+        Self {
+            at_micros: line.at.as_microsecond(),
+            namespace: line.revision.namespace.to_string(),
+            revision: line.revision.name.to_string(),
+            stream: match line.stream {
+                LogStream::Stdout => Stream::Stdout,
+                LogStream::Stderr => Stream::Stderr,
+                LogStream::Platform => Stream::Platform,
+            },
+            text: line.text.to_string(),
+        }
+    }
+}
+
+impl From<Line> for LogLine {
+    fn from(line: Line) -> Self {
+        Self {
+            at: Timestamp::from_microsecond(line.at_micros).unwrap_or(Timestamp::UNIX_EPOCH),
+            revision: RevisionKey::new(line.namespace, line.revision),
+            stream: match line.stream {
+                Stream::Stdout => LogStream::Stdout,
+                Stream::Stderr => LogStream::Stderr,
+                Stream::Platform => LogStream::Platform,
+            },
+            text: line.text.into(),
+        }
+    }
+}
+
+/// A [`Report`] on its way.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Said {
+    namespace: String,
+    revision: String,
+    uid: String,
+    health: Outcome,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Outcome {
+    Failing(String),
+    Recovered,
+    ArtifactLost,
+}
+
+impl From<Report> for Said {
+    fn from(report: Report) -> Self {
+        Self {
+            namespace: report.revision.namespace.to_string(),
+            revision: report.revision.name.to_string(),
+            uid: report.uid.to_string(),
+            health: match report.health {
+                Health::Failing { message } => Outcome::Failing(message),
+                Health::Recovered => Outcome::Recovered,
+                Health::ArtifactLost => Outcome::ArtifactLost,
+            },
+        }
+    }
+}
+
+impl From<Said> for Report {
+    fn from(said: Said) -> Self {
+        Self {
+            revision: RevisionKey::new(said.namespace, said.revision),
+            uid: said.uid.into(),
+            health: match said.health {
+                Outcome::Failing(message) => Health::Failing { message },
+                Outcome::Recovered => Health::Recovered,
+                Outcome::ArtifactLost => Health::ArtifactLost,
+            },
+        }
+    }
+}
+
+/// One end of the link.
+pub struct Link(Framed<UnixStream, LengthDelimitedCodec>);
+
+impl Link {
+    /// Over a socket that [`super::handoff`] is done with.
+    ///
+    /// # Errors
+    /// When the socket cannot be used.
+    pub fn new(stream: std::os::unix::net::UnixStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        let codec = LengthDelimitedCodec::builder()
+            .max_frame_length(FRAME_BYTES_MAX)
+            .new_codec();
+        Ok(Self(Framed::new(UnixStream::from_std(stream)?, codec)))
+    }
+
+    /// Says something; waits while the other side does not listen.
+    ///
+    /// # Errors
+    /// When the other side has gone.
+    pub async fn say(&mut self, words: &impl Serialize) -> io::Result<()> {
+        let text = serde_json::to_vec(words)?;
+        self.0.send(bytes::Bytes::from(text)).await
+    }
+
+    /// The next words; `None` once the other side has gone. May be dropped while it waits without losing any.
+    ///
+    /// # Errors
+    /// When the other side says something that is not `T`.
+    pub async fn next<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
+        match self.0.next().await {
+            None => Ok(None),
+            Some(frame) => Ok(Some(serde_json::from_slice(&frame?)?)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_and_reports_arrive_as_they_were() {
+        let (one, other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (mut worker, mut supervisor) = (Link::new(one).unwrap(), Link::new(other).unwrap());
+        let line = LogLine {
+            at: Timestamp::from_second(1_750_000_000).unwrap(),
+            revision: RevisionKey::new("default", "a-00001"),
+            stream: LogStream::Platform,
+            text: "trap: \"unreachable\" é".into(),
+        };
+        let report = Report {
+            revision: line.revision.clone(),
+            uid: "u".into(),
+            health: Health::Failing { message: "m".into() },
+        };
+        worker.say(&Up::Log(line.clone().into())).await.unwrap();
+        worker.say(&Up::Report(report.clone().into())).await.unwrap();
+        drop(worker);
+        let Some(Up::Log(received)) = supervisor.next().await.unwrap() else {
+            panic!()
+        };
+        assert_eq!(LogLine::from(received), line);
+        let Some(Up::Report(received)) = supervisor.next().await.unwrap() else {
+            panic!()
+        };
+        assert_eq!(Report::from(received), report);
+        assert!(supervisor.next::<Up>().await.unwrap().is_none());
+    }
+}

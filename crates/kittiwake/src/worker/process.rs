@@ -1,0 +1,252 @@
+//! One worker process: a runtime and a gateway on a socket that it was handed, serving what the API says.
+
+use super::handoff;
+use super::link::{Down, Link, Placed, Settings, Up};
+use crate::platform;
+use anyhow::Context;
+use kittiwake_core::clock::{Clock, SystemClock};
+use kittiwake_core::invoke::Invoke;
+use kittiwake_core::log::{LogHub, LogLine};
+use kittiwake_core::report::{self, Report};
+use kittiwake_core::routing_table::{RouteEntry, RoutingTable};
+use prometheus::{Registry, TextEncoder};
+use std::net::TcpListener;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::pin::pin;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// How long idle HTTP/1.1 connections stay open for a last request when another process takes over.
+const LINGER: Duration = Duration::from_secs(2);
+/// How often a worker looks whether its supervisor is still there.
+const ORPHAN_CHECK_PERIOD: Duration = Duration::from_millis(200);
+
+/// Runs a worker that a supervisor started: its standard input is the link.
+///
+/// # Errors
+/// When it was started by someone else, or a part cannot be made.
+pub fn run() -> anyhow::Result<ExitCode> {
+    let (settings, listener, stream) =
+        take_over().context("kittiwake worker is started by `kittiwake up --workers N`, not by hand")?;
+    crate::telemetry::start(&settings.config.log, settings.config.log_format)?;
+    crate::host_limits::raise_open_files();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(settings.threads)
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
+    runtime.block_on(serve(settings, listener, stream))?;
+    // Whatever still runs has been given its time.
+    runtime.shutdown_background();
+    Ok(ExitCode::SUCCESS)
+}
+
+fn take_over() -> anyhow::Result<(Settings, TcpListener, UnixStream)> {
+    let input = std::io::stdin().as_fd().try_clone_to_owned()?;
+    let mut stream = UnixStream::from(input);
+    let (settings, mut sockets) = handoff::receive(&mut stream)?;
+    let socket = sockets.pop().context("no socket to listen on")?;
+    Ok((settings, TcpListener::from(socket), stream))
+}
+
+async fn serve(settings: Settings, listener: TcpListener, stream: UnixStream) -> anyhow::Result<()> {
+    let Settings {
+        supervisor,
+        api,
+        external_port,
+        config,
+        ..
+    } = settings;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let (logs, lines, lines_lost) = LogHub::forwarding(Arc::clone(&clock));
+    let logs = Arc::new(logs);
+    let registry = Registry::new();
+    let shutdown = CancellationToken::new();
+    let followed = shutdown.child_token();
+    let (reporter, reports) = report::channel();
+
+    let (runtime, upkeep) = kittiwake_runtime::build(
+        platform::runtime_config(&config, config.data_dir.clone(), config.max_calls),
+        kittiwake_runtime::Inputs {
+            logs: Arc::clone(&logs),
+            reporter,
+            registry: registry.clone(),
+            clock: Arc::clone(&clock),
+        },
+    )
+    .context("cannot start the runtime")?;
+    let client = kube::Client::try_from(kube::Config::new(api.parse().context("the API's address")?))
+        .context("cannot make a client of the API")?;
+    let (mut table, following) = kittiwake_controllers::data_plane::build(
+        platform::controllers_config(&config, external_port),
+        kittiwake_controllers::data_plane::Inputs {
+            client,
+            logs,
+            shutdown: followed.clone(),
+        },
+    );
+    tokio::spawn(upkeep);
+    tokio::spawn(following);
+    // Calls wait in the socket's queue until it is known where they go.
+    let mut end = pin!(async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            () = orphaned(supervisor) => {
+                tracing::warn!("the supervisor is gone: this worker ends after the calls it has");
+                // The API has gone with it; there is nothing to follow any more.
+                followed.cancel();
+            }
+        }
+    });
+    let first = tokio::select! {
+        seen = table.wait_for(Option::is_some) => seen.context("the API was not followed")?.clone().unwrap_or_default(),
+        () = &mut end => return Ok(()),
+    };
+    let (routes_sender, routes) = watch::channel(first);
+    tokio::spawn(pass_on(table, routes_sender));
+    let (gateway, gateway_task) = kittiwake_gateway::build(
+        platform::gateway_config(&config),
+        kittiwake_gateway::Inputs {
+            listener,
+            routes,
+            invoke: runtime as Arc<dyn Invoke>,
+            registry: registry.clone(),
+            clock,
+            shutdown: shutdown.clone(),
+        },
+    )
+    .context("cannot start the gateway")?;
+    let mut gateway_task = tokio::spawn(gateway_task);
+
+    let (cut_sender, cut) = mpsc::channel(1);
+    let talk = Talk {
+        link: Link::new(stream).context("cannot use the link")?,
+        registry,
+        routes: gateway.table_in_use(),
+        said: Arc::default(),
+        lines,
+        lines_lost,
+        reports,
+        cut,
+    };
+    tokio::spawn(async move {
+        // The link breaks when the supervisor ends or becomes another program; calls are answered all the same.
+        if let Err(error) = talk.run().await {
+            tracing::debug!(%error, "the link is broken");
+        }
+    });
+    tokio::select! {
+        () = end => {}
+        _ = &mut gateway_task => anyhow::bail!("the gateway ended unexpectedly"),
+    }
+    let cut = gateway.hand_over(config.drain, LINGER).await;
+    // Told where there is someone to tell; the supervisor reads until this process has ended.
+    let _ = cut_sender.send(cut).await;
+    cut_sender.closed().await;
+    shutdown.cancel();
+    Ok(())
+}
+
+async fn pass_on(
+    mut table: watch::Receiver<Option<Arc<RoutingTable>>>,
+    routes: watch::Sender<Arc<RoutingTable>>,
+) {
+    while table.changed().await.is_ok() {
+        if let Some(table) = table.borrow_and_update().clone() {
+            routes.send_replace(table);
+        }
+    }
+}
+
+/// Resolves when the supervisor has ended. One that becomes another program stays the same process.
+async fn orphaned(supervisor: u32) {
+    while std::os::unix::process::parent_id() == supervisor {
+        tokio::time::sleep(ORPHAN_CHECK_PERIOD).await;
+    }
+}
+
+/// What a worker tells over its link.
+struct Talk {
+    link: Link,
+    registry: Registry,
+    routes: watch::Receiver<Arc<RoutingTable>>,
+    /// The routes as they were told.
+    said: Arc<RoutingTable>,
+    lines: mpsc::Receiver<LogLine>,
+    lines_lost: Arc<AtomicU64>,
+    reports: mpsc::Receiver<Report>,
+    cut: mpsc::Receiver<usize>,
+}
+
+impl Talk {
+    /// Talks until the end of the drain has been told.
+    async fn run(mut self) -> std::io::Result<()> {
+        self.tell_routes().await?;
+        self.link.say(&Up::Ready).await?;
+        loop {
+            tokio::select! {
+                asked = self.link.next::<Down>() => match asked? {
+                    Some(Down::Metrics) => self.tell_metrics().await?,
+                    None => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                },
+                Some(line) = self.lines.recv() => {
+                    self.link.say(&Up::Log(line.into())).await?;
+                    let lost = self.lines_lost.swap(0, Ordering::Relaxed);
+                    if lost > 0 {
+                        self.link.say(&Up::LogLost(lost)).await?;
+                    }
+                }
+                Some(report) = self.reports.recv() => self.link.say(&Up::Report(report.into())).await?,
+                Ok(()) = self.routes.changed() => self.tell_routes().await?,
+                Some(cut) = self.cut.recv() => {
+                    while let Ok(line) = self.lines.try_recv() {
+                        self.link.say(&Up::Log(line.into())).await?;
+                    }
+                    return self.link.say(&Up::Cut(cut)).await;
+                }
+            }
+        }
+    }
+
+    async fn tell_routes(&mut self) -> std::io::Result<()> {
+        let now = Arc::clone(&self.routes.borrow_and_update());
+        let words = differences(&self.said, &now);
+        self.said = now;
+        self.link.say(&words).await
+    }
+
+    async fn tell_metrics(&mut self) -> std::io::Result<()> {
+        let text = TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .unwrap_or_default();
+        self.link.say(&Up::Metrics(text)).await
+    }
+}
+
+/// What has to be said so that who knows `old` knows `new`.
+fn differences(old: &RoutingTable, new: &RoutingTable) -> Up {
+    let unchanged = |a: &Arc<RouteEntry>, b: &Arc<RouteEntry>| Arc::ptr_eq(a, b) || a == b;
+    let changed = new
+        .iter()
+        .filter(|(host, entry)| !old.lookup(host).is_some_and(|before| unchanged(before, entry)))
+        .map(|(host, entry)| Placed {
+            host: host.to_owned(),
+            namespace: entry.namespace.to_string(),
+            route: entry.name.to_string(),
+            fingerprint: entry.fingerprint(),
+        })
+        .collect();
+    let removed = old
+        .iter()
+        .filter(|(host, _)| new.lookup(host).is_none())
+        .map(|(host, _)| host.to_owned())
+        .collect();
+    Up::Routes { changed, removed }
+}

@@ -1,0 +1,574 @@
+//! Keeps the workers running: starts one for each listening socket, starts another when one ends, replaces them one by
+//! one when asked to.
+
+use super::exposition;
+use super::handoff;
+use super::link::{Down, Link, Settings, Up};
+use super::placement::{Placement, RouteName};
+use anyhow::{Context, bail};
+use kittiwake_core::log::LogHub;
+use kittiwake_core::report::Reporter;
+use prometheus::{IntCounter, IntGauge, Registry};
+use rustix::process::{Pid, Signal, WaitOptions};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::process::{Child, Command};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// A worker that lived longer than this did not fail at its start: the next one comes at once.
+const LIFE_MIN: Duration = Duration::from_secs(10);
+/// Pause after the second failure in a row; it doubles with each further one.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+/// Longest pause between two tries.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How long a worker may take to say its metrics before they are left out.
+const METRICS_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time that a worker gets to end after its calls were given theirs, before it is killed.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest start of a worker that is to replace another.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often it is looked whether a worker of the program before this one has ended.
+const ADOPTED_CHECK_PERIOD: Duration = Duration::from_millis(100);
+
+/// What the supervisor is given.
+pub struct Inputs {
+    /// One for each worker, all of one address.
+    pub listeners: Vec<TcpListener>,
+    /// The program to start, as it is on disk at that time.
+    pub program: PathBuf,
+    /// What each worker is told, but for its index.
+    pub settings: Box<dyn Fn(usize) -> Settings + Send + Sync>,
+    /// Where workers' routes are kept track of.
+    pub placement: Arc<Placement>,
+    /// Has a Route looked at again.
+    pub routes_changed: Box<dyn Fn(&RouteName) + Send + Sync>,
+    /// Where functions' output goes.
+    pub logs: Arc<LogHub>,
+    /// Where reports on revisions go.
+    pub reporter: Reporter,
+    /// Where metrics are registered.
+    pub registry: Registry,
+    /// Workers that the program before this one had started; each ends when the new one of its socket takes calls.
+    pub adopted: Vec<Adopted>,
+    /// Time that calls in flight get when a worker has to end.
+    pub drain: Duration,
+}
+
+/// A worker that the program before this one had started, in the same process.
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
+pub struct Adopted {
+    /// Whose socket it listens on.
+    pub index: usize,
+    /// Its process.
+    pub pid: i32,
+}
+
+/// The running workers, for those who end or replace them.
+#[derive(Clone)]
+pub struct Supervisor {
+    shared: Arc<Shared>,
+    slots: Vec<mpsc::Sender<Replace>>,
+}
+
+/// Asks a slot to put a new worker in place of its own.
+struct Replace {
+    done: oneshot::Sender<anyhow::Result<()>>,
+}
+
+struct Shared {
+    inputs: Inputs,
+    /// Workers that run, by the number of their start.
+    running: Mutex<BTreeMap<u64, Running>>,
+    serial: AtomicU64,
+    /// Calls that workers had to cut off.
+    cut: AtomicUsize,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    ready: watch::Sender<BTreeSet<usize>>,
+    metrics: Metrics,
+}
+
+#[derive(Clone)]
+struct Running {
+    index: usize,
+    pid: i32,
+    requests: mpsc::Sender<oneshot::Sender<String>>,
+}
+
+struct Metrics {
+    ready: IntGauge,
+    restarts: IntCounter,
+}
+
+impl Metrics {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let metrics = Self {
+            ready: IntGauge::new("kittiwake_workers_ready", "Worker processes that take calls.")?,
+            restarts: IntCounter::new(
+                "kittiwake_worker_restarts_total",
+                "Worker processes that were started because one had ended unexpectedly.",
+            )?,
+        };
+        registry.register(Box::new(metrics.ready.clone()))?;
+        registry.register(Box::new(metrics.restarts.clone()))?;
+        Ok(metrics)
+    }
+}
+
+/// How far a worker is. Each state leads to the next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    Starting,
+    Ready,
+    /// It ended; what the system says of it.
+    Ended(String),
+}
+
+/// A worker as its slot sees it.
+struct Worker {
+    pid: i32,
+    state: watch::Receiver<State>,
+    started: Instant,
+}
+
+impl Worker {
+    fn terminate(&self) {
+        // The number of a process that has ended may be another's by now.
+        if !matches!(*self.state.borrow(), State::Ended(_)) {
+            signal(self.pid, Signal::TERM);
+        }
+    }
+
+    /// Resolves with what the system says, when the process has ended.
+    async fn ended(&mut self) -> String {
+        match self
+            .state
+            .wait_for(|state| matches!(state, State::Ended(_)))
+            .await
+            .as_deref()
+        {
+            Ok(State::Ended(how)) => how.clone(),
+            _ => "gone".to_owned(),
+        }
+    }
+
+    /// Resolves when it takes calls; an error when it ended instead.
+    async fn ready(&mut self) -> Result<(), String> {
+        match self
+            .state
+            .wait_for(|state| *state != State::Starting)
+            .await
+            .as_deref()
+        {
+            Ok(State::Ready) => Ok(()),
+            Ok(State::Ended(how)) => Err(how.clone()),
+            _ => Err("gone".to_owned()),
+        }
+    }
+}
+
+/// Starts all workers. Must be called within a tokio runtime.
+///
+/// # Errors
+/// When the metrics are there already.
+pub fn start(inputs: Inputs) -> anyhow::Result<Supervisor> {
+    let metrics = Metrics::register(&inputs.registry).context("cannot register the workers' metrics")?;
+    let count = inputs.listeners.len();
+    let shared = Arc::new(Shared {
+        inputs,
+        running: Mutex::default(),
+        serial: AtomicU64::new(0),
+        cut: AtomicUsize::new(0),
+        stop: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+        ready: watch::Sender::new(BTreeSet::new()),
+        metrics,
+    });
+    let slots = (0..count)
+        .map(|index| {
+            let (sender, receiver) = mpsc::channel(1);
+            shared.tasks.spawn(keep(Arc::clone(&shared), index, receiver));
+            sender
+        })
+        .collect();
+    Ok(Supervisor { shared, slots })
+}
+
+impl Supervisor {
+    /// Resolves once a worker listens on every socket, or they are being stopped.
+    pub async fn ready(&self) {
+        let mut ready = self.shared.ready.subscribe();
+        let all = self.slots.len();
+        tokio::select! {
+            _ = ready.wait_for(|ready| ready.len() >= all) => {}
+            () = self.shared.stop.cancelled() => {}
+        }
+    }
+
+    /// Puts new workers in place of all, one after the other; each old one ends after the calls it has.
+    ///
+    /// # Errors
+    /// When a new one does not come to take calls; then the old one stays, and so do those after it.
+    pub async fn replace_all(&self) -> anyhow::Result<()> {
+        for (index, slot) in self.slots.iter().enumerate() {
+            let (done, replaced) = oneshot::channel();
+            let asked = slot.send(Replace { done }).await.is_ok();
+            if !asked {
+                bail!("the workers are being stopped");
+            }
+            replaced
+                .await
+                .context("the workers are being stopped")?
+                .with_context(|| format!("worker {index} stays as it is"))?;
+        }
+        Ok(())
+    }
+
+    /// One page of metrics, with those of all workers.
+    pub async fn metrics(&self, own: &str) -> String {
+        let running: Vec<Running> = self.shared.running().values().cloned().collect();
+        let pages = running.into_iter().map(|worker| async move {
+            let (answer, page) = oneshot::channel();
+            worker.requests.send(answer).await.ok()?;
+            Some((worker.index, page.await.ok()?))
+        });
+        let pages =
+            pages.map(|page| async { tokio::time::timeout(METRICS_TIMEOUT, page).await.ok().flatten() });
+        let pages: Vec<_> = futures::future::join_all(pages).await;
+        exposition::merge(own, &pages.into_iter().flatten().collect::<Vec<_>>())
+    }
+
+    /// Ends all workers after the calls they have, and kills those that take longer than they may. Returns how many
+    /// calls were cut off.
+    pub async fn stop(&self) -> usize {
+        self.shared.stop.cancel();
+        self.shared.tasks.close();
+        self.signal_all(Signal::TERM);
+        let patience = self.shared.inputs.drain + END_TIMEOUT;
+        if tokio::time::timeout(patience, self.shared.tasks.wait())
+            .await
+            .is_err()
+        {
+            self.signal_all(Signal::KILL);
+            let _ = tokio::time::timeout(END_TIMEOUT, self.shared.tasks.wait()).await;
+        }
+        self.shared.cut.load(Ordering::Relaxed)
+    }
+
+    /// Kills all workers at once.
+    pub fn kill(&self) {
+        self.shared.stop.cancel();
+        self.signal_all(Signal::KILL);
+    }
+
+    /// Gives up the workers without ending them, for the program that takes this one's place: which run, and the
+    /// sockets they listen on.
+    ///
+    /// # Errors
+    /// When a socket cannot be copied.
+    pub fn release(&self) -> std::io::Result<(Vec<Adopted>, Vec<OwnedFd>)> {
+        self.shared.stop.cancel();
+        let workers = self
+            .shared
+            .running()
+            .values()
+            .map(|worker| Adopted {
+                index: worker.index,
+                pid: worker.pid,
+            })
+            .collect();
+        let sockets = self.shared.inputs.listeners.iter();
+        let sockets: std::io::Result<Vec<OwnedFd>> = sockets
+            .map(|listener| listener.as_fd().try_clone_to_owned())
+            .collect();
+        Ok((workers, sockets?))
+    }
+
+    fn signal_all(&self, what: Signal) {
+        for worker in self.shared.running().values() {
+            signal(worker.pid, what);
+        }
+    }
+}
+
+impl Shared {
+    fn running(&self) -> MutexGuard<'_, BTreeMap<u64, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look_again(&self, routes: &BTreeSet<RouteName>) {
+        for route in routes {
+            (self.inputs.routes_changed)(route);
+        }
+    }
+
+    /// Starts a process and a task that listens to it until it ends.
+    fn spawn(self: &Arc<Self>, index: usize) -> anyhow::Result<Worker> {
+        let listener = self.inputs.listeners.get(index).context("no such socket")?;
+        let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().context("cannot make a link")?;
+        let mut command = Command::new(&self.inputs.program);
+        command
+            .arg("worker")
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            // Ctrl-C in a terminal goes to all of a group; what it means for workers is up to the supervisor.
+            .process_group(0);
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot start {}", self.inputs.program.display()))?;
+        let pid = child
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .context("it ended at once")?;
+        // The command holds the worker's end of the link as long as it lives; the link must break with the worker.
+        drop(command);
+        handoff::send(&mut ours, &(self.inputs.settings)(index), &[listener.as_fd()])
+            .context("cannot hand over the socket")?;
+        let link = Link::new(ours).context("cannot use the link")?;
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let (requests, asked) = mpsc::channel(4);
+        let (state, receiver) = watch::channel(State::Starting);
+        self.running().insert(serial, Running { index, pid, requests });
+        let listening = Listening {
+            shared: Arc::clone(self),
+            index,
+            serial,
+            child,
+            link,
+            asked,
+            state,
+        };
+        self.tasks.spawn(listening.run());
+        Ok(Worker {
+            pid,
+            state: receiver,
+            started: Instant::now(),
+        })
+    }
+}
+
+/// Keeps a worker on one socket.
+async fn keep(shared: Arc<Shared>, index: usize, mut orders: mpsc::Receiver<Replace>) {
+    let mut failures = 0_u32;
+    'start: loop {
+        let started = shared.spawn(index);
+        let mut worker = match started {
+            Ok(worker) => worker,
+            Err(error) => {
+                tracing::error!(
+                    worker = index,
+                    error = format!("{error:#}"),
+                    "a worker cannot be started"
+                );
+                failures = failures.saturating_add(1);
+                if pause(&shared, failures).await {
+                    continue 'start;
+                }
+                return;
+            }
+        };
+        if worker.ready().await.is_ok() {
+            shared.end_adopted(index);
+        }
+        loop {
+            tokio::select! {
+                () = shared.stop.cancelled() => return,
+                how = worker.ended() => {
+                    if shared.stop.is_cancelled() {
+                        return;
+                    }
+                    tracing::error!(worker = index, how, "a worker ended unexpectedly; another takes its place");
+                    shared.metrics.restarts.inc();
+                    failures = if worker.started.elapsed() >= LIFE_MIN { 0 } else { failures.saturating_add(1) };
+                    if pause(&shared, failures).await {
+                        continue 'start;
+                    }
+                    return;
+                }
+                Some(order) = orders.recv() => {
+                    let replaced = replace(&shared, index, &worker).await;
+                    // Nobody has to wait for it.
+                    let _ = order.done.send(replaced.map(|new| worker = new));
+                }
+            }
+        }
+    }
+}
+
+/// Waits as long as so many failures in a row ask for; `false` when there is to be no further try.
+async fn pause(shared: &Shared, failures: u32) -> bool {
+    let pause = match failures {
+        0 | 1 => Duration::ZERO,
+        more => PAUSE_MIN.saturating_mul(1 << (more - 2).min(20)).min(PAUSE_MAX),
+    };
+    tokio::select! {
+        () = tokio::time::sleep(pause) => !shared.stop.is_cancelled(),
+        () = shared.stop.cancelled() => false,
+    }
+}
+
+/// A new worker on the same socket; the old one is told to end once the new one takes calls.
+async fn replace(shared: &Arc<Shared>, index: usize, old: &Worker) -> anyhow::Result<Worker> {
+    let mut new = shared.spawn(index)?;
+    match tokio::time::timeout(START_TIMEOUT, new.ready()).await {
+        Ok(Ok(())) => {
+            old.terminate();
+            Ok(new)
+        }
+        Ok(Err(how)) => bail!("the new one ended at its start: {how}"),
+        Err(_) => {
+            signal(new.pid, Signal::KILL);
+            bail!(
+                "the new one did not take calls within {} s",
+                START_TIMEOUT.as_secs()
+            )
+        }
+    }
+}
+
+impl Shared {
+    /// Ends the worker that the program before this one had on a socket.
+    fn end_adopted(self: &Arc<Self>, index: usize) {
+        for adopted in self
+            .inputs
+            .adopted
+            .iter()
+            .filter(|adopted| adopted.index == index)
+        {
+            let Some(pid) = Pid::from_raw(adopted.pid) else {
+                continue;
+            };
+            // Only a child of this process that was not waited for yet has this number for certain.
+            if !matches!(rustix::process::waitpid(Some(pid), WaitOptions::NOHANG), Ok(None)) {
+                continue;
+            }
+            signal(adopted.pid, Signal::TERM);
+            self.tasks.spawn(async move {
+                while matches!(rustix::process::waitpid(Some(pid), WaitOptions::NOHANG), Ok(None)) {
+                    tokio::time::sleep(ADOPTED_CHECK_PERIOD).await;
+                }
+            });
+        }
+    }
+}
+
+/// Listens to one worker.
+struct Listening {
+    shared: Arc<Shared>,
+    index: usize,
+    serial: u64,
+    child: Child,
+    link: Link,
+    asked: mpsc::Receiver<oneshot::Sender<String>>,
+    state: watch::Sender<State>,
+}
+
+impl Listening {
+    async fn run(mut self) {
+        let mut waiting: Vec<oneshot::Sender<String>> = Vec::new();
+        let mut linked = true;
+        let how = loop {
+            tokio::select! {
+                // What it said before it ended is heard first.
+                biased;
+                said = self.link.next::<Up>(), if linked => match said {
+                    Ok(Some(Up::Metrics(page))) => {
+                        for answer in waiting.drain(..) {
+                            // Who asked may have gone.
+                            let _ = answer.send(page.clone());
+                        }
+                    }
+                    Ok(Some(said)) => self.take_note(said),
+                    Ok(None) => linked = false,
+                    Err(error) => {
+                        tracing::warn!(worker = self.index, %error, "a worker's link is broken");
+                        linked = false;
+                    }
+                },
+                Some(answer) = self.asked.recv(), if linked => {
+                    waiting.push(answer);
+                    if waiting.len() == 1 && self.link.say(&Down::Metrics).await.is_err() {
+                        linked = false;
+                    }
+                }
+                ended = self.child.wait() => break match ended {
+                    Ok(status) => status.to_string(),
+                    Err(error) => error.to_string(),
+                },
+            }
+        };
+        let Shared { inputs, .. } = &*self.shared;
+        self.shared.running().remove(&self.serial);
+        let replaced = self
+            .shared
+            .running()
+            .values()
+            .any(|other| other.index == self.index);
+        if !replaced {
+            self.shared.ready.send_modify(|ready| {
+                ready.remove(&self.index);
+            });
+        }
+        self.shared.count_ready();
+        self.shared.look_again(&inputs.placement.forget(self.serial));
+        self.state.send_replace(State::Ended(how));
+    }
+
+    fn take_note(&self, said: Up) {
+        let Shared { inputs, .. } = &*self.shared;
+        match said {
+            Up::Ready => {
+                self.shared.ready.send_modify(|ready| {
+                    ready.insert(self.index);
+                });
+                self.shared.count_ready();
+                self.shared.look_again(&inputs.placement.ready(self.serial));
+                self.state.send_replace(State::Ready);
+            }
+            Up::Routes { changed, removed } => {
+                self.shared
+                    .look_again(&inputs.placement.update(self.serial, changed, &removed));
+            }
+            Up::Log(line) => {
+                let line = kittiwake_core::log::LogLine::from(line);
+                inputs.logs.revision(&line.revision).append(line);
+            }
+            Up::LogLost(lines) => {
+                tracing::warn!(
+                    worker = self.index,
+                    lines,
+                    "functions wrote faster than lines could be taken; some are lost"
+                );
+            }
+            Up::Report(said) => {
+                inputs.reporter.report(said.into());
+            }
+            Up::Cut(calls) => {
+                self.shared.cut.fetch_add(calls, Ordering::Relaxed);
+            }
+            Up::Metrics(_) => {}
+        }
+    }
+}
+
+impl Shared {
+    fn count_ready(&self) {
+        let ready = self.ready.borrow().len();
+        self.metrics.ready.set(i64::try_from(ready).unwrap_or(i64::MAX));
+    }
+}
+
+/// Sends a signal to a child that was not waited for yet; one that has ended needs none.
+fn signal(pid: i32, what: Signal) {
+    if let Some(pid) = Pid::from_raw(pid) {
+        let _ = rustix::process::kill_process(pid, what);
+    }
+}
