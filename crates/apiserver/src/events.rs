@@ -168,7 +168,9 @@ fn expired(events: &[Stored], now: Timestamp, ttl: SignedDuration, events_max: u
         .iter()
         .map(|event| {
             (
-                last_seen(&event.object).parse().unwrap_or(Timestamp::UNIX_EPOCH),
+                last_seen(&event.object.tree())
+                    .parse()
+                    .unwrap_or(Timestamp::UNIX_EPOCH),
                 event,
             )
         })
@@ -204,6 +206,7 @@ pub(crate) async fn sweep(server: Arc<Server>, shutdown: CancellationToken) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kittiwake_store::Document;
     use serde_json::json;
 
     #[test]
@@ -228,7 +231,7 @@ mod tests {
                 name: name.into(),
             },
             resource_version: 1,
-            object: Arc::new(json!({"lastTimestamp": at})),
+            object: Document::new(&Arc::new(json!({"lastTimestamp": at}))),
         };
         let events = [
             stored("new", "2026-01-01T10:00:00Z"),

@@ -38,8 +38,8 @@ struct Graph {
 
 impl Graph {
     fn insert(&mut self, stored: &Stored) {
-        let uid = object::uid(&stored.object).to_owned();
-        let owners: Vec<String> = object::owners(&stored.object)
+        let uid = object::uid(&stored.object.tree()).to_owned();
+        let owners: Vec<String> = object::owners(&stored.object.tree())
             .into_iter()
             .map(|owner| owner.uid)
             .collect();
@@ -151,12 +151,12 @@ async fn collect(server: &Server, mut facts: mpsc::Receiver<Fact>) {
                 finish_owner(server, &graph, &stored.key).await;
             }
             Fact::Gone(stored) => {
-                let uid = object::uid(&stored.object).to_owned();
+                let uid = object::uid(&stored.object.tree()).to_owned();
                 graph.remove(&uid);
                 for dependent in graph.dependents(&uid) {
                     check_dependent(server, &dependent).await;
                 }
-                for owner in object::owners(&stored.object) {
+                for owner in object::owners(&stored.object.tree()) {
                     if let Some(key) = graph.keys.get(&owner.uid) {
                         finish_owner(server, &graph, key).await;
                     }
@@ -187,9 +187,9 @@ fn owner_state(server: &Server, dependent: &Key, owner: &OwnerReference) -> Owne
         ""
     };
     match server.store.get(&Server::key(served, namespace, &owner.name)) {
-        Some(stored) if object::uid(&stored.object) == owner.uid => {
-            let terminating = object::is_terminating(&stored.object);
-            if terminating && object::finalizers(&stored.object).contains(&FOREGROUND) {
+        Some(stored) if object::uid(&stored.object.tree()) == owner.uid => {
+            let terminating = object::is_terminating(&stored.object.tree());
+            if terminating && object::finalizers(&stored.object.tree()).contains(&FOREGROUND) {
                 OwnerState::WaitsForDependents
             } else {
                 OwnerState::Solid
@@ -204,8 +204,8 @@ async fn check_dependent(server: &Server, key: &Key) {
     let Some(stored) = server.store.get(key) else {
         return;
     };
-    let owners = object::owners(&stored.object);
-    if owners.is_empty() || object::is_terminating(&stored.object) {
+    let owners = object::owners(&stored.object.tree());
+    if owners.is_empty() || object::is_terminating(&stored.object.tree()) {
         return;
     }
     let states: Vec<(OwnerState, &OwnerReference)> = owners
@@ -225,13 +225,13 @@ async fn check_dependent(server: &Server, key: &Key) {
         return;
     }
     let foreground = with(OwnerState::WaitsForDependents).next().is_some();
-    let held = object::finalizers(&stored.object).contains(&ORPHAN);
+    let held = object::finalizers(&stored.object.tree()).contains(&ORPHAN);
     let propagation = match (held, foreground) {
         (true, _) => Propagation::Orphan,
         (false, true) => Propagation::Foreground,
         (false, false) => Propagation::Background,
     };
-    delete(server, key, &stored.object, propagation).await;
+    delete(server, key, &stored.object.tree(), propagation).await;
 }
 
 async fn delete(server: &Server, key: &Key, object: &Value, propagation: Propagation) {
@@ -263,15 +263,12 @@ fn served_of<'a>(server: &'a Server, key: &Key) -> Option<&'a Served> {
 
 /// Finishes the deletion of an owner: orphans its dependents, or waits until those that block it are gone.
 async fn finish_owner(server: &Server, graph: &Graph, key: &Key) {
-    let Some(stored) = server
-        .store
-        .get(key)
-        .filter(|stored| object::is_terminating(&stored.object))
-    else {
+    let stored = server.store.get(key).map(|stored| stored.object.tree());
+    let Some(owner) = stored.filter(|owner| object::is_terminating(owner)) else {
         return;
     };
-    let finalizers = object::finalizers(&stored.object);
-    let uid = object::uid(&stored.object);
+    let finalizers = object::finalizers(&owner);
+    let uid = object::uid(&owner);
     if finalizers.contains(&ORPHAN) {
         for dependent in &dependents_in_store(server, uid) {
             drop_owners(server, dependent, &[uid]).await;
@@ -301,9 +298,11 @@ fn dependents_in_store(server: &Server, owner: &str) -> Vec<Key> {
     let kinds = server.registry.kinds().iter();
     let stored = kinds.flat_map(|kind| server.store.list(&kind.storage_resource, None).items);
     let dependents = stored.filter(|stored| {
-        object::owners(&stored.object)
-            .iter()
-            .any(|reference| reference.uid == owner)
+        // Most objects do not have the uid anywhere, which their text tells without being read.
+        stored.object.json().contains(owner)
+            && object::owners(&stored.object.tree())
+                .iter()
+                .any(|reference| reference.uid == owner)
     });
     dependents.map(|stored| stored.key).collect()
 }
@@ -313,7 +312,7 @@ fn blocks(server: &Server, dependent: &Key, owner: &str) -> bool {
     let Some(stored) = server.store.get(dependent) else {
         return false;
     };
-    object::owners(&stored.object)
+    object::owners(&stored.object.tree())
         .iter()
         .any(|reference| reference.uid == owner && reference.block_owner_deletion)
 }
@@ -349,13 +348,13 @@ async fn remove_finalizer(server: &Server, key: &Key, uid: &str, finalizer: &str
 /// Changes the metadata of an object in the store, if it still has this uid.
 async fn edit(server: &Server, key: &Key, uid: Option<&str>, change: impl FnOnce(&mut Value) + Send) {
     let decide = |now: Option<&Stored>| {
-        let Some(now) = now.filter(|now| uid.is_none_or(|uid| object::uid(&now.object) == uid)) else {
+        let Some(now) = now.filter(|now| uid.is_none_or(|uid| object::uid(&now.object.tree()) == uid)) else {
             return Ok::<_, Infallible>((Change::Keep, ()));
         };
-        let mut object = (*now.object).clone();
+        let mut object = serde_json::Value::clone(&now.object.tree());
         change(&mut object);
         let last_finalizer_gone = object::is_terminating(&object) && object::finalizers(&object).is_empty();
-        let change = match (last_finalizer_gone, object == *now.object) {
+        let change = match (last_finalizer_gone, object == *now.object.tree()) {
             (true, _) => Change::Delete,
             (false, true) => Change::Keep,
             (false, false) => Change::Put(object),
@@ -370,6 +369,7 @@ async fn edit(server: &Server, key: &Key, uid: Option<&str>, change: impl FnOnce
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kittiwake_store::Document;
     use serde_json::json;
 
     fn stored(uid: &str, owners: &[&str]) -> Stored {
@@ -381,7 +381,9 @@ mod tests {
                 name: uid.into(),
             },
             resource_version: 1,
-            object: Arc::new(json!({"metadata": {"uid": uid, "ownerReferences": owners}})),
+            object: Document::new(&Arc::new(
+                json!({"metadata": {"uid": uid, "ownerReferences": owners}}),
+            )),
         }
     }
 

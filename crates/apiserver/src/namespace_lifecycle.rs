@@ -30,7 +30,7 @@ pub(crate) async fn run(server: Arc<Server>, shutdown: CancellationToken) {
         let ending: Vec<&Stored> = snapshot
             .items
             .iter()
-            .filter(|stored| object::is_terminating(&stored.object))
+            .filter(|stored| object::is_terminating(&stored.object.tree()))
             .collect();
         if ending.is_empty() {
             // Nothing to do until a namespace changes; a lost watch only means looking again.
@@ -60,11 +60,11 @@ pub(crate) async fn run(server: Arc<Server>, shutdown: CancellationToken) {
 
 /// One step towards the end of a namespace; `true` when it is gone.
 async fn end(server: &Server, namespaces: &Served, namespace: &Stored) -> bool {
-    if !empty(server, &namespace.key.name).await || !object::finalizers(&namespace.object).is_empty() {
+    if !empty(server, &namespace.key.name).await || !object::finalizers(&namespace.object.tree()).is_empty() {
         return false;
     }
     let finalized = |now: &Stored| {
-        let mut object = (*now.object).clone();
+        let mut object = serde_json::Value::clone(&now.object.tree());
         object::child_mut(&mut object, "spec").shift_remove("finalizers");
         Change::Put(object)
     };
@@ -83,7 +83,7 @@ async fn empty(server: &Server, name: &str) -> bool {
                 ..DeleteOptions::default()
             };
             // Marked objects wait for their finalizers; deleting them again with a policy would drop those of ours.
-            let gone = if object::is_terminating(&stored.object) {
+            let gone = if object::is_terminating(&stored.object.tree()) {
                 false
             } else {
                 delete_object(server, served, stored.key, &options)
@@ -104,9 +104,12 @@ async fn write_same(
     change: impl FnOnce(&Stored) -> Change + Send,
 ) -> bool {
     let name = &namespace.key.name;
-    let uid = object::uid(&namespace.object);
+    let ending = namespace.object.tree();
+    let uid = object::uid(&ending);
     let decide = |now: Option<&Stored>| {
-        let same = now.filter(|now| object::uid(&now.object) == uid && object::is_terminating(&now.object));
+        let same = now.filter(|now| {
+            object::uid(&now.object.tree()) == uid && object::is_terminating(&now.object.tree())
+        });
         Ok::<_, Infallible>((same.map_or(Change::Keep, change), ()))
     };
     let key = Server::key(namespaces, "", name);

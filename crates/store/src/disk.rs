@@ -1,5 +1,6 @@
 //! Durability: the redb file, and nothing for a store in memory.
 
+use crate::document::Document;
 use crate::error::{DiskError, OpenError};
 use crate::object::{Key, Stored};
 use crate::state::Record;
@@ -122,21 +123,18 @@ impl Durable for Disk {
 }
 
 /// Why a transaction failed.
-enum WriteFailure {
-    Database(redb::Error),
-    Encode(serde_json::Error),
-}
+struct WriteFailure(redb::Error);
 
 impl<E: Into<redb::Error>> From<E> for WriteFailure {
     fn from(error: E) -> Self {
-        Self::Database(error.into())
+        Self(error.into())
     }
 }
 
 impl WriteFailure {
     fn into_disk_error(self, path: PathBuf) -> DiskError {
-        match self {
-            Self::Database(redb::Error::Io(error))
+        match self.0 {
+            redb::Error::Io(error)
                 if matches!(
                     error.kind(),
                     io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
@@ -144,11 +142,10 @@ impl WriteFailure {
             {
                 DiskError::Full { path }
             }
-            Self::Database(error) => DiskError::Failed {
+            error => DiskError::Failed {
                 path,
                 detail: error.to_string(),
             },
-            Self::Encode(error) => DiskError::Encode(error),
         }
     }
 }
@@ -170,8 +167,7 @@ fn write(
         for (key, stored) in repairs.chain(records) {
             let place = (&*key.resource, &*key.namespace, &*key.name);
             if let Some(stored) = stored {
-                let json = serde_json::to_vec(&*stored.object).map_err(WriteFailure::Encode)?;
-                objects.insert(place, (stored.resource_version, json.as_slice()))?;
+                objects.insert(place, (stored.resource_version, stored.object.json().as_bytes()))?;
             } else {
                 objects.remove(place)?;
             }
@@ -276,15 +272,14 @@ fn load(path: &Path, database: &Database) -> Result<Loaded, OpenError> {
         let (place, value) = entry.map_err(|error| failed(error.into()))?;
         let key = shared_key(place.value(), last.as_ref());
         let (version, json) = value.value();
-        let object =
-            serde_json::from_slice(json).map_err(|error| corrupt(path, format!("{key}: {error}")))?;
+        let object = Document::from_json(json).map_err(|error| corrupt(path, format!("{key}: {error}")))?;
         last = Some(key.clone());
         objects.insert(
             key.clone(),
             Stored {
                 key,
                 resource_version: version,
-                object: Arc::new(object),
+                object,
             },
         );
     }
@@ -342,13 +337,15 @@ mod tests {
 
     fn record(name: &str, version: u64) -> Record {
         let key = Key::new("things", "", name);
+        let tree = Arc::new(json!({"n": version}));
         Record {
             stored: Stored {
                 key,
                 resource_version: version,
-                object: Arc::new(json!({"n": version})),
+                object: Document::new(&tree),
             },
             deleted: false,
+            tree,
         }
     }
 
@@ -390,7 +387,7 @@ mod tests {
             (io::ErrorKind::StorageFull, true),
             (io::ErrorKind::PermissionDenied, false),
         ] {
-            let failure = WriteFailure::Database(redb::Error::Io(kind.into()));
+            let failure = WriteFailure(redb::Error::Io(kind.into()));
             let error = failure.into_disk_error("x".into());
             assert_eq!(matches!(error, DiskError::Full { .. }), full, "{error}");
         }

@@ -70,9 +70,6 @@ pub enum DiskError {
     /// The file could not be opened again after an earlier failure.
     #[error("the store cannot be written to after an earlier failure")]
     Reopen(#[source] Arc<OpenError>),
-    /// An object could not be turned into JSON.
-    #[error("an object cannot be stored: {0}")]
-    Encode(#[from] serde_json::Error),
 }
 
 /// Why a write did not happen.

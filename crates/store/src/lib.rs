@@ -1,6 +1,6 @@
 //! Versioned objects with watch: in memory for reads, in redb for durability.
 //!
-//! All objects live in memory, so a read never touches the disk. A write decides under one lock against the newest
+//! All objects live in memory, as text ([`Document`]), so a read never touches the disk. A write decides under one lock against the newest
 //! state, gets its resource version there, and resolves when it is durable; many writers share one fsync (`commit`).
 //! Readers and watchers see durable state only. The watch log is a ring in memory: after a restart a watcher that
 //! names an older resource version gets [`Expired`] and lists again.
@@ -12,6 +12,7 @@
 
 mod commit;
 mod disk;
+mod document;
 mod error;
 mod object;
 mod ring;
@@ -19,6 +20,7 @@ mod state;
 mod store;
 mod watch;
 
+pub use document::Document;
 pub use error::{DiskError, Expired, OpenError, WatchError, WriteError};
 pub use object::{Change, Event, EventKind, Key, Snapshot, Stored};
 pub use store::{Config, ObjectStore};

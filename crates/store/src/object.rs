@@ -1,5 +1,6 @@
 //! The words of the store: keys, stored objects, changes to them and events about them.
 
+use crate::document::Document;
 use serde_json::{Map, Value};
 use std::fmt;
 use std::sync::Arc;
@@ -49,7 +50,7 @@ pub struct Stored {
     /// The version: unique in the store, rising with every write to any object.
     pub resource_version: u64,
     /// The object; its `metadata.resourceVersion` is the text of `resource_version`.
-    pub object: Arc<Value>,
+    pub object: Document,
 }
 
 /// What a writer decided.
@@ -82,7 +83,7 @@ pub struct Event {
     /// The object after the change. For [`EventKind::Deleted`]: its last state, with the deletion's resource version.
     pub object: Stored,
     /// The object before the change, so that a selector that stops matching can be told as a deletion.
-    pub previous: Option<Arc<Value>>,
+    pub previous: Option<Document>,
 }
 
 /// A consistent list.

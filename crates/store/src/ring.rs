@@ -55,6 +55,7 @@ impl Ring {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::document::Document;
     use crate::object::{EventKind, Key, Stored};
     use std::sync::Arc;
 
@@ -62,7 +63,7 @@ mod tests {
         let object = Stored {
             key: Key::new("things", "", "a"),
             resource_version: version,
-            object: Arc::new(serde_json::Value::Null),
+            object: Document::new(&Arc::new(serde_json::Value::Null)),
         };
         Event {
             kind: EventKind::Added,

@@ -3,7 +3,8 @@
 use crate::error::Expired;
 use crate::object::{Event, EventKind, Key, Snapshot, Stored};
 use crate::ring::Ring;
-use std::collections::BTreeMap;
+use serde_json::Value;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -14,7 +15,12 @@ pub(crate) struct Record {
     pub(crate) stored: Stored,
     /// Whether it removes the object.
     pub(crate) deleted: bool,
+    /// What `stored` was made of: those who are told of the write need not read its text again.
+    pub(crate) tree: Arc<Value>,
 }
+
+/// Trees of the newest writes that are kept, so that all watchers share one.
+const TREES_KEPT: usize = 256;
 
 /// The durable objects at one version.
 #[derive(Debug)]
@@ -22,6 +28,8 @@ pub(crate) struct State {
     objects: BTreeMap<Key, Stored>,
     resource_version: u64,
     ring: Ring,
+    /// Held for the sake of their documents, which only share what someone holds.
+    trees: VecDeque<Arc<Value>>,
 }
 
 impl State {
@@ -31,6 +39,7 @@ impl State {
             objects,
             resource_version,
             ring: Ring::new(resource_version, events_kept),
+            trees: VecDeque::with_capacity(TREES_KEPT),
         }
     }
 
@@ -63,7 +72,16 @@ impl State {
 
     /// Makes durable writes visible, in order, each with its event.
     pub(crate) fn publish(&mut self, records: Vec<Record>) {
-        for Record { stored, deleted } in records {
+        for Record {
+            stored,
+            deleted,
+            tree,
+        } in records
+        {
+            if self.trees.len() >= TREES_KEPT {
+                self.trees.pop_front();
+            }
+            self.trees.push_back(tree);
             let previous = if deleted {
                 self.objects.remove(&stored.key)
             } else {
@@ -120,6 +138,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::document::Document;
     use serde_json::json;
 
     fn record(resource: &str, namespace: &str, name: &str, version: u64, deleted: bool) -> Record {
@@ -128,9 +147,10 @@ mod tests {
             stored: Stored {
                 key: Key::new(resource, namespace, name),
                 resource_version: version,
-                object,
+                object: Document::new(&object),
             },
             deleted,
+            tree: object,
         }
     }
 

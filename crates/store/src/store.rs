@@ -2,10 +2,12 @@
 
 use crate::commit::{Outcome, Pending, Shared, Waiter};
 use crate::disk::{Disk, Durable, Nothing};
+use crate::document::Document;
 use crate::error::{Expired, OpenError, WriteError};
 use crate::object::{Change, Key, Snapshot, Stored, set_resource_version};
 use crate::state::{Record, State};
 use crate::watch::Watcher;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -257,7 +259,7 @@ fn record(
     let (mut object, deleted) = match (change, current) {
         (Change::Keep, _) | (Change::Delete, None) => return Some(None),
         (Change::Put(object), _) => (object, false),
-        (Change::Delete, Some(current)) => ((*current.object).clone(), true),
+        (Change::Delete, Some(current)) => (Value::clone(&current.object.tree()), true),
     };
     // Probed first, so that a refused value does not use up a version.
     if !set_resource_version(&mut object, 0) {
@@ -265,13 +267,15 @@ fn record(
     }
     let resource_version = pending.next_resource_version();
     let _ = set_resource_version(&mut object, resource_version);
+    let tree = Arc::new(object);
     Some(Some(Record {
         stored: Stored {
             key,
             resource_version,
-            object: Arc::new(object),
+            object: Document::new(&tree),
         },
         deleted,
+        tree,
     }))
 }
 

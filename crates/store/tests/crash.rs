@@ -125,7 +125,7 @@ fn acknowledged_writes_survive_being_killed() {
         for writer in 0..WRITERS {
             let found = store
                 .get(&key(writer))
-                .map(|stored| stored.object["n"].as_u64().unwrap());
+                .map(|stored| stored.object.tree()["n"].as_u64().unwrap());
             // One more operation may have been under way, and may or may not have made it.
             let allowed = match last.get(&writer) {
                 Some(n) => [effect(*n), effect(n + 1)],

@@ -96,7 +96,7 @@ impl Mirror {
         let key = event.object.key.clone();
         assert_eq!(&*key.resource, self.resource);
         assert_eq!(
-            event.object.object["metadata"]["resourceVersion"],
+            event.object.object.tree()["metadata"]["resourceVersion"],
             json!(version.to_string())
         );
         let before = match event.kind {
@@ -156,7 +156,12 @@ async fn run(ops: Vec<Op>) {
     let values = |(resource, objects): (usize, Vec<Stored>)| {
         objects
             .into_iter()
-            .map(move |s| ((resource, s.key.name.to_string()), s.object["value"].clone()))
+            .map(move |s| {
+                (
+                    (resource, s.key.name.to_string()),
+                    s.object.tree()["value"].clone(),
+                )
+            })
             .collect::<Vec<_>>()
     };
     let stored: BTreeMap<_, Value> = (0..RESOURCES.len())
@@ -196,7 +201,7 @@ async fn a_watcher_that_sleeps_too_long_is_told_and_costs_nothing() {
     );
     let mut again = store.watch("things", expired.oldest).unwrap();
     for n in 1..11 {
-        assert_eq!(again.next().await.unwrap().object.object["n"], json!(n));
+        assert_eq!(again.next().await.unwrap().object.object.tree()["n"], json!(n));
     }
 }
 

@@ -67,7 +67,7 @@ pub(crate) async fn collection(call: &Call, body: Body) -> Result<Response, ApiE
         .list(&call.served.kind.storage_resource, selection.namespace());
     let mut objects = Vec::new();
     for stored in snapshot.items {
-        let object = call.served.read(&stored.object);
+        let object = call.served.read(&stored.object.tree());
         if !selection.matches(&object) {
             continue;
         }
@@ -105,7 +105,7 @@ pub(crate) async fn delete_object(
     });
     match result.await {
         Ok((stored, (object, gone))) => Ok(Deletion {
-            object: stored.map_or(object, |stored| stored.object),
+            object: stored.map_or(object, |stored| stored.object.tree()),
             gone,
         }),
         Err(WriteError::Refused(error)) => Err(error),
@@ -122,7 +122,7 @@ fn decide(
     now: &str,
 ) -> Result<(Change, Arc<Value>), ApiError> {
     let names = served.names();
-    let old = &old.ok_or_else(|| ApiError::not_found(names, name))?.object;
+    let old = &old.ok_or_else(|| ApiError::not_found(names, name))?.object.tree();
     let preconditions = [
         ("UID", &options.uid, object::uid(old)),
         (

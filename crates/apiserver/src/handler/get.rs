@@ -13,5 +13,5 @@ pub(crate) fn handle(call: &Call) -> Result<Response, ApiError> {
         .store
         .get(&key)
         .ok_or_else(|| ApiError::not_found(call.served.names(), call.name()))?;
-    reply::object(call, 200, &call.served.read(&stored.object), &[])
+    reply::object(call, 200, &call.served.read(&stored.object.tree()), &[])
 }

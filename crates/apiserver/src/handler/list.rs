@@ -61,6 +61,11 @@ impl Selection {
         Some(self.namespace.as_str()).filter(|namespace| !namespace.is_empty())
     }
 
+    /// Whether a change to an object can change whether it is wanted.
+    pub(crate) fn looks_inside(&self) -> bool {
+        self.selective
+    }
+
     /// Whether an object is wanted.
     pub(crate) fn matches(&self, object: &Value) -> bool {
         (self.namespace.is_empty() || self.namespace == crate::object::namespace(object))
@@ -176,7 +181,7 @@ fn snapshot(call: &Call) -> Result<Page, ApiError> {
     let objects = snapshot
         .items
         .iter()
-        .map(|stored| call.served.read(&stored.object));
+        .map(|stored| call.served.read(&stored.object.tree()));
     let objects = Arc::new(objects.filter(|object| selection.matches(object)).collect());
     Ok(Page {
         objects,

@@ -206,7 +206,7 @@ impl Stream {
                 let objects = snapshot
                     .items
                     .iter()
-                    .map(|stored| self.writer.served.read(&stored.object));
+                    .map(|stored| self.writer.served.read(&stored.object.tree()));
                 self.initial = objects.filter(|object| self.selection.matches(object)).collect();
                 self.initial_end = Some(snapshot.resource_version).filter(|_| marked && self.bookmarks);
                 snapshot.resource_version
@@ -281,12 +281,23 @@ impl Stream {
     /// does is DELETED (as it was, with the resource version of the change).
     fn change(&self, event: &Event) -> Option<Vec<u8>> {
         let served = &self.writer.served;
-        let object = served.read(&event.object.object);
+        let object = served.read(&event.object.object.tree());
         let matches = self.selection.matches(&object);
         if event.kind == EventKind::Deleted {
             return matches.then(|| self.writer.event("DELETED", &object));
         }
-        let previous = event.previous.as_ref().map(|previous| served.read(previous));
+        if !self.selection.looks_inside() {
+            let kind = if event.previous.is_some() {
+                "MODIFIED"
+            } else {
+                "ADDED"
+            };
+            return matches.then(|| self.writer.event(kind, &object));
+        }
+        let previous = event
+            .previous
+            .as_ref()
+            .map(|previous| served.read(&previous.tree()));
         let previous = previous.filter(|previous| self.selection.matches(previous));
         match (previous, matches) {
             (None, false) => None,

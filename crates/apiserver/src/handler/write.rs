@@ -116,7 +116,7 @@ impl Write<'_> {
                 self.check_names(name, &mut proposal.object)?;
                 return self.prepare_create(proposal);
             };
-            let current = self.served.read(&stored.object);
+            let current = self.served.read(&stored.object.tree());
             self.prepare_update(&current, propose(Some(&current))?)
         })
         .await
@@ -160,7 +160,7 @@ impl Write<'_> {
         });
         match result.await {
             Ok((Some(stored), (created, warnings))) => Ok(Written {
-                object: self.served.read(&stored.object),
+                object: self.served.read(&stored.object.tree()),
                 created,
                 warnings,
             }),
@@ -179,7 +179,7 @@ impl Write<'_> {
         let decision = decide(old.as_ref())?;
         let object = match (decision.change, old) {
             (Change::Put(object), _) => Arc::new(object),
-            (_, Some(old)) => old.object,
+            (_, Some(old)) => old.object.tree(),
             (_, None) => return Err(ApiError::not_found(self.served.names(), &key.name)),
         };
         Ok(Written {
@@ -237,7 +237,7 @@ impl Write<'_> {
         let namespace = &self.namespace;
         let stored = self.server.store.get(&Server::key(namespaces, "", namespace));
         let stored = stored.ok_or_else(|| ApiError::not_found(namespaces.names(), namespace))?;
-        if !object::is_terminating(&stored.object) {
+        if !object::is_terminating(&stored.object.tree()) {
             return Ok(());
         }
         let message = format!("namespace {namespace} is being terminated");

@@ -42,6 +42,36 @@ async fn draining_finishes_what_runs_and_takes_nothing_new() {
 }
 
 #[tokio::test]
+async fn an_idle_connection_gets_a_last_answer_when_another_gateway_takes_over() {
+    let server = start();
+    let mut idle = server.connect().await;
+    let request = format!("GET / HTTP/1.1\r\nHost: {HELLO}\r\n\r\n");
+    idle.write_all(request.as_bytes()).await.unwrap();
+    read_until(&mut idle, "\r\n\r\nhello-00001").await;
+    let mut silent = server.connect().await;
+    silent.write_all(request.as_bytes()).await.unwrap();
+    read_until(&mut silent, "\r\n\r\nhello-00001").await;
+
+    let handle = server.handle.clone();
+    let over = tokio::spawn(async move { handle.hand_over(LONG, Duration::from_secs(1)).await });
+    // It has begun when the socket is closed.
+    while TcpStream::connect(server.handle.local_addr()).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    idle.write_all(request.as_bytes()).await.unwrap();
+    let answer = read_until(&mut idle, "\r\n\r\nhello-00001").await;
+    assert!(answer.contains("connection: close"), "{answer}");
+    assert_eq!(idle.read(&mut [0]).await.unwrap(), 0, "it was the last one");
+    assert_eq!(
+        silent.read(&mut [0]).await.unwrap(),
+        0,
+        "who stays silent is closed in the end"
+    );
+    assert_eq!(over.await.unwrap(), 0);
+    server.task.await.unwrap();
+}
+
+#[tokio::test]
 async fn what_does_not_finish_is_cut_and_counted() {
     let mut server = start();
     let mut client = server.http2().await;

@@ -104,7 +104,7 @@ async fn nothing_is_visible_before_it_is_durable_but_writers_see_it() {
         let (store, decided) = (store.clone(), Arc::clone(&decided));
         async move {
             let decide = |current: Option<&Stored>| {
-                let seen = current.map(|stored| stored.object["value"].clone());
+                let seen = current.map(|stored| stored.object.tree()["value"].clone());
                 decided.fetch_add(1, Ordering::SeqCst);
                 Err::<(Change, ()), _>(seen)
             };
@@ -121,7 +121,7 @@ async fn nothing_is_visible_before_it_is_durable_but_writers_see_it() {
     script.outcomes.send(Ok(())).unwrap();
     assert_eq!(first.await.unwrap().unwrap(), 2);
     assert!(matches!(second.await.unwrap(), Err(WriteError::Refused(Some(seen))) if seen == json!(1)));
-    assert_eq!(store.get(&key("a")).unwrap().object["value"], json!(1));
+    assert_eq!(store.get(&key("a")).unwrap().object.tree()["value"], json!(1));
 }
 
 #[tokio::test]
@@ -146,7 +146,7 @@ async fn a_failed_commit_fails_its_writes_and_those_built_on_them_and_nothing_el
         let (store, decided) = (store.clone(), Arc::clone(&decided));
         async move {
             let decide = |current: Option<&Stored>| {
-                assert_eq!(current.unwrap().object["value"], json!("doomed"));
+                assert_eq!(current.unwrap().object.tree()["value"], json!("doomed"));
                 decided.fetch_add(1, Ordering::SeqCst);
                 Ok::<_, ()>((Change::Delete, ()))
             };
@@ -163,7 +163,7 @@ async fn a_failed_commit_fails_its_writes_and_those_built_on_them_and_nothing_el
     );
     assert!(matches!(dependent.await.unwrap(), Err(WriteError::Disk(_))));
     assert_eq!(
-        store.get(&key("a")).unwrap().object["value"],
+        store.get(&key("a")).unwrap().object.tree()["value"],
         json!("old"),
         "reads go on"
     );
@@ -173,7 +173,10 @@ async fn a_failed_commit_fails_its_writes_and_those_built_on_them_and_nothing_el
     assert_eq!(version, 5, "the versions of failed writes are never used again");
     let event = watcher.next().await.unwrap();
     assert_eq!(
-        (event.object.resource_version, &event.previous.unwrap()["value"]),
+        (
+            event.object.resource_version,
+            &event.previous.unwrap().tree()["value"]
+        ),
         (5, &json!("old"))
     );
 }
