@@ -5,13 +5,14 @@
 //! each is called twice over one connection. The difference between first and second call is what coming from zero adds.
 
 use crate::Paths;
-use crate::hello::service;
 use crate::load::Connection;
+use crate::peers::service;
 use crate::process;
 use crate::statistics::{micros, percentile};
+use crate::workload::Work;
 use anyhow::Context;
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long the platform may take until it serves again after a start.
@@ -34,15 +35,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let data_dir = folder.path().join("data");
 
-    let server = process::kittiwake(&program, &data_dir).await?;
+    let flags = options.paths.kittiwake_flags();
+    let server = process::kittiwake(&program, &data_dir, &flags).await?;
     let start = Instant::now();
     let manifest = write_services(folder.path(), &hello, options.revisions)?;
-    process::client(
-        &program,
-        &data_dir,
-        &["apply", "--wait-timeout", "1800", "-f", &manifest],
-    )
-    .await?;
+    process::apply(&program, &data_dir, &manifest).await?;
     println!(
         "deployed {} services in {:.1} s",
         options.revisions,
@@ -51,7 +48,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     server.stop().await?;
 
     let start = Instant::now();
-    let server = process::kittiwake(&program, &data_dir).await?;
+    let server = process::kittiwake(&program, &data_dir, &flags).await?;
     let address = server.address("Functions")?;
     wait_until_ready(server.address("Kubernetes API")?).await?;
     println!(
@@ -60,11 +57,12 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         server.resident_mib()?
     );
 
+    let hello_call = Work::Hello.call();
     let (mut first, mut second, mut added) = (Vec::new(), Vec::new(), Vec::new());
     for index in 0..options.revisions {
         let mut connection = Connection::open(address, &format!("{}.default.localhost", name(index))).await?;
-        let cold = connection.hello().await.with_context(|| name(index))?;
-        let warm = connection.hello().await?;
+        let cold = connection.call(&hello_call).await.with_context(|| name(index))?;
+        let warm = connection.call(&hello_call).await?;
         first.push(cold);
         second.push(warm);
         added.push(cold.saturating_sub(warm));
@@ -97,7 +95,7 @@ fn name(index: usize) -> String {
 }
 
 /// Writes a component and a manifest for each revision; returns the manifest's path.
-fn write_services(folder: &Path, hello: &[u8], count: usize) -> anyhow::Result<String> {
+fn write_services(folder: &Path, hello: &[u8], count: usize) -> anyhow::Result<PathBuf> {
     let mut manifests = String::new();
     for index in 0..count {
         let path = folder.join(format!("{index}.wasm"));
@@ -110,7 +108,7 @@ fn write_services(folder: &Path, hello: &[u8], count: usize) -> anyhow::Result<S
     }
     let path = folder.join("services.yaml");
     std::fs::write(&path, manifests)?;
-    Ok(path.display().to_string())
+    Ok(path)
 }
 
 /// A Wasm binary with one more custom section at its end: another content, the same program.

@@ -2,8 +2,8 @@
 //! of them are in.
 
 use crate::Paths;
-use crate::hello::service;
 use crate::load::Connection;
+use crate::peers::service;
 use crate::process::{self, Server};
 use anyhow::Context;
 use kittiwake_testkit::guest;
@@ -31,7 +31,6 @@ pub struct Options {
 
 /// Runs each number of calls against a server of its own and prints a line.
 pub async fn run(options: Options) -> anyhow::Result<()> {
-    kittiwake::host_limits::raise_open_files();
     let program = options.paths.kittiwake()?;
     println!(
         "{:>10} {:>12} {:>18} {:>14} {:>16} {:>8}  errors",
@@ -43,11 +42,12 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         std::fs::write(&component, guest::pause())?;
         let data_dir = folder.path().join("data");
         let slots = (calls + SPARE_SLOTS).to_string();
-        let server = process::kittiwake_with(&program, &data_dir, &["--max-calls", &slots]).await?;
+        let mut flags = vec!["--max-calls".to_owned(), slots];
+        flags.extend(options.paths.kittiwake_flags());
+        let server = process::kittiwake(&program, &data_dir, &flags).await?;
         let manifest = folder.path().join("pause.yaml");
         std::fs::write(&manifest, service("pause", &component.display().to_string()))?;
-        let manifest = manifest.display().to_string();
-        process::client(&program, &data_dir, &["apply", "-f", &manifest]).await?;
+        process::apply(&program, &data_dir, &manifest).await?;
         measure(&server, calls).await?;
         server.stop().await?;
     }

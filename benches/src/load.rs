@@ -1,28 +1,40 @@
-//! Load: closed loops over keep-alive connections. Each connection sends its next request when it has the answer.
+//! Load over keep-alive connections. In a closed loop each connection sends its next request when it has its answer; in
+//! an open loop requests are due at fixed times, whatever the server does.
 
+use crate::workload::Call;
 use anyhow::{Context, ensure};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::Request;
+use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// Connections that are made at one time.
+const CONNECTING_MAX: usize = 64;
+/// How much longer than planned an open loop may last, as a factor; what is then still due counts as not answered.
+const OPEN_LOOP_OVERTIME: u32 = 2;
 
 /// What a run of load came to.
 pub struct Run {
-    /// Requests answered with 200 in each second.
+    /// Requests answered rightly in each second.
     pub requests_per_second: f64,
     /// Requests answered.
     pub requests: u64,
-    /// Time of each request, sorted.
+    /// Time of each request, sorted: in an open loop from when it was due, not from when it could be sent.
     pub latencies: Vec<Duration>,
 }
 
 /// One keep-alive connection.
 pub struct Connection {
-    sender: SendRequest<Empty<Bytes>>,
+    sender: SendRequest<Full<Bytes>>,
     host: String,
 }
 
@@ -42,50 +54,150 @@ impl Connection {
 
     /// Status and body of one GET.
     pub async fn get(&mut self, path: &str) -> anyhow::Result<(u16, Bytes)> {
-        let request = Request::get(path).header("host", &self.host).body(Empty::new())?;
+        let request = Request::get(path)
+            .header("host", &self.host)
+            .body(Full::default())?;
         let response = self.sender.send_request(request).await?;
         let status = response.status().as_u16();
         Ok((status, response.into_body().collect().await?.to_bytes()))
     }
 
-    /// Sends one GET and reads the whole answer, which must be 200 and `Hello`.
-    pub async fn hello(&mut self) -> anyhow::Result<Duration> {
-        let request = Request::get("/").header("host", &self.host).body(Empty::new())?;
+    /// Makes the call and reads the whole answer, which must be the right one; how long it took.
+    pub async fn call(&mut self, call: &Call) -> anyhow::Result<Duration> {
+        let request = Request::builder()
+            .method(&call.method)
+            .uri(call.path)
+            .header("host", &self.host)
+            .body(Full::new(call.body.clone()))?;
         let start = Instant::now();
         self.sender.ready().await?;
         let response = self.sender.send_request(request).await?;
         let status = response.status();
-        let body = response.into_body().collect().await?.to_bytes();
-        let took = start.elapsed();
-        ensure!(
-            status == 200 && body.starts_with(b"Hello"),
-            "wrong answer: {status} {:?}",
-            String::from_utf8_lossy(&body)
-        );
-        Ok(took)
+        ensure!(status == 200, "wrong answer: {status}");
+        compare(response.into_body(), &call.answer).await?;
+        Ok(start.elapsed())
     }
+}
+
+/// Reads a body to its end; it must be `expected`. Piece by piece, so that a long one is not copied together.
+pub async fn compare(mut body: Incoming, expected: &Bytes) -> anyhow::Result<()> {
+    let mut rest = &expected[..];
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        rest = rest.strip_prefix(&data[..]).with_context(|| {
+            format!(
+                "wrong answer: {:?}",
+                String::from_utf8_lossy(data.get(..200).unwrap_or(&data))
+            )
+        })?;
+    }
+    ensure!(
+        rest.is_empty(),
+        "wrong answer: it ends {} bytes too early",
+        rest.len()
+    );
+    Ok(())
+}
+
+/// Makes `count` connections, some at a time.
+pub async fn connect(address: SocketAddr, host: &str, count: usize) -> anyhow::Result<Vec<Connection>> {
+    let mut connections = Vec::with_capacity(count);
+    while connections.len() < count {
+        let mut made = JoinSet::new();
+        for _ in 0..(count - connections.len()).min(CONNECTING_MAX) {
+            let host = host.to_owned();
+            made.spawn(async move { Connection::open(address, &host).await });
+        }
+        for connection in made.join_all().await {
+            connections.push(connection.context("the server takes no more connections")?);
+        }
+    }
+    Ok(connections)
 }
 
 /// Loads `address` over `connections` for `duration`. Any wrong answer ends the run with an error.
 pub async fn closed_loop(
     address: SocketAddr,
     host: &str,
+    call: &Call,
     connections: usize,
     duration: Duration,
 ) -> anyhow::Result<Run> {
+    let connections = connect(address, host, connections).await?;
     let start = Instant::now();
-    let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..connections {
-        let host = host.to_owned();
+    let mut tasks = JoinSet::new();
+    for mut connection in connections {
+        let call = call.clone();
         tasks.spawn(async move {
-            let mut connection = Connection::open(address, &host).await?;
             let mut latencies = Vec::new();
             while start.elapsed() < duration {
-                latencies.push(connection.hello().await?);
+                latencies.push(connection.call(&call).await?);
             }
             anyhow::Ok(latencies)
         });
     }
+    finish(tasks, start).await
+}
+
+/// Sends `rate` requests per second to `address` for `duration`, each by whichever connection is free. A request that
+/// finds none waits, and its waiting counts: latency is from when it was due.
+pub async fn open_loop(
+    address: SocketAddr,
+    host: &str,
+    call: &Call,
+    connections: usize,
+    duration: Duration,
+    rate: f64,
+) -> anyhow::Result<Run> {
+    let connections = connect(address, host, connections).await?;
+    let total = (rate * duration.as_secs_f64()) as u64;
+    let (due, taken) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicU64::new(0)));
+    let start = Instant::now();
+    let mut tasks = JoinSet::new();
+    for mut connection in connections {
+        let (call, due, taken) = (call.clone(), Arc::clone(&due), Arc::clone(&taken));
+        tasks.spawn(async move {
+            let mut latencies = Vec::new();
+            // The semaphore is closed once all has become due; what is then left is taken without waiting.
+            loop {
+                if let Ok(permit) = due.acquire().await {
+                    permit.forget();
+                }
+                let index = taken.fetch_add(1, Ordering::Relaxed);
+                if index >= total || start.elapsed() > duration * OPEN_LOOP_OVERTIME {
+                    return anyhow::Ok(latencies);
+                }
+                connection.call(&call).await?;
+                latencies.push(start.elapsed().saturating_sub(due_at(index, rate)));
+            }
+        });
+    }
+    // A thread of its own: the timers of the async runtime are only good to a millisecond.
+    let clock = tokio::task::spawn_blocking(move || release(&due, start, total, rate));
+    let run = finish(tasks, start).await;
+    clock.await?;
+    run
+}
+
+/// When request `index` is due, after the start.
+fn due_at(index: u64, rate: f64) -> Duration {
+    Duration::from_secs_f64(index as f64 / rate)
+}
+
+/// Lets requests go as they become due.
+fn release(due: &Semaphore, start: Instant, total: u64, rate: f64) {
+    let mut released = 0;
+    while released < total {
+        std::thread::sleep(due_at(released, rate).saturating_sub(start.elapsed()));
+        let until_now = (start.elapsed().as_secs_f64() * rate) as u64 + 1;
+        let reached = until_now.min(total);
+        due.add_permits(reached.saturating_sub(released) as usize);
+        released = reached;
+    }
+    due.close();
+}
+
+async fn finish(mut tasks: JoinSet<anyhow::Result<Vec<Duration>>>, start: Instant) -> anyhow::Result<Run> {
     let mut latencies = Vec::new();
     while let Some(ended) = tasks.join_next().await {
         latencies.extend(ended??);
@@ -98,4 +210,19 @@ pub async fn closed_loop(
         requests,
         latencies,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_requests_are_released_at_their_time() {
+        let due = Semaphore::new(0);
+        let start = Instant::now();
+        release(&due, start, 50, 1000.0);
+        assert_eq!(due.available_permits(), 50);
+        assert!(due.is_closed());
+        assert!(start.elapsed() >= Duration::from_millis(49));
+    }
 }

@@ -5,49 +5,71 @@
 use kittiwake as _;
 
 mod call;
+mod chart;
 mod cold_start;
 mod concurrency;
-mod hello;
+mod http;
 mod load;
 mod native;
+mod peers;
 mod process;
+mod programs;
+mod report;
 mod statistics;
+mod workload;
 
 use clap::{Parser, Subcommand};
+use report::{Files, Report};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Measure Kittiwake beside its peers.
 #[derive(Parser)]
 struct Cli {
     #[command(subcommand)]
     what: What,
+    #[command(flatten)]
+    files: Files,
 }
 
 #[derive(Subcommand)]
 enum What {
-    /// Throughput, latency and CPU per request of the hello component: Kittiwake, wasmtime serve, native hyper
-    Hello(hello::Options),
+    /// Throughput, latency and CPU per request of some kinds of work: Kittiwake and its peers, in turn
+    #[command(visible_alias = "hello")]
+    Http(http::Options),
     /// First call of a revision at zero whose compiled artifact is on disk
     ColdStart(cold_start::Options),
     /// Many calls in flight that each wait 10 s: errors, memory, time until all are in
     Concurrency(concurrency::Options),
     /// One function in this process, without a server around it: CPU and page faults per call
     Call(call::Options),
-    /// The native hyper server that others are compared with (started by `hello`)
+    /// The native hyper server that others are compared with (started by `http`)
     #[command(hide = true)]
     NativeServer,
 }
 
 /// Where the programs and files are; by default those of this checkout.
 #[derive(clap::Args, Clone)]
-struct Paths {
+pub struct Paths {
     /// The kittiwake program [default: beside this program]
     #[arg(long)]
     kittiwake: Option<PathBuf>,
+    /// Worker processes of Kittiwake: `kittiwake up --workers N` [default: as it chooses]
+    #[arg(long, value_name = "N")]
+    workers: Option<u32>,
     /// The hello component
     #[arg(long, default_value = "examples/hello/hello.wasm")]
     component: PathBuf,
+    /// The wasmtime program
+    #[arg(long, default_value = "wasmtime")]
+    wasmtime: PathBuf,
+    /// The workerd program [default: that of `npm ci --prefix benches/peers`, else on the PATH]
+    #[arg(long)]
+    workerd: Option<PathBuf>,
 }
+
+/// Where npm puts the program itself; `node_modules/.bin` has a script around it.
+const WORKERD_OF_NPM: &str = "benches/peers/node_modules/@cloudflare/workerd-linux-64/bin/workerd";
 
 impl Paths {
     fn kittiwake(&self) -> anyhow::Result<PathBuf> {
@@ -64,18 +86,46 @@ impl Paths {
             }
         }
     }
+
+    /// Flags for each `kittiwake up`.
+    fn kittiwake_flags(&self) -> Vec<String> {
+        let workers = self.workers.map(|workers| format!("--workers={workers}"));
+        workers.into_iter().collect()
+    }
+
+    /// The workerd program, if there is one.
+    fn workerd(&self) -> Option<PathBuf> {
+        let candidates = match &self.workerd {
+            Some(path) => vec![path.clone()],
+            None => vec![WORKERD_OF_NPM.into(), "workerd".into()],
+        };
+        candidates.into_iter().find(|path| programs::installed(path))
+    }
+}
+
+/// Reads a time in seconds, such as `0.5`.
+fn seconds(text: &str) -> anyhow::Result<Duration> {
+    Ok(Duration::try_from_secs_f64(text.parse()?)?)
 }
 
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
+    kittiwake::host_limits::raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        match cli.what {
-            What::Hello(options) => hello::run(options).await,
-            What::ColdStart(options) => cold_start::run(options).await,
-            What::Concurrency(options) => concurrency::run(options).await,
-            What::Call(options) => call::run(options).await,
-            What::NativeServer => native::serve().await,
-        }
-    })
+    runtime.block_on(run(cli))
+}
+
+async fn run(cli: Cli) -> anyhow::Result<()> {
+    if let What::NativeServer = cli.what {
+        return native::serve().await;
+    }
+    let mut report = Report::start(cli.files)?;
+    match cli.what {
+        What::Http(options) => http::run(&options, &mut report).await?,
+        What::ColdStart(options) => cold_start::run(options).await?,
+        What::Concurrency(options) => concurrency::run(options).await?,
+        What::Call(options) => call::run(options).await?,
+        What::NativeServer => {}
+    }
+    report.finish()
 }

@@ -13,6 +13,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Ticks per second of /proc/PID/stat: fixed at 100 on Linux for user space (`USER_HZ`).
 const TICKS_PER_SECOND: f64 = 100.0;
 
+/// Bytes of a page of memory.
+const PAGE_BYTES: f64 = 4096.0;
+
 /// What a process has used since its start.
 pub struct Used {
     pub user_micros: f64,
@@ -40,6 +43,22 @@ impl Used {
             page_faults: field(10)?,
         })
     }
+
+    /// User and system time together.
+    pub fn cpu_micros(&self) -> f64 {
+        self.user_micros + self.system_micros
+    }
+}
+
+/// The processes that a process has started itself and that still run.
+fn children(id: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{id}/task"));
+    let lists = tasks.into_iter().flatten().flatten().map(|task| {
+        // A thread may end while it is looked at.
+        std::fs::read_to_string(task.path().join("children")).unwrap_or_default()
+    });
+    let ids = lists.flat_map(|list| list.split_whitespace().flat_map(str::parse).collect::<Vec<_>>());
+    ids.collect()
 }
 
 /// A server that was started for a measurement; killed when dropped.
@@ -115,23 +134,45 @@ impl Server {
         text.parse().with_context(|| format!("{text:?} is no address"))
     }
 
-    /// CPU seconds (user and system) that the process has used.
-    pub fn cpu_seconds(&self) -> anyhow::Result<f64> {
-        let id = self.child.id().context("the server has ended")?;
-        let used = Used::by(&id.to_string())?;
-        Ok((used.user_micros + used.system_micros) / 1e6)
+    /// Its process and all below it.
+    fn processes(&self) -> anyhow::Result<Vec<u32>> {
+        let mut found = vec![self.id()?];
+        let mut next = 0;
+        while let Some(id) = found.get(next) {
+            let children = children(*id);
+            found.extend(children);
+            next += 1;
+        }
+        Ok(found)
     }
 
-    /// Resident memory in MiB.
+    /// Id of the process that was started.
+    pub fn id(&self) -> anyhow::Result<u32> {
+        self.child.id().context("the server has ended")
+    }
+
+    /// CPU time (user and system) that its processes have used, in microseconds.
+    pub fn cpu_micros(&self) -> anyhow::Result<f64> {
+        let mut micros = 0.0;
+        for id in self.processes()? {
+            micros += Used::by(&id.to_string())?.cpu_micros();
+        }
+        Ok(micros)
+    }
+
+    /// Resident memory of its processes in MiB; what they may share (files, shared memory) counts once.
     pub fn resident_mib(&self) -> anyhow::Result<f64> {
-        let id = self.child.id().context("the server has ended")?;
-        let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .context("no VmRSS")?;
-        let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
-        Ok(kib / 1024.0)
+        let (mut own, mut shared) = (0.0, 0.0_f64);
+        for id in self.processes()? {
+            // In pages: size, resident, shared (proc(5)).
+            let statm = std::fs::read_to_string(format!("/proc/{id}/statm"))?;
+            let mut pages = statm.split(' ').skip(1).map(str::parse::<f64>);
+            let mut next = || pages.next().context("unexpected /proc/PID/statm");
+            let (resident, may_be_shared) = (next()??, next()??);
+            own += resident - may_be_shared;
+            shared = shared.max(may_be_shared);
+        }
+        Ok((own + shared) * PAGE_BYTES / f64::from(1 << 20))
     }
 
     /// Ends the server as Ctrl-C would, and waits.
@@ -152,13 +193,8 @@ impl Server {
     }
 }
 
-/// Starts `kittiwake up` on free ports with its state in `data_dir`.
-pub async fn kittiwake(program: &Path, data_dir: &Path) -> anyhow::Result<Server> {
-    kittiwake_with(program, data_dir, &[]).await
-}
-
-/// The same, with more flags.
-pub async fn kittiwake_with(program: &Path, data_dir: &Path, flags: &[&str]) -> anyhow::Result<Server> {
+/// Starts `kittiwake up` on free ports with its state in `data_dir` and more flags.
+pub async fn kittiwake(program: &Path, data_dir: &Path, flags: &[String]) -> anyhow::Result<Server> {
     let mut command = Command::new(program);
     command
         .args([
@@ -174,11 +210,12 @@ pub async fn kittiwake_with(program: &Path, data_dir: &Path, flags: &[&str]) -> 
     Server::start(command, |line| line.starts_with("Press Ctrl-C")).await
 }
 
-/// Runs a kittiwake client command against the server whose state is in `data_dir`.
-pub async fn client(program: &Path, data_dir: &Path, arguments: &[&str]) -> anyhow::Result<()> {
+/// Applies a manifest to the server whose state is in `data_dir`, and waits until all in it is ready.
+pub async fn apply(program: &Path, data_dir: &Path, manifest: &Path) -> anyhow::Result<()> {
     let mut command = Command::new(program);
     command
-        .args(arguments)
+        .args(["apply", "--wait-timeout", "1800", "-f"])
+        .arg(manifest)
         .arg("--kubeconfig")
         .arg(data_dir.join("kubeconfig"));
     let output = command.output().await?;

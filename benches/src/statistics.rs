@@ -1,5 +1,6 @@
 //! Medians and percentiles.
 
+use serde::Serialize;
 use std::time::Duration;
 
 /// The value below which `percent` of the sorted samples lie (nearest rank). Zero when there is none.
@@ -12,6 +13,7 @@ pub fn percentile(sorted: &[Duration], percent: f64) -> Duration {
 }
 
 /// The median of figures, with the smallest and the largest.
+#[derive(Clone, Copy, Serialize)]
 pub struct Spread {
     pub median: f64,
     pub least: f64,
@@ -19,7 +21,8 @@ pub struct Spread {
 }
 
 impl Spread {
-    pub fn of(mut figures: Vec<f64>) -> Self {
+    pub fn of(figures: impl IntoIterator<Item = f64>) -> Self {
+        let mut figures: Vec<f64> = figures.into_iter().collect();
         figures.sort_by(f64::total_cmp);
         let at = |index: usize| figures.get(index).copied().unwrap_or(f64::NAN);
         Self {
@@ -50,7 +53,7 @@ mod tests {
 
     #[test]
     fn a_spread_has_a_middle() {
-        let spread = Spread::of(vec![3.0, 1.0, 2.0]);
+        let spread = Spread::of([3.0, 1.0, 2.0]);
         assert!(spread.median == 2.0 && spread.least == 1.0 && spread.most == 3.0);
     }
 }

@@ -82,6 +82,8 @@ guests! {
     trap_after_set = |text| handler("handler", text);
     /// Sends `partial`, waits a little, then traps.
     trap_after_first_byte = |text| handler("handler", text);
+    /// Answers with fib(27), which it computes by recursion.
+    fib = |text| handler("handler", text);
     /// Computes for ever.
     spin = |text| handler("handler", text);
     /// Takes memory until it is refused.

@@ -1,0 +1,171 @@
+//! The servers that are compared. Each is started for one kind of work with the settings that suit it best; a peer that is
+//! not installed is left out.
+
+use crate::load::Connection;
+use crate::process::{self, Server};
+use crate::workload::{Call, Work};
+use crate::{Paths, programs};
+use anyhow::Context;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// How long a server may take from its start to its first right answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Slots beyond the connections, for calls that a gateway still ends while the next has come.
+const SPARE_SLOTS: usize = 64;
+
+/// Names that ratios refer to.
+pub const NATIVE: &str = "native hyper";
+pub const WASMTIME: &str = "wasmtime serve";
+
+/// A server that does the work, under one name in the tables.
+pub struct Contender {
+    pub name: &'static str,
+    /// Shared by two contenders that are two functions of one platform.
+    pub server: Rc<Server>,
+    pub address: SocketAddr,
+    pub host: String,
+}
+
+impl Contender {
+    /// A server that has printed its address, once it gives the right answer.
+    pub async fn answering(name: &'static str, server: Server, call: &Call) -> anyhow::Result<Self> {
+        let contender = Self {
+            name,
+            address: server.address("http://")?,
+            server: Rc::new(server),
+            host: "localhost".into(),
+        };
+        contender.wait_until_it_answers(call).await?;
+        Ok(contender)
+    }
+
+    async fn wait_until_it_answers(&self, call: &Call) -> anyhow::Result<()> {
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        loop {
+            let answered = match Connection::open(self.address, &self.host).await {
+                Ok(mut connection) => connection.call(call).await.map(drop),
+                Err(error) => Err(error),
+            };
+            match answered {
+                Ok(()) => return Ok(()),
+                Err(error) if Instant::now() > deadline => return Err(error).context(self.name),
+                Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+        }
+    }
+}
+
+/// Starts all that are installed for `work`, with room for `connections`. Files are kept in `folder`.
+pub async fn start(
+    paths: &Paths,
+    work: Work,
+    connections: usize,
+    folder: &Path,
+) -> anyhow::Result<Vec<Contender>> {
+    let call = work.call();
+    let component = work.component(&paths.component, folder)?;
+    let mut commands = vec![(NATIVE, programs::native()?)];
+    if work == Work::Hello && programs::installed("nginx") {
+        commands.push(("nginx, 1 process", programs::nginx(folder, connections)?));
+    }
+    if programs::installed("node") {
+        commands.push(("node, 1 process", programs::node(folder)?));
+    }
+    if let Some(workerd) = paths.workerd() {
+        commands.push(("workerd, JS", programs::workerd(&workerd, folder)?));
+    }
+    if programs::installed("spin") {
+        commands.push(("spin", programs::spin(&component, folder)?));
+    }
+    if programs::installed(&paths.wasmtime) {
+        commands.push((
+            WASMTIME,
+            programs::wasmtime(&paths.wasmtime, &component, connections),
+        ));
+    }
+    let mut contenders = Vec::new();
+    for (name, command) in commands {
+        let server = Server::start(command, |line| line.contains("http://")).await?;
+        contenders.push(Contender::answering(name, server, &call).await?);
+    }
+    contenders.extend(kittiwake(paths, &call, &component, connections, folder).await?);
+    Ok(contenders)
+}
+
+/// One platform with the component twice: a fresh instance for each request, and instances that are kept.
+async fn kittiwake(
+    paths: &Paths,
+    call: &Call,
+    component: &Path,
+    connections: usize,
+    folder: &Path,
+) -> anyhow::Result<[Contender; 2]> {
+    let slots = (connections * 2 + SPARE_SLOTS).max(1000).to_string();
+    let program = paths.kittiwake()?;
+    let data_dir = folder.join("data");
+    let mut flags = vec!["--max-calls".to_owned(), slots];
+    flags.extend(paths.kittiwake_flags());
+    let server = Rc::new(process::kittiwake(&program, &data_dir, &flags).await?);
+    let component = component.display().to_string();
+    let serial = service("serial", &component).replace(
+        "  template:\n",
+        "  template:\n    metadata:\n      annotations:\n        kittiwake.dev/isolation: serial\n",
+    );
+    let manifest = folder.join("services.yaml");
+    std::fs::write(&manifest, service("fresh", &component) + &serial)?;
+    process::apply(&program, &data_dir, &manifest).await?;
+    let contender = |name, host: &str| {
+        anyhow::Ok(Contender {
+            name,
+            address: server.address("Functions")?,
+            server: Rc::clone(&server),
+            host: host.into(),
+        })
+    };
+    let both = [
+        contender("kittiwake", "fresh.default.localhost")?,
+        contender("kittiwake, serial", "serial.default.localhost")?,
+    ];
+    for contender in &both {
+        contender.wait_until_it_answers(call).await?;
+    }
+    Ok(both)
+}
+
+/// A Service whose image is a file.
+pub fn service(name: &str, path: &str) -> String {
+    service_of_image(name, &format!("file://{path}"))
+}
+
+/// A Service of any image.
+pub fn service_of_image(name: &str, image: &str) -> String {
+    format!(
+        "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata:\n  name: {name}\nspec:\n  template:\n    spec:\n      \
+         containers:\n        - image: {image}\n---\n"
+    )
+}
+
+/// Says which peers are not installed, and how they could be.
+pub fn tell_what_is_missing(paths: &Paths) {
+    let missing = [
+        ("nginx", programs::installed("nginx"), "a package of the system"),
+        ("node", programs::installed("node"), "a package of the system"),
+        (
+            "workerd",
+            paths.workerd().is_some(),
+            "npm ci --prefix benches/peers",
+        ),
+        (
+            "wasmtime",
+            programs::installed(&paths.wasmtime),
+            "cargo install --locked wasmtime-cli --version 48.0.8",
+        ),
+        ("spin", programs::installed("spin"), "https://spinframework.dev"),
+    ];
+    for (name, _, source) in missing.iter().filter(|(_, there, _)| !there) {
+        println!("{name} is not installed and left out ({source})");
+    }
+}
