@@ -4,6 +4,7 @@
 
 use crate::Paths;
 use crate::process::Used;
+use crate::report::Report;
 use anyhow::Context;
 use http_body_util::BodyExt;
 use kittiwake_core::artifact::{Prepare, PrepareRequest};
@@ -20,23 +21,23 @@ use std::time::Instant;
 const WARM_UP_CALLS: usize = 200;
 
 /// What to run.
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 pub struct Options {
     #[command(flatten)]
-    paths: Paths,
+    pub paths: Paths,
     /// Calls that are counted
     #[arg(long, default_value_t = 20_000)]
-    calls: usize,
+    pub calls: usize,
     /// Slots of the instance pool
     #[arg(long, default_value_t = 1000)]
-    instances: u32,
+    pub instances: u32,
     /// request, serial or concurrent: whether calls share instances
     #[arg(long, default_value = "request")]
-    isolation: Isolation,
+    pub isolation: Isolation,
 }
 
 /// Prepares the component, calls it, prints.
-pub async fn run(options: Options) -> anyhow::Result<()> {
+pub async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let component = options
         .paths
@@ -92,15 +93,21 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     let (used, took) = (Used::by("self")?, start.elapsed());
     let per_call = |total: f64| total / options.calls as f64;
+    let micros = per_call(took.as_secs_f64() * 1e6);
+    let user = per_call(used.user_micros - usage.user_micros);
+    let system = per_call(used.system_micros - usage.system_micros);
+    let page_faults = per_call(used.page_faults - usage.page_faults);
     println!(
-        "{} calls: {:.2} µs each; CPU {:.2} µs ({:.2} user, {:.2} system); {:.2} page faults",
+        "{} calls in process, {:?}: {micros:.2} µs each; CPU {:.2} µs ({user:.2} user, {system:.2} system); \
+         {page_faults:.2} page faults",
         options.calls,
-        per_call(took.as_secs_f64() * 1e6),
-        per_call(used.user_micros + used.system_micros - usage.user_micros - usage.system_micros),
-        per_call(used.user_micros - usage.user_micros),
-        per_call(used.system_micros - usage.system_micros),
-        per_call(used.page_faults - usage.page_faults),
+        options.isolation,
+        user + system,
     );
+    report.add(serde_json::json!({
+        "bench": "call", "isolation": format!("{:?}", options.isolation), "calls": options.calls, "us_per_call": micros,
+        "user_cpu_us_per_call": user, "system_cpu_us_per_call": system, "page_faults_per_call": page_faults,
+    }));
     Ok(())
 }
 

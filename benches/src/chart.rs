@@ -1,4 +1,4 @@
-//! Bar charts as SVG: a bar for each server with its median, and a line from the least to the most that was measured.
+//! Bar charts as SVG: a bar for each server with its median, and a line across that shows the spread.
 
 use crate::statistics::Spread;
 use std::fmt::Write;
@@ -14,7 +14,7 @@ const TOP: f64 = 58.0;
 /// Bars in groups, all on one scale that begins at zero.
 pub struct Chart {
     pub title: String,
-    /// What the numbers are, such as `requests/s, more is better`.
+    /// What the numbers are, which are better, and what the lines across the bars span.
     pub unit: String,
     pub groups: Vec<Group>,
 }
@@ -38,7 +38,7 @@ impl Chart {
              font-family=\"system-ui, 'Liberation Sans', sans-serif\" font-size=\"13\">\n\
              <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n\
              <text x=\"16\" y=\"26\" font-size=\"17\" font-weight=\"600\" fill=\"#1b2733\">{}</text>\n\
-             <text x=\"16\" y=\"45\" fill=\"#5b6975\">{}; line: least to most over the rounds</text>",
+             <text x=\"16\" y=\"45\" fill=\"#5b6975\">{}</text>",
             escaped(&self.title),
             escaped(&self.unit)
         );

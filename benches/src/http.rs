@@ -76,9 +76,8 @@ pub struct Round {
 
 /// Starts the servers and prints a table for each kind of work and number of connections.
 pub async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
-    peers::tell_what_is_missing(&options.paths);
     println!(
-        "Same machine, same run, client on the same cores; {} rounds of {:?} each.",
+        "\nSame machine, same run, client on the same cores; {} rounds of {:?} each",
         options.rounds, options.seconds
     );
     for work in &options.work {
@@ -161,8 +160,14 @@ pub fn spread(rounds: &[Round], figure: impl Fn(&Round) -> f64) -> Spread {
 
 fn draw(report: &Report, work: Work, pace: Pace, groups: Vec<Group>) -> anyhow::Result<()> {
     let (name, unit) = match pace {
-        Pace::Saturation => ("http", "requests/s, more is better"),
-        Pace::Rate(_) | Pace::Share(_) => ("rate", "P99 in µs from when a request was due, less is better"),
+        Pace::Saturation => (
+            "http",
+            "requests/s, more is better; lines: least to most over the rounds",
+        ),
+        Pace::Rate(_) | Pace::Share(_) => (
+            "rate",
+            "P99 in µs from when a request was due, less is better; lines: least to most over the rounds",
+        ),
     };
     let title = match pace {
         Pace::Saturation => work.name().to_owned(),

@@ -54,9 +54,22 @@ impl Connection {
 
     /// Status and body of one GET.
     pub async fn get(&mut self, path: &str) -> anyhow::Result<(u16, Bytes)> {
-        let request = Request::get(path)
-            .header("host", &self.host)
-            .body(Full::default())?;
+        let request = Request::get(path).body(Full::default())?;
+        self.send(request).await
+    }
+
+    /// Status and body of a POST of JSON.
+    pub async fn post(&mut self, path: &str, json: &serde_json::Value) -> anyhow::Result<(u16, Bytes)> {
+        let request = Request::post(path)
+            .header("content-type", "application/json")
+            .body(Full::from(json.to_string()))?;
+        self.send(request).await
+    }
+
+    async fn send(&mut self, mut request: Request<Full<Bytes>>) -> anyhow::Result<(u16, Bytes)> {
+        request
+            .headers_mut()
+            .insert(http::header::HOST, self.host.parse()?);
         let response = self.sender.send_request(request).await?;
         let status = response.status().as_u16();
         Ok((status, response.into_body().collect().await?.to_bytes()))
@@ -77,6 +90,18 @@ impl Connection {
         compare(response.into_body(), &call.answer).await?;
         Ok(start.elapsed())
     }
+}
+
+/// A gauge or counter without labels, from the metrics of the API at an address.
+pub async fn metric(api: SocketAddr, name: &str) -> anyhow::Result<f64> {
+    let (_, body) = Connection::open(api, "127.0.0.1").await?.get("/metrics").await?;
+    let text = String::from_utf8_lossy(&body);
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    Ok(line
+        .with_context(|| format!("the metric {name} is missing"))?
+        .parse()?)
 }
 
 /// Reads a body to its end; it must be `expected`. Piece by piece, so that a long one is not copied together.

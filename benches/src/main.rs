@@ -8,12 +8,14 @@ mod call;
 mod chart;
 mod cold_start;
 mod concurrency;
+mod container;
 mod http;
 mod load;
 mod native;
 mod peers;
 mod process;
 mod programs;
+mod registry;
 mod report;
 mod statistics;
 mod workload;
@@ -37,7 +39,7 @@ enum What {
     /// Throughput, latency and CPU per request of some kinds of work: Kittiwake and its peers, in turn
     #[command(visible_alias = "hello")]
     Http(http::Options),
-    /// First call of a revision at zero whose compiled artifact is on disk
+    /// First calls: from the compiled artifact on disk, of a new Service, of a new process or container
     ColdStart(cold_start::Options),
     /// Many calls in flight that each wait 10 s: errors, memory, time until all are in
     Concurrency(concurrency::Options),
@@ -121,10 +123,15 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     }
     let mut report = Report::start(cli.files)?;
     match cli.what {
-        What::Http(options) => http::run(&options, &mut report).await?,
-        What::ColdStart(options) => cold_start::run(options).await?,
-        What::Concurrency(options) => concurrency::run(options).await?,
-        What::Call(options) => call::run(options).await?,
+        What::Http(options) => {
+            peers::tell_what_is_missing(&options.paths);
+            http::run(&options, &mut report).await?;
+        }
+        What::ColdStart(options) => cold_start::run(&options, &mut report).await?,
+        What::Concurrency(options) => {
+            concurrency::run(&options, &mut report).await?;
+        }
+        What::Call(options) => call::run(&options, &mut report).await?,
         What::NativeServer => {}
     }
     report.finish()

@@ -32,11 +32,23 @@ pub struct Contender {
 impl Contender {
     /// A server that has printed its address, once it gives the right answer.
     pub async fn answering(name: &'static str, server: Server, call: &Call) -> anyhow::Result<Self> {
+        let address = server.address("http://")?;
+        Self::at(name, server, address, "localhost", call).await
+    }
+
+    /// A server at an address, once it gives the right answer.
+    pub async fn at(
+        name: &'static str,
+        server: Server,
+        address: SocketAddr,
+        host: &str,
+        call: &Call,
+    ) -> anyhow::Result<Self> {
         let contender = Self {
             name,
-            address: server.address("http://")?,
+            address,
             server: Rc::new(server),
-            host: "localhost".into(),
+            host: host.into(),
         };
         contender.wait_until_it_answers(call).await?;
         Ok(contender)

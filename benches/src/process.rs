@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
 
 /// How long a server may take to say where it listens.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -50,6 +51,16 @@ impl Used {
     }
 }
 
+/// Reads all that a server prints, so that the pipe never fills; once it is up nobody listens any more.
+fn forward_lines(output: impl AsyncRead + Unpin + Send + 'static, sender: mpsc::Sender<String>) {
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(output).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            drop(sender.try_send(line));
+        }
+    });
+}
+
 /// The processes that a process has started itself and that still run.
 fn children(id: u32) -> Vec<u32> {
     let tasks = std::fs::read_dir(format!("/proc/{id}/task"));
@@ -66,8 +77,6 @@ pub struct Server {
     child: Child,
     /// Lines it printed until it was up.
     pub lines: Vec<String>,
-    /// Reads on, so that the pipe never fills.
-    _reader: tokio::task::JoinHandle<()>,
 }
 
 impl Server {
@@ -81,23 +90,11 @@ impl Server {
         let mut child = command
             .spawn()
             .with_context(|| format!("cannot start {command:?}"))?;
-        let (sender, mut receiver) = tokio::sync::mpsc::channel(256);
+        let (sender, mut receiver) = mpsc::channel(256);
         let out = child.stdout.take().context("no output")?;
         let err = child.stderr.take().context("no output")?;
-        let reader = tokio::spawn(async move {
-            let (mut out, mut err) = (BufReader::new(out).lines(), BufReader::new(err).lines());
-            loop {
-                let line = tokio::select! {
-                    line = out.next_line() => line,
-                    line = err.next_line() => line,
-                };
-                match line {
-                    // Once it is up nobody listens any more, and reading goes on all the same.
-                    Ok(Some(line)) => drop(sender.try_send(line)),
-                    _ => return,
-                }
-            }
-        });
+        forward_lines(out, sender.clone());
+        forward_lines(err, sender);
         let mut lines = Vec::new();
         let up = async {
             while let Some(line) = receiver.recv().await {
@@ -112,11 +109,7 @@ impl Server {
         if !tokio::time::timeout(START_TIMEOUT, up).await.unwrap_or(false) {
             bail!("{command:?} did not start; it printed:\n{}", lines.join("\n"));
         }
-        Ok(Self {
-            child,
-            lines,
-            _reader: reader,
-        })
+        Ok(Self { child, lines })
     }
 
     /// The first `http://ADDRESS` in the lines that contain `marker`.
@@ -195,6 +188,11 @@ impl Server {
 
 /// Starts `kittiwake up` on free ports with its state in `data_dir` and more flags.
 pub async fn kittiwake(program: &Path, data_dir: &Path, flags: &[String]) -> anyhow::Result<Server> {
+    kittiwake_up(kittiwake_command(program, data_dir, flags)).await
+}
+
+/// The command line of [`kittiwake`].
+pub fn kittiwake_command(program: &Path, data_dir: &Path, flags: &[String]) -> Command {
     let mut command = Command::new(program);
     command
         .args([
@@ -207,6 +205,11 @@ pub async fn kittiwake(program: &Path, data_dir: &Path, flags: &[String]) -> any
         ])
         .arg(data_dir)
         .args(flags);
+    command
+}
+
+/// Runs such a command until it serves.
+pub async fn kittiwake_up(command: Command) -> anyhow::Result<Server> {
     Server::start(command, |line| line.starts_with("Press Ctrl-C")).await
 }
 

@@ -116,6 +116,22 @@ pub fn wasmtime(program: &Path, component: &Path, connections: usize) -> Command
     command
 }
 
+/// `wasmtime serve` with what `wasmtime compile` has made, for a quick start.
+pub fn wasmtime_of_compiled(program: &Path, compiled: &Path) -> Command {
+    let mut command = Command::new(program);
+    command
+        .args([
+            "serve",
+            "-S",
+            "cli",
+            "--addr",
+            "127.0.0.1:0",
+            "--allow-precompiled",
+        ])
+        .arg(compiled);
+    command
+}
+
 /// What the JavaScript peers share.
 fn write_work(folder: &Path) -> anyhow::Result<()> {
     std::fs::write(folder.join("work.mjs"), include_str!("../peers/work.mjs"))
