@@ -9,6 +9,7 @@ mod chart;
 mod cold_start;
 mod concurrency;
 mod container;
+mod dial;
 mod http;
 mod load;
 mod native;
@@ -18,6 +19,7 @@ mod programs;
 mod registry;
 mod report;
 mod statistics;
+mod suite;
 mod workload;
 
 use clap::{Parser, Subcommand};
@@ -45,6 +47,12 @@ enum What {
     Concurrency(concurrency::Options),
     /// One function in this process, without a server around it: CPU and page faults per call
     Call(call::Options),
+    /// What the access log costs, and what a second core gives
+    Dial(dial::Options),
+    /// Everything, with times that give figures to publish: about 40 minutes
+    All(suite::Options),
+    /// Everything, as short as can be: that it runs and answers rightly
+    Smoke(suite::Options),
     /// The native hyper server that others are compared with (started by `http`)
     #[command(hide = true)]
     NativeServer,
@@ -132,6 +140,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             concurrency::run(&options, &mut report).await?;
         }
         What::Call(options) => call::run(&options, &mut report).await?,
+        What::Dial(options) => dial::run(&options, &mut report).await?,
+        What::All(options) => suite::all(options, &mut report).await?,
+        What::Smoke(options) => suite::smoke(options, &mut report).await?,
         What::NativeServer => {}
     }
     report.finish()

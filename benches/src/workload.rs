@@ -33,6 +33,16 @@ pub enum Work {
 }
 
 impl Work {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Hello,
+        Self::Echo1K,
+        Self::Echo64K,
+        Self::Echo1M,
+        Self::Json,
+        Self::Fib,
+    ];
+
     /// As on the command line.
     pub fn name(self) -> &'static str {
         match self {

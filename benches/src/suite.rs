@@ -1,0 +1,138 @@
+//! All measurements one after the other: with times that give figures to publish, or so short that they only show that
+//! everything runs and answers rightly.
+
+use crate::report::Report;
+use crate::workload::Work;
+use crate::{Paths, call, cold_start, concurrency, dial, http, peers};
+use anyhow::ensure;
+use kittiwake_core::revision::Isolation;
+use std::time::Duration;
+
+/// Where the programs are.
+#[derive(clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    paths: Paths,
+}
+
+/// How much of each measurement.
+struct Extent {
+    rounds: usize,
+    seconds: Duration,
+    connections: &'static [usize],
+    /// For 1 MiB, where more only fill memory.
+    connections_of_1m: &'static [usize],
+    connections_at_rate: &'static [usize],
+    revisions: usize,
+    idle_wait: u64,
+    starts: usize,
+    calls_in_flight: &'static [usize],
+    calls_in_process: usize,
+}
+
+const FULL: Extent = Extent {
+    rounds: 5,
+    seconds: Duration::from_secs(2),
+    connections: &[1, 2, 64, 256, 1024],
+    connections_of_1m: &[1, 2, 64],
+    connections_at_rate: &[64, 256],
+    revisions: 1000,
+    idle_wait: 75,
+    starts: 20,
+    calls_in_flight: &[1000, 5000, 9000],
+    calls_in_process: 30_000,
+};
+
+const SMOKE: Extent = Extent {
+    rounds: 1,
+    seconds: Duration::from_millis(200),
+    connections: &[2],
+    connections_of_1m: &[2],
+    connections_at_rate: &[2],
+    revisions: 3,
+    idle_wait: 0,
+    starts: 2,
+    calls_in_flight: &[150],
+    calls_in_process: 100,
+};
+
+/// Everything, for figures.
+pub async fn all(options: Options, report: &mut Report) -> anyhow::Result<()> {
+    run(&options.paths, &FULL, report).await?;
+    Ok(())
+}
+
+/// Everything, as short as can be. Answers are checked, times are not.
+pub async fn smoke(options: Options, report: &mut Report) -> anyhow::Result<()> {
+    let unanswered = run(&options.paths, &SMOKE, report).await?;
+    ensure!(unanswered == 0, "{unanswered} of the waiting calls got no answer");
+    println!("\neverything ran and answered rightly");
+    Ok(())
+}
+
+/// Returns how many of the waiting calls got no answer.
+async fn run(paths: &Paths, extent: &Extent, report: &mut Report) -> anyhow::Result<usize> {
+    peers::tell_what_is_missing(paths);
+    for work in Work::ALL {
+        let connections = match work {
+            Work::Echo1M => extent.connections_of_1m,
+            _ => extent.connections,
+        };
+        http::run(&http_options(paths, extent, work, connections, None), report).await?;
+    }
+    for work in [Work::Hello, Work::Json] {
+        let options = http_options(paths, extent, work, extent.connections_at_rate, Some(0.7));
+        http::run(&options, report).await?;
+    }
+    let settings = dial::Options {
+        paths: paths.clone(),
+        connections: 64,
+        rounds: extent.rounds,
+        seconds: extent.seconds,
+    };
+    dial::run(&settings, report).await?;
+    let mut unanswered = 0;
+    for http2 in [false, true] {
+        let options = concurrency::Options {
+            paths: paths.clone(),
+            calls: extent.calls_in_flight.to_vec(),
+            http2,
+        };
+        unanswered += concurrency::run(&options, report).await?;
+    }
+    for isolation in [Isolation::Request, Isolation::Serial] {
+        let options = call::Options {
+            paths: paths.clone(),
+            calls: extent.calls_in_process,
+            instances: 1000,
+            isolation,
+        };
+        call::run(&options, report).await?;
+    }
+    let options = cold_start::Options {
+        paths: paths.clone(),
+        revisions: extent.revisions,
+        idle_wait: extent.idle_wait,
+        starts: extent.starts,
+    };
+    cold_start::run(&options, report).await?;
+    Ok(unanswered)
+}
+
+fn http_options(
+    paths: &Paths,
+    extent: &Extent,
+    work: Work,
+    connections: &[usize],
+    load: Option<f64>,
+) -> http::Options {
+    http::Options {
+        paths: paths.clone(),
+        work: vec![work],
+        connections: connections.to_vec(),
+        rounds: extent.rounds,
+        seconds: extent.seconds,
+        rate: None,
+        load,
+    }
+}
