@@ -4,7 +4,11 @@ use crate::statistics::Spread;
 use std::fmt::Write;
 
 const WIDTH: f64 = 860.0;
-const LABEL_WIDTH: f64 = 190.0;
+/// Left of the labels, and between them and the bars.
+const MARGIN: f64 = 16.0;
+const LABEL_GAP: f64 = 8.0;
+/// About what a character takes at font size 13; the width of text is not known here.
+const CHARACTER_WIDTH: f64 = 7.2;
 const VALUE_WIDTH: f64 = 110.0;
 const BAR_HEIGHT: f64 = 18.0;
 const BAR_STEP: f64 = 25.0;
@@ -22,14 +26,33 @@ pub struct Chart {
 /// Bars under a heading, such as a number of connections.
 pub struct Group {
     pub name: String,
-    pub bars: Vec<(String, Spread)>,
+    pub bars: Vec<Bar>,
+}
+
+pub struct Bar {
+    pub label: String,
+    pub spread: Spread,
+    /// Whether it is Kittiwake's, and stands out.
+    pub ours: bool,
+}
+
+impl Bar {
+    /// A bar of a server by its name in the tables.
+    pub fn of_server(name: &str, spread: Spread) -> Self {
+        Self {
+            label: name.to_owned(),
+            spread,
+            ours: name.starts_with("kittiwake"),
+        }
+    }
 }
 
 impl Chart {
     /// The whole SVG file.
     pub fn svg(&self) -> String {
-        let bars = self.groups.iter().map(|group| group.bars.len()).sum::<usize>();
-        let height = TOP + bars as f64 * BAR_STEP + self.groups.len() as f64 * GROUP_GAP + 12.0;
+        let bars = self.bars().count();
+        let headings = self.groups.iter().filter(|group| !group.name.is_empty()).count();
+        let height = TOP + bars as f64 * BAR_STEP + headings as f64 * GROUP_GAP + 12.0;
         let mut svg = String::new();
         // Writing to a String cannot fail.
         let _ = writeln!(
@@ -44,15 +67,17 @@ impl Chart {
         );
         let mut y = TOP;
         for group in &self.groups {
-            let _ = writeln!(
-                svg,
-                "<text x=\"16\" y=\"{}\" font-weight=\"600\" fill=\"#1b2733\">{}</text>",
-                y + 21.0,
-                escaped(&group.name)
-            );
-            y += GROUP_GAP;
-            for (label, spread) in &group.bars {
-                self.draw_bar(&mut svg, y, label, *spread);
+            if !group.name.is_empty() {
+                let _ = writeln!(
+                    svg,
+                    "<text x=\"16\" y=\"{}\" font-weight=\"600\" fill=\"#1b2733\">{}</text>",
+                    y + 21.0,
+                    escaped(&group.name)
+                );
+                y += GROUP_GAP;
+            }
+            for bar in &group.bars {
+                self.draw_bar(&mut svg, y, bar);
                 y += BAR_STEP;
             }
         }
@@ -60,39 +85,43 @@ impl Chart {
         svg
     }
 
-    fn draw_bar(&self, svg: &mut String, y: f64, label: &str, spread: Spread) {
-        let scale = (WIDTH - LABEL_WIDTH - VALUE_WIDTH) / self.most();
+    fn draw_bar(&self, svg: &mut String, y: f64, bar: &Bar) {
+        let (left, spread) = (self.left(), bar.spread);
+        let scale = (WIDTH - left - VALUE_WIDTH) / self.most();
         let [median, least, most] = [spread.median, spread.least, spread.most].map(|value| value * scale);
         let middle = y + BAR_HEIGHT / 2.0;
         let text_y = middle + 4.5;
-        // Our own bars stand out.
-        let colour = if label.starts_with("kittiwake") {
-            "#1f77b4"
-        } else {
-            "#b4bfc9"
-        };
+        let colour = if bar.ours { "#1f77b4" } else { "#b4bfc9" };
         let _ = writeln!(
             svg,
             "<text x=\"{}\" y=\"{text_y}\" text-anchor=\"end\" fill=\"#1b2733\">{}</text>\n\
-             <rect x=\"{LABEL_WIDTH}\" y=\"{y}\" width=\"{median:.1}\" height=\"{BAR_HEIGHT}\" rx=\"2\" fill=\"{colour}\"/>\n\
+             <rect x=\"{left}\" y=\"{y}\" width=\"{median:.1}\" height=\"{BAR_HEIGHT}\" rx=\"2\" fill=\"{colour}\"/>\n\
              <path d=\"M{:.1} {middle}H{:.1}\" stroke=\"#1b2733\" stroke-width=\"1.5\"/>\n\
              <text x=\"{:.1}\" y=\"{text_y}\" fill=\"#1b2733\">{}</text>",
-            LABEL_WIDTH - 8.0,
-            escaped(label),
-            LABEL_WIDTH + least,
-            LABEL_WIDTH + most,
-            LABEL_WIDTH + most.max(median) + 8.0,
+            left - LABEL_GAP,
+            escaped(&bar.label),
+            left + least,
+            left + most,
+            left + most.max(median) + 8.0,
             number(spread.median)
         );
     }
 
+    fn bars(&self) -> impl Iterator<Item = &Bar> {
+        self.groups.iter().flat_map(|group| &group.bars)
+    }
+
+    /// Where bars begin: right of the longest label.
+    fn left(&self) -> f64 {
+        let longest = self.bars().map(|bar| bar.label.chars().count()).max();
+        MARGIN + longest.unwrap_or(0) as f64 * CHARACTER_WIDTH + LABEL_GAP
+    }
+
     /// The end of the scale.
     fn most(&self) -> f64 {
-        let bars = self.groups.iter().flat_map(|group| &group.bars);
-        let most = bars
-            .map(|(_, spread)| spread.most)
-            .filter(|most| most.is_finite());
-        most.fold(f64::MIN_POSITIVE, f64::max)
+        let most = self.bars().map(|bar| bar.spread.most);
+        most.filter(|most| most.is_finite())
+            .fold(f64::MIN_POSITIVE, f64::max)
     }
 }
 
@@ -134,11 +163,13 @@ mod tests {
             unit: "s".into(),
             groups: vec![Group {
                 name: "one".into(),
-                bars: vec![("x".into(), Spread::of([4.0])), ("y".into(), Spread::of([2.0]))],
+                bars: [("x", 4.0), ("y", 2.0)]
+                    .map(|(name, value)| Bar::of_server(name, Spread::of([value])))
+                    .into(),
             }],
         };
         let svg = chart.svg();
         assert!(svg.contains("a &lt; b"));
-        assert!(svg.contains("width=\"560.0\"") && svg.contains("width=\"280.0\""));
+        assert!(svg.contains("width=\"718.8\"") && svg.contains("width=\"359.4\""));
     }
 }

@@ -1,7 +1,7 @@
 //! What one setting changes: the access log, and the number of cores. The servers run side by side and are loaded in turn.
 
 use crate::Paths;
-use crate::chart::{Chart, Group};
+use crate::chart::{Bar, Chart, Group};
 use crate::http::{Pace, Round, measure, spread};
 use crate::peers::{self, Contender};
 use crate::process::{self, Server};
@@ -59,7 +59,7 @@ pub async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     pin_client(false).await?;
     print(options, &settings);
     report.add(json(options, &settings));
-    let bar = |setting: &Setting| (setting.contender.name.to_owned(), setting.rate());
+    let bar = |setting: &Setting| Bar::of_server(setting.contender.name, setting.rate());
     let chart = Chart {
         title: "Settings".into(),
         unit: "requests/s, more is better; lines: least to most over the rounds".into(),

@@ -50,9 +50,9 @@ enum What {
     /// What the access log costs, and what a second core gives
     Dial(dial::Options),
     /// Everything, with times that give figures to publish: about 40 minutes
-    All(suite::Options),
+    All(suite::AllOptions),
     /// Everything, as short as can be: that it runs and answers rightly
-    Smoke(suite::Options),
+    Smoke(suite::SmokeOptions),
     /// The native hyper server that others are compared with (started by `http`)
     #[command(hide = true)]
     NativeServer,

@@ -3,14 +3,27 @@
 
 use crate::report::Report;
 use crate::workload::Work;
-use crate::{Paths, call, cold_start, concurrency, dial, http, peers};
+use crate::{Paths, call, cold_start, concurrency, dial, http, peers, seconds};
 use anyhow::ensure;
 use kittiwake_core::revision::Isolation;
 use std::time::Duration;
 
-/// Where the programs are.
+/// What to run with.
 #[derive(clap::Args)]
-pub struct Options {
+pub struct AllOptions {
+    #[command(flatten)]
+    paths: Paths,
+    /// Rounds; each loads every server once
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Seconds of load for each server in each round
+    #[arg(long, value_parser = seconds, default_value = "2")]
+    seconds: Duration,
+}
+
+/// What to run with.
+#[derive(clap::Args)]
+pub struct SmokeOptions {
     #[command(flatten)]
     paths: Paths,
 }
@@ -30,9 +43,10 @@ struct Extent {
     calls_in_process: usize,
 }
 
+/// The rounds and seconds are those asked for.
 const FULL: Extent = Extent {
-    rounds: 5,
-    seconds: Duration::from_secs(2),
+    rounds: 0,
+    seconds: Duration::ZERO,
     connections: &[1, 2, 64, 256, 1024],
     connections_of_1m: &[1, 2, 64],
     connections_at_rate: &[64, 256],
@@ -57,13 +71,18 @@ const SMOKE: Extent = Extent {
 };
 
 /// Everything, for figures.
-pub async fn all(options: Options, report: &mut Report) -> anyhow::Result<()> {
-    run(&options.paths, &FULL, report).await?;
+pub async fn all(options: AllOptions, report: &mut Report) -> anyhow::Result<()> {
+    let extent = Extent {
+        rounds: options.rounds,
+        seconds: options.seconds,
+        ..FULL
+    };
+    run(&options.paths, &extent, report).await?;
     Ok(())
 }
 
 /// Everything, as short as can be. Answers are checked, times are not.
-pub async fn smoke(options: Options, report: &mut Report) -> anyhow::Result<()> {
+pub async fn smoke(options: SmokeOptions, report: &mut Report) -> anyhow::Result<()> {
     let unanswered = run(&options.paths, &SMOKE, report).await?;
     ensure!(unanswered == 0, "{unanswered} of the waiting calls got no answer");
     println!("\neverything ran and answered rightly");

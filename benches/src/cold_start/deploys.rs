@@ -37,7 +37,7 @@ pub async fn measure(options: &Options, table: &mut Table) -> anyhow::Result<()>
         let image = format!("{registry}/bench/{}:v1", name(index));
         samples.push(deploy(api, gateway, &name(index), &image, &call).await?);
     }
-    table.add("new Service: pull, compile, route, first call", samples);
+    table.add("kittiwake: new Service, pulled and compiled", samples);
     server.stop().await
 }
 

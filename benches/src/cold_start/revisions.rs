@@ -76,7 +76,7 @@ async fn call_all(gateway: SocketAddr, count: usize, when: &str, table: &mut Tab
         second.push(warm);
         added.push(cold.saturating_sub(warm));
     }
-    table.add(format!("first call {when}"), first);
+    table.add(format!("kittiwake: first call {when}"), first);
     table.add("  second call", second);
     table.add("  added by coming from zero", added);
     Ok(())

@@ -1,6 +1,6 @@
 //! First calls of many kinds, as percentiles.
 
-use crate::chart::{Chart, Group};
+use crate::chart::{Bar, Chart, Group};
 use crate::report::Report;
 use crate::statistics::{Spread, micros, percentile};
 use serde_json::json;
@@ -63,13 +63,15 @@ impl Table {
             })
         });
         report.add(json!({"bench": "cold-start", "rows": rows.collect::<Vec<_>>()}));
-        let bars = self.rows.iter().map(|row| {
+        // Rows that only explain the one above are left to the table.
+        let rows = self.rows.iter().filter(|row| !row.name.starts_with(' '));
+        let bars = rows.map(|row| {
             let spread = Spread {
                 median: row.at(50.0) / 1000.0,
                 least: row.at(10.0) / 1000.0,
                 most: row.at(90.0) / 1000.0,
             };
-            (row.name.clone(), spread)
+            Bar::of_server(&row.name, spread)
         });
         let chart = Chart {
             title: "First call".into(),

@@ -1,8 +1,8 @@
 //! The figures of one kind of work at one number of connections, printed and as JSON.
 
 use super::{Pace, Round, spread};
+use crate::chart::Bar;
 use crate::peers::{Contender, NATIVE, WASMTIME};
-use crate::statistics::Spread;
 use crate::workload::Work;
 use serde_json::{Value, json};
 
@@ -39,13 +39,13 @@ impl Table {
     }
 
     /// What a chart shows: rates of a closed loop, P99 of an open one.
-    pub fn bars(&self) -> Vec<(String, Spread)> {
+    pub fn bars(&self) -> Vec<Bar> {
         let bar = |row: &Row| {
             let figure = match self.pace {
                 Pace::Saturation => spread(&row.rounds, |round| round.rate),
                 Pace::Rate(_) | Pace::Share(_) => spread(&row.rounds, |round| round.p99),
             };
-            (row.name.to_owned(), figure)
+            Bar::of_server(row.name, figure)
         };
         self.rows.iter().map(bar).collect()
     }
