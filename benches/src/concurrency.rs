@@ -46,7 +46,7 @@ pub struct Options {
 pub async fn run(options: &Options, report: &mut Report) -> anyhow::Result<usize> {
     let program = options.paths.kittiwake()?;
     println!(
-        "Calls that wait 10 s each, over {}",
+        "\nCalls that wait 10 s each, over {}",
         if options.http2 { "HTTP/2" } else { "HTTP/1.1" }
     );
     println!(

@@ -49,7 +49,7 @@ enum What {
     Call(call::Options),
     /// What the access log costs, and what a second core gives
     Dial(dial::Options),
-    /// Everything, with times that give figures to publish: about 40 minutes
+    /// Everything, with times that give figures to publish: about an hour
     All(suite::AllOptions),
     /// Everything, as short as can be: that it runs and answers rightly
     Smoke(suite::SmokeOptions),
@@ -78,8 +78,11 @@ pub struct Paths {
     workerd: Option<PathBuf>,
 }
 
-/// Where npm puts the program itself; `node_modules/.bin` has a script around it.
-const WORKERD_OF_NPM: &str = "benches/peers/node_modules/@cloudflare/workerd-linux-64/bin/workerd";
+/// Where npm puts the program itself, by processor; `node_modules/.bin` may have a script around it.
+const WORKERD_OF_NPM: [&str; 2] = [
+    "benches/peers/node_modules/@cloudflare/workerd-linux-64/bin/workerd",
+    "benches/peers/node_modules/@cloudflare/workerd-linux-arm64/bin/workerd",
+];
 
 impl Paths {
     fn kittiwake(&self) -> anyhow::Result<PathBuf> {
@@ -107,7 +110,11 @@ impl Paths {
     fn workerd(&self) -> Option<PathBuf> {
         let candidates = match &self.workerd {
             Some(path) => vec![path.clone()],
-            None => vec![WORKERD_OF_NPM.into(), "workerd".into()],
+            None => WORKERD_OF_NPM
+                .iter()
+                .chain(&["workerd"])
+                .map(PathBuf::from)
+                .collect(),
         };
         candidates.into_iter().find(|path| programs::installed(path))
     }

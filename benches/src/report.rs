@@ -81,9 +81,9 @@ fn machine() -> Value {
 }
 
 fn machine_line(machine: &Value) -> String {
-    let text = |key: &str| match &machine[key] {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+    let text = |key: &str| match machine.get(key) {
+        Some(Value::String(text)) => text.clone(),
+        other => other.map(Value::to_string).unwrap_or_default(),
     };
     format!(
         "{} cores of {}, {}, {}; load average before: {}",
