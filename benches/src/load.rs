@@ -92,16 +92,21 @@ impl Connection {
     }
 }
 
-/// A gauge or counter without labels, from the metrics of the API at an address.
+/// A gauge or counter of the API at an address, added up over its labels (each worker process has its own).
 pub async fn metric(api: SocketAddr, name: &str) -> anyhow::Result<f64> {
     let (_, body) = Connection::open(api, "127.0.0.1").await?.get("/metrics").await?;
-    let text = String::from_utf8_lossy(&body);
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    Ok(line
-        .with_context(|| format!("the metric {name} is missing"))?
-        .parse()?)
+    sum_of_metric(&String::from_utf8_lossy(&body), name)
+        .with_context(|| format!("the metric {name} is missing"))
+}
+
+/// None if there is no such metric.
+fn sum_of_metric(text: &str, name: &str) -> Option<f64> {
+    let samples = text.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        let (_labels, value) = rest.rsplit_once(' ')?;
+        (rest.starts_with([' ', '{'])).then(|| value.parse::<f64>().ok())?
+    });
+    samples.reduce(|sum, value| sum + value)
 }
 
 /// Reads a body to its end; it must be `expected`. Piece by piece, so that a long one is not copied together.
@@ -240,6 +245,14 @@ async fn finish(mut tasks: JoinSet<anyhow::Result<Vec<Duration>>>, start: Instan
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_metric_is_added_up_over_its_labels() {
+        let text = "# TYPE a gauge\na{worker=\"0\"} 2\na{worker=\"1\"} 3\na_total 9\nb 4\n";
+        assert_eq!(sum_of_metric(text, "a"), Some(5.0));
+        assert_eq!(sum_of_metric(text, "b"), Some(4.0));
+        assert_eq!(sum_of_metric(text, "c"), None);
+    }
 
     #[test]
     fn all_requests_are_released_at_their_time() {
