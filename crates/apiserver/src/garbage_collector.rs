@@ -38,8 +38,9 @@ struct Graph {
 
 impl Graph {
     fn insert(&mut self, stored: &Stored) {
-        let uid = object::uid(&stored.object.tree()).to_owned();
-        let owners: Vec<String> = object::owners(&stored.object.tree())
+        let object = stored.object.tree();
+        let uid = object::uid(&object).to_owned();
+        let owners: Vec<String> = object::owners(&object)
             .into_iter()
             .map(|owner| owner.uid)
             .collect();

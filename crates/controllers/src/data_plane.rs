@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::object::{Meta, ObjectKey};
 use crate::reflectors::{Cache, reflect};
 use crate::revision::{environment, references, spec};
-use crate::routing_table::plan;
+use crate::routing_table::{self, plan};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -21,6 +21,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// What the data plane is given.
@@ -92,6 +93,7 @@ async fn run(config: Config, inputs: Inputs, table: watch::Sender<Option<Arc<Rou
         stores.config_maps.wait_until_seen().await;
         let mut specs = Specs::default();
         loop {
+            let began = Instant::now();
             specs.update(&stores);
             let new = plan::plan(&stores.routes.all(), |key| specs.servable(key), &config);
             table.send_if_modified(|old| {
@@ -101,8 +103,9 @@ async fn run(config: Config, inputs: Inputs, table: watch::Sender<Option<Arc<Rou
                 }
                 differs
             });
+            let pause = routing_table::pause(config.routing_table_debounce, began.elapsed());
             changed.notified().await;
-            tokio::time::sleep(config.routing_table_debounce).await;
+            tokio::time::sleep(pause).await;
         }
     };
     tokio::select! {

@@ -15,6 +15,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Pause after a table was built, in times of what building it took.
+const BUILD_PAUSES: u32 = 4;
+/// Longest pause.
+const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// Pause between two looks at URLs that are not up to date yet.
 const URLS_PAUSE: Duration = Duration::from_millis(20);
@@ -44,7 +50,9 @@ pub async fn run(
     loop {
         // Asked before the table is built: what is decided now is in it.
         awaited.retain(|key| !context.is_decided(key) && context.stores.revisions.by_key(key).is_some());
+        let began = Instant::now();
         publish(&context, &table);
+        let pause = pause(context.config.routing_table_debounce, began.elapsed());
         tokio::select! {
             () = context.routing_changed.notified() => {}
             _ = &mut urls, if awaited.is_empty() && !*synced.borrow() => {
@@ -52,8 +60,14 @@ pub async fn run(
                 context.routing_changed.notified().await;
             }
         }
-        tokio::time::sleep(context.config.routing_table_debounce).await;
+        tokio::time::sleep(pause).await;
     }
+}
+
+/// How long to wait for more changes: longer where a table takes longer to build, so that a burst of changes to
+/// thousands of Routes costs a small part of one core.
+pub(crate) fn pause(debounce: Duration, build: Duration) -> Duration {
+    debounce.max(build.saturating_mul(BUILD_PAUSES).min(PAUSE_MAX))
 }
 
 /// Resolves once every Service that has a URL has the one of its Route.

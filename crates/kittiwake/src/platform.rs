@@ -35,9 +35,11 @@ use tokio_util::sync::CancellationToken;
 pub const BACKLOG_CONNECTIONS: i32 = 4096;
 /// How long tasks get to end once told to, after calls were drained. Watches of clients are cut, not waited for.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// What a worker may take beyond its share of few calls, which spread worst.
+const CALLS_SPARE: u32 = 64;
 /// Instances that a process has which only makes artifacts ready.
 const PREPARING_MAX: u32 = 16;
-/// Number of objects' file in the data directory.
+/// The objects' file in the data directory.
 const OBJECTS_FILE: &str = "objects.redb";
 
 /// A running platform.
@@ -416,7 +418,7 @@ fn worker_settings(
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let share = u32::try_from(count).unwrap_or(u32::MAX).max(1);
     let config = Config {
-        max_calls: config.max_calls.div_ceil(share),
+        max_calls: share_of_calls(config.max_calls, share),
         ..config
     };
     Box::new(move |index| Settings {
@@ -427,6 +429,17 @@ fn worker_settings(
         threads: cores.div_ceil(count.max(1)),
         config: config.clone(),
     })
+}
+
+/// The calls that each of so many workers takes at a time. Connections do not spread evenly (the system chooses by their
+/// addresses), so each may take a quarter more than its share, and a few more again: else some calls would be refused
+/// long before all workers are busy.
+fn share_of_calls(calls_max: u32, workers: u32) -> u32 {
+    let share = calls_max.div_ceil(workers.max(1));
+    share
+        .saturating_add(share / 4)
+        .saturating_add(CALLS_SPARE)
+        .min(calls_max)
 }
 
 /// The address at which this machine reaches what listens on `address`.
@@ -567,6 +580,14 @@ mod tests {
             message.contains(&address.to_string()) && message.contains("--http-listen 127.0.0.1:0"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn workers_share_calls_with_something_to_spare() {
+        assert_eq!(share_of_calls(1000, 1), 1000);
+        assert_eq!(share_of_calls(1000, 4), 250 + 62 + 64);
+        assert_eq!(share_of_calls(10, 4), 10);
+        assert_eq!(share_of_calls(100_000, 10), 12_564);
     }
 
     #[test]

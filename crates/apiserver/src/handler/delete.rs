@@ -66,13 +66,9 @@ pub(crate) async fn collection(call: &Call, body: Body) -> Result<Response, ApiE
         .store
         .list(&call.served.kind.storage_resource, selection.namespace());
     let mut objects = Vec::new();
-    for stored in snapshot.items {
-        let object = call.served.read(&stored.object.tree());
-        if !selection.matches(&object) {
-            continue;
-        }
-        match delete_object(&call.server, &call.served, stored.key, &options).await {
-            Ok(_) => objects.push(object),
+    for stored in selection.choose(&call.served, snapshot.items) {
+        match delete_object(&call.server, &call.served, stored.key.clone(), &options).await {
+            Ok(_) => objects.push(stored),
             Err(error) if error.reason == "NotFound" => {}
             Err(error) => return Err(error),
         }

@@ -9,7 +9,9 @@ use crate::table::{self, IncludeObject};
 use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::{Deserialize, Serialize};
+use kittiwake_store::Stored;
+use serde::ser::SerializeSeq;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -66,6 +68,17 @@ impl Selection {
         self.selective
     }
 
+    /// Those of a list that are wanted. Objects are read only where a selector looks into them.
+    pub(crate) fn choose(&self, served: &Served, mut stored: Vec<Stored>) -> Vec<Stored> {
+        if let Some(name) = &self.name {
+            stored.retain(|stored| *stored.key.name == **name);
+        }
+        if self.looks_inside() {
+            stored.retain(|stored| self.matches(&served.read(&stored.object.tree())));
+        }
+        stored
+    }
+
     /// Whether an object is wanted.
     pub(crate) fn matches(&self, object: &Value) -> bool {
         (self.namespace.is_empty() || self.namespace == crate::object::namespace(object))
@@ -87,7 +100,7 @@ struct Kept {
 /// All objects of a list at one resource version.
 #[derive(Clone)]
 struct Page {
-    objects: Arc<Vec<Arc<Value>>>,
+    objects: Arc<Vec<Stored>>,
     resource_version: u64,
 }
 
@@ -178,13 +191,8 @@ fn snapshot(call: &Call) -> Result<Page, ApiError> {
         .store
         .list(&call.served.kind.storage_resource, selection.namespace());
     check_resource_version(call, snapshot.resource_version)?;
-    let objects = snapshot
-        .items
-        .iter()
-        .map(|stored| call.served.read(&stored.object.tree()));
-    let objects = Arc::new(objects.filter(|object| selection.matches(object)).collect());
     Ok(Page {
-        objects,
+        objects: Arc::new(selection.choose(&call.served, snapshot.items)),
         resource_version: snapshot.resource_version,
     })
 }
@@ -226,30 +234,48 @@ struct List<'a> {
     #[serde(rename = "apiVersion")]
     api_version: &'a str,
     metadata: Value,
-    items: Vec<&'a Value>,
+    items: Items<'a>,
+}
+
+/// Objects that are read one after the other while they are written: a list may be long, and a tree is ten times the
+/// size of its text.
+struct Items<'a> {
+    served: &'a Served,
+    stored: &'a [Stored],
+}
+
+impl Serialize for Items<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut sequence = serializer.serialize_seq(Some(self.stored.len()))?;
+        for stored in self.stored {
+            sequence.serialize_element(&*self.served.read(&stored.object.tree()))?;
+        }
+        sequence.end()
+    }
 }
 
 /// A list of the kind's own list type.
 pub(crate) fn list_value<'a>(
     served: &'a Served,
     metadata: Value,
-    objects: &'a [Arc<Value>],
+    stored: &'a [Stored],
 ) -> impl Serialize + 'a {
     List {
         kind: &served.kind.list_kind,
         api_version: served.api_version(),
         metadata,
-        items: objects.iter().map(AsRef::as_ref).collect(),
+        items: Items { served, stored },
     }
 }
 
-fn respond(call: &Call, metadata: Value, objects: &[Arc<Value>]) -> Result<Response, ApiError> {
+fn respond(call: &Call, metadata: Value, stored: &[Stored]) -> Result<Response, ApiError> {
+    let read = |stored: &Stored| call.served.read(&stored.object.tree());
     match call.format.shape {
-        Shape::Whole => reply::encoded(call, 200, &list_value(&call.served, metadata, objects)),
+        Shape::Whole => reply::encoded(call, 200, &list_value(&call.served, metadata, stored)),
         Shape::Metadata(version) => {
-            let items: Vec<Value> = objects
+            let items: Vec<Value> = stored
                 .iter()
-                .map(|object| table::partial_metadata(object, version))
+                .map(|stored| table::partial_metadata(&read(stored), version))
                 .collect();
             let api_version = format!("meta.k8s.io/{version}");
             let list = json!({"kind": "PartialObjectMetadataList", "apiVersion": api_version, "metadata": metadata, "items": items});
@@ -257,6 +283,7 @@ fn respond(call: &Call, metadata: Value, objects: &[Arc<Value>]) -> Result<Respo
         }
         Shape::Table(version) => {
             let include = IncludeObject::parse(call.query.get("includeObject"))?;
+            let objects: Vec<Arc<Value>> = stored.iter().map(read).collect();
             let objects = objects.iter().map(AsRef::as_ref);
             let table = table::table(
                 &call.served,

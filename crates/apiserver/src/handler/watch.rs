@@ -11,7 +11,7 @@ use crate::table::{self, IncludeObject};
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use kittiwake_store::{Event, EventKind, WatchError, Watcher};
+use kittiwake_store::{Event, EventKind, Stored, WatchError, Watcher};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -181,7 +181,7 @@ fn line(kind: &str, object: &Value) -> Vec<u8> {
 /// The state of one watch.
 struct Stream {
     /// The state at the start, not yet sent.
-    initial: VecDeque<Arc<Value>>,
+    initial: VecDeque<Stored>,
     /// Resource version of the bookmark that follows `initial`.
     initial_end: Option<u64>,
     /// Changes; `None` once the watch cannot go on.
@@ -203,11 +203,7 @@ impl Stream {
             Start::Now => store.resource_version(),
             Start::State { marked } => {
                 let snapshot = store.list(resource, self.selection.namespace());
-                let objects = snapshot
-                    .items
-                    .iter()
-                    .map(|stored| self.writer.served.read(&stored.object.tree()));
-                self.initial = objects.filter(|object| self.selection.matches(object)).collect();
+                self.initial = self.selection.choose(&self.writer.served, snapshot.items).into();
                 self.initial_end = Some(snapshot.resource_version).filter(|_| marked && self.bookmarks);
                 snapshot.resource_version
             }
@@ -264,9 +260,10 @@ impl Stream {
     fn initial_chunk(&mut self) -> Vec<u8> {
         let mut chunk = Vec::new();
         while chunk.len() < CHUNK_BYTES_MAX {
-            let Some(object) = self.initial.pop_front() else {
+            let Some(stored) = self.initial.pop_front() else {
                 break;
             };
+            let object = self.writer.served.read(&stored.object.tree());
             chunk.extend(self.writer.event("ADDED", &object));
         }
         if self.initial.is_empty()
