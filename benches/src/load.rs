@@ -66,10 +66,20 @@ impl Connection {
         self.send(request).await
     }
 
+    /// Asks a Kittiwake gateway, as Knative's queue-proxy is asked, whether a revision behind `host` could answer.
+    pub async fn probe(&mut self, host: &str) -> anyhow::Result<u16> {
+        self.host = host.to_owned();
+        let request = Request::get("/")
+            .header("k-network-probe", "queue")
+            .body(Full::default())?;
+        Ok(self.send(request).await?.0)
+    }
+
     async fn send(&mut self, mut request: Request<Full<Bytes>>) -> anyhow::Result<(u16, Bytes)> {
         request
             .headers_mut()
             .insert(http::header::HOST, self.host.parse()?);
+        self.sender.ready().await?;
         let response = self.sender.send_request(request).await?;
         let status = response.status().as_u16();
         Ok((status, response.into_body().collect().await?.to_bytes()))

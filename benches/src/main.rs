@@ -11,15 +11,19 @@ mod concurrency;
 mod container;
 mod dial;
 mod http;
+mod instructions;
 mod load;
 mod native;
+mod neighbours;
 mod peers;
 mod process;
 mod programs;
 mod registry;
 mod report;
+mod scale;
 mod statistics;
 mod suite;
+mod workers;
 mod workload;
 
 use clap::{Parser, Subcommand};
@@ -47,6 +51,14 @@ enum What {
     Concurrency(concurrency::Options),
     /// One function in this process, without a server around it: CPU and page faults per call
     Call(call::Options),
+    /// Many deployed functions: idle memory, restart, and whether a busy one notices the others
+    Scale(scale::Options),
+    /// What callers notice when a worker process is killed, and when all are replaced
+    Workers(workers::Options),
+    /// What a function notices of others that compute without end
+    Neighbours(neighbours::Options),
+    /// Instructions of the hot path, compared with those on file
+    Instructions(instructions::Options),
     /// What the access log costs, and what a second core gives
     Dial(dial::Options),
     /// Everything, with times that give figures to publish: about an hour
@@ -147,6 +159,10 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             concurrency::run(&options, &mut report).await?;
         }
         What::Call(options) => call::run(&options, &mut report).await?,
+        What::Scale(options) => scale::run(&options, &mut report).await?,
+        What::Workers(options) => workers::run(&options, &mut report).await?,
+        What::Neighbours(options) => neighbours::run(&options, &mut report).await?,
+        What::Instructions(options) => instructions::run(&options, &mut report).await?,
         What::Dial(options) => dial::run(&options, &mut report).await?,
         What::All(options) => suite::all(options, &mut report).await?,
         What::Smoke(options) => suite::smoke(options, &mut report).await?,

@@ -3,7 +3,7 @@
 
 use crate::report::Report;
 use crate::workload::Work;
-use crate::{Paths, call, cold_start, concurrency, dial, http, peers, seconds};
+use crate::{Paths, call, cold_start, concurrency, dial, http, neighbours, peers, scale, seconds, workers};
 use anyhow::ensure;
 use kittiwake_core::revision::Isolation;
 use std::time::Duration;
@@ -41,6 +41,12 @@ struct Extent {
     starts: usize,
     calls_in_flight: &'static [usize],
     calls_in_process: usize,
+    /// In flight over several processes.
+    calls_shared: &'static [usize],
+    workers_sharing_calls: u32,
+    computing: &'static [usize],
+    functions: &'static [usize],
+    worker_rounds: usize,
 }
 
 /// The rounds and seconds are those asked for.
@@ -55,6 +61,11 @@ const FULL: Extent = Extent {
     starts: 20,
     calls_in_flight: &[1000, 5000, 9000],
     calls_in_process: 30_000,
+    calls_shared: &[10_000, 100_000],
+    workers_sharing_calls: 14,
+    computing: &[0, 1, 2, 8],
+    functions: &[10, 100, 1000, 10_000],
+    worker_rounds: 10,
 };
 
 const SMOKE: Extent = Extent {
@@ -68,6 +79,11 @@ const SMOKE: Extent = Extent {
     starts: 2,
     calls_in_flight: &[150],
     calls_in_process: 100,
+    calls_shared: &[150],
+    workers_sharing_calls: 2,
+    computing: &[1],
+    functions: &[2, 5],
+    worker_rounds: 1,
 };
 
 /// Everything, for figures.
@@ -128,6 +144,32 @@ async fn run(paths: &Paths, extent: &Extent, report: &mut Report) -> anyhow::Res
         };
         call::run(&options, report).await?;
     }
+    let shared = concurrency::Options {
+        paths: Paths {
+            workers: Some(extent.workers_sharing_calls),
+            ..paths.clone()
+        },
+        calls: extent.calls_shared.to_vec(),
+        http2: true,
+    };
+    unanswered += concurrency::run(&shared, report).await?;
+    let options = neighbours::Options {
+        paths: paths.clone(),
+        computing: extent.computing.to_vec(),
+        seconds: extent.seconds,
+    };
+    neighbours::run(&options, report).await?;
+    let options = workers::Options {
+        paths: paths.clone(),
+        rounds: extent.worker_rounds,
+    };
+    workers::run(&options, report).await?;
+    let options = scale::Options {
+        paths: paths.clone(),
+        functions: extent.functions.to_vec(),
+        seconds: extent.seconds,
+    };
+    scale::run(&options, report).await?;
     let options = cold_start::Options {
         paths: paths.clone(),
         revisions: extent.revisions,

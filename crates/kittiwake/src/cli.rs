@@ -135,6 +135,9 @@ pub struct DoctorArgs {
     /// Calls in flight that the machine is to bear, as of `up`
     #[arg(long, value_name = "N", env = "KITTIWAKE_MAX_CALLS", default_value_t = crate::config::MAX_CALLS_DEFAULT)]
     pub max_calls: u32,
+    /// Worker processes that share them, as of `up`
+    #[arg(long, value_name = "N", env = "KITTIWAKE_WORKERS", default_value_t = 0)]
+    pub workers: u32,
 }
 
 /// Form of log lines.

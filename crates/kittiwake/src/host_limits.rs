@@ -95,14 +95,15 @@ pub fn raise_open_files() {
     }
 }
 
-/// Judges the limits for so many calls in flight.
+/// Judges the limits for so many calls in flight, taken by so many worker processes (0: by one process without any).
 #[must_use]
-pub fn examine(host: &HostLimits, calls: u32) -> Vec<Finding> {
+pub fn examine(host: &HostLimits, calls: u32, workers: u32) -> Vec<Finding> {
+    let share = u64::from(crate::platform::calls_of_each(calls, workers));
     let calls = u64::from(calls);
     vec![
-        mappings(host.mappings, calls),
-        files(host.files, calls),
-        address_space(host.address_bytes, calls),
+        mappings(host.mappings, share),
+        files(host.files, share),
+        address_space(host.address_bytes, share),
         overcommit(host.overcommit),
         memory(host.memory_bytes, calls),
         backlog(host.backlog),
@@ -135,9 +136,12 @@ fn mappings(found: Option<u64>, calls: u64) -> Finding {
     let Some(found) = found else {
         return fine("memory mappings: vm.max_map_count cannot be read; is this Linux?".to_owned());
     };
-    let what = format!("memory mappings: vm.max_map_count is {found}; {calls} calls need up to {wanted}");
+    let what = format!(
+        "memory mappings: vm.max_map_count is {found}; {calls} calls of a process need up to {wanted}"
+    );
     let advice = format!(
-        "Each call has {MAPPINGS_PER_CALL}. Set it: sysctl -w vm.max_map_count={wanted}, and in /etc/sysctl.d/ to stay"
+        "Each call has {MAPPINGS_PER_CALL}. Set it: sysctl -w vm.max_map_count={wanted}, and in /etc/sysctl.d/ to stay. \
+         Or share the calls among more processes with --workers"
     );
     judge(found >= wanted, Verdict::TooLow, what, advice)
 }
@@ -147,9 +151,12 @@ fn files(found: Option<u64>, calls: u64) -> Finding {
     let Some(found) = found else {
         return fine("open files: no limit".to_owned());
     };
-    let what = format!("open files: at most {found}; {calls} calls over as many connections need {wanted}");
+    let what = format!(
+        "open files: at most {found} of a process; {calls} calls over as many connections need {wanted}"
+    );
     let advice = format!(
-        "Connections beyond it wait to be accepted. Set it: ulimit -Hn {wanted}, or LimitNOFILE={wanted} in a systemd unit"
+        "Connections beyond it wait to be accepted. Set it: ulimit -Hn {wanted}, or LimitNOFILE={wanted} in a systemd unit. \
+         Or share the calls among more processes with --workers"
     );
     judge(found >= wanted, Verdict::TooLow, what, advice)
 }
@@ -159,7 +166,7 @@ fn address_space(found: Option<u64>, calls: u64) -> Finding {
     let tib = |bytes: u64| format!("{:.1} TiB", gib(bytes) / 1024.0);
     let limit = found.map_or(ADDRESS_BYTES_MAX, |found| found.min(ADDRESS_BYTES_MAX));
     let what = format!(
-        "address space: {} can be had; {calls} calls reserve {}",
+        "address space: a process can have {}; {calls} calls of a process reserve {}",
         tib(limit),
         tib(wanted)
     );
@@ -167,7 +174,7 @@ fn address_space(found: Option<u64>, calls: u64) -> Finding {
         "Instances are then made one by one, several times slower. Set it: ulimit -v unlimited".to_owned()
     } else {
         format!(
-            "No setting of the machine helps. Start with --max-calls {} at most, in several processes if need be",
+            "No setting of the machine helps. Share the calls among more processes with --workers, each with {} at most",
             limit / ADDRESS_BYTES_PER_CALL
         )
     };
@@ -272,7 +279,7 @@ mod tests {
     }
 
     fn verdicts(host: &HostLimits, calls: u32) -> Vec<Verdict> {
-        examine(host, calls)
+        examine(host, calls, 0)
             .iter()
             .map(|finding| finding.verdict)
             .collect()
@@ -281,11 +288,11 @@ mod tests {
     #[test]
     fn a_good_machine_is_fine_for_the_default_and_short_of_mappings_for_more() {
         assert!(
-            examine(&good(), 1000)
+            examine(&good(), 1000, 0)
                 .iter()
                 .all(|f| f.verdict == Verdict::Fine && f.advice.is_none())
         );
-        let findings = examine(&good(), 20_000);
+        let findings = examine(&good(), 20_000, 0);
         let low: Vec<_> = findings.iter().filter(|f| f.verdict == Verdict::TooLow).collect();
         assert!(
             low[0]
@@ -294,10 +301,24 @@ mod tests {
                 .unwrap()
                 .contains("vm.max_map_count=124000")
         );
-        assert!(
-            low[1].advice.as_deref().unwrap().contains("--max-calls"),
-            "{low:?}"
-        );
+        assert!(low[1].advice.as_deref().unwrap().contains("--workers"), "{low:?}");
+    }
+
+    #[test]
+    fn workers_share_what_each_process_has_but_not_the_memory() {
+        let low = |workers| {
+            let findings = examine(&good(), 100_000, workers);
+            findings
+                .iter()
+                .filter(|finding| finding.verdict == Verdict::TooLow)
+                .count()
+        };
+        assert_eq!((low(0), low(10), low(14)), (2, 2, 0));
+        let small = HostLimits {
+            memory_bytes: Some(4 << 30),
+            ..good()
+        };
+        assert_eq!(examine(&small, 100_000, 14)[4].verdict, Verdict::TooLow);
     }
 
     #[test]

@@ -418,7 +418,7 @@ fn worker_settings(
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let share = u32::try_from(count).unwrap_or(u32::MAX).max(1);
     let config = Config {
-        max_calls: share_of_calls(config.max_calls, share),
+        max_calls: calls_of_each(config.max_calls, share),
         ..config
     };
     Box::new(move |index| Settings {
@@ -431,10 +431,11 @@ fn worker_settings(
     })
 }
 
-/// The calls that each of so many workers takes at a time. Connections do not spread evenly (the system chooses by their
+/// The calls that each of so many workers takes at a time; all of them where there are no workers. Connections do not spread evenly (the system chooses by their
 /// addresses), so each may take a quarter more than its share, and a few more again: else some calls would be refused
 /// long before all workers are busy.
-fn share_of_calls(calls_max: u32, workers: u32) -> u32 {
+#[must_use]
+pub fn calls_of_each(calls_max: u32, workers: u32) -> u32 {
     let share = calls_max.div_ceil(workers.max(1));
     share
         .saturating_add(share / 4)
@@ -584,10 +585,10 @@ mod tests {
 
     #[test]
     fn workers_share_calls_with_something_to_spare() {
-        assert_eq!(share_of_calls(1000, 1), 1000);
-        assert_eq!(share_of_calls(1000, 4), 250 + 62 + 64);
-        assert_eq!(share_of_calls(10, 4), 10);
-        assert_eq!(share_of_calls(100_000, 10), 12_564);
+        assert_eq!(calls_of_each(1000, 1), 1000);
+        assert_eq!(calls_of_each(1000, 4), 250 + 62 + 64);
+        assert_eq!(calls_of_each(10, 4), 10);
+        assert_eq!(calls_of_each(100_000, 10), 12_564);
     }
 
     #[test]

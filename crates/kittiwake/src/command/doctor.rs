@@ -10,7 +10,7 @@ use std::process::ExitCode;
 /// # Errors
 /// Never; what cannot be read is a finding.
 pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
-    let findings = host_limits::examine(&HostLimits::read(), args.max_calls);
+    let findings = host_limits::examine(&HostLimits::read(), args.max_calls, args.workers);
     for Finding {
         verdict,
         what,

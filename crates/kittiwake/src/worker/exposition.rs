@@ -87,6 +87,15 @@ mod tests {
         );
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_sample_is_lost_whatever_a_page_says(own in "(([a-z#{}\" 0-9]|HELP |TYPE |é){0,20}\n){0,8}", worker in "(([a-z#{}\" 0-9]|# HELP a){0,20}\n){0,8}") {
+            let samples = |page: &str| page.lines().filter(|line| !line.is_empty() && !line.starts_with("# ")).count();
+            let page = merge(&own, &[(3, worker.clone())]);
+            proptest::prop_assert_eq!(samples(&page), samples(&own) + samples(&worker));
+        }
+    }
+
     #[test]
     fn nothing_comes_of_nothing() {
         assert_eq!(merge("", &[(0, String::new())]), "");
