@@ -115,7 +115,9 @@ impl Host {
         // Not `epoch_deadline_async_yield_and_update`: that wakes the task at once, and a thread that always has
         // something to run looks for new connections and expired timers only every 61 tasks, which at 2 ms each is
         // an eighth of a second. Tokio's own yield makes it look first.
-        store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))));
+        store.epoch_deadline_callback(|_| {
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+        });
         store
     }
 }

@@ -339,6 +339,35 @@ async fn an_endless_loop_ends_by_its_time_limit_and_holds_up_nobody() {
 }
 
 #[tokio::test]
+async fn input_is_looked_for_while_a_guest_computes() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let rig = Arc::new(Rig::new());
+    let long = limits(|limits| limits.timeout = Duration::from_secs(3));
+    let spin = rig.deploy(&guest::spin(), long).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut client = tokio::net::TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let (mut server, _) = listener.accept().await.unwrap();
+    tokio::spawn(async move {
+        while let Ok(byte) = server.read_u8().await {
+            server.write_u8(byte).await.unwrap();
+        }
+    });
+    let computing = tokio::spawn({
+        let rig = Arc::clone(&rig);
+        async move { rig.get(&spin).await }
+    });
+    // A thread that looks for input only every so many tasks would not come to the end of these before the guest does.
+    for byte in 0..100 {
+        client.write_u8(byte).await.unwrap();
+        assert_eq!(client.read_u8().await.unwrap(), byte);
+    }
+    assert!(!computing.is_finished(), "the guest still computes");
+    assert!(matches!(computing.await.unwrap(), Err(InvokeError::TimedOut)));
+}
+
+#[tokio::test]
 async fn the_three_time_limits() {
     let rig = Rig::new();
     let late = rig.deploy(&guest::delayed(), Limits::default()).await;
