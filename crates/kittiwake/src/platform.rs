@@ -224,6 +224,10 @@ impl Platform {
             )
             .context("cannot start the gateway")?;
             tasks.spawn(gateway_task);
+            for worker in adopted {
+                // Nobody waits for these tasks: `failed` must not take the end of one for the end of a part.
+                tokio::spawn(worker.end());
+            }
             Serving::Here(gateway)
         } else {
             let config = Config {

@@ -34,7 +34,7 @@ const ORPHAN_CHECK_PERIOD: Duration = Duration::from_millis(200);
 pub fn run() -> anyhow::Result<ExitCode> {
     let (settings, listener, stream) =
         take_over().context("kittiwake worker is started by `kittiwake up --workers N`, not by hand")?;
-    crate::telemetry::start(&settings.config.log, settings.config.log_format)?;
+    crate::telemetry::start(&log_filter(&settings.config.log), settings.config.log_format)?;
     crate::host_limits::raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(settings.threads)
@@ -45,6 +45,15 @@ pub fn run() -> anyhow::Result<ExitCode> {
     // Whatever still runs has been given its time.
     runtime.shutdown_background();
     Ok(ExitCode::SUCCESS)
+}
+
+/// The filter of logs, without what the Kubernetes client says of each connection that fails: while the supervisor
+/// becomes another program that is as it should be, and the watches say so once each.
+fn log_filter(filter: &str) -> String {
+    match filter.contains("kube_client") {
+        true => filter.to_owned(),
+        false => format!("{filter},kube_client=off"),
+    }
 }
 
 fn take_over() -> anyhow::Result<(Settings, TcpListener, UnixStream)> {

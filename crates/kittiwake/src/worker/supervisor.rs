@@ -435,27 +435,31 @@ async fn replace(shared: &Arc<Shared>, index: usize, old: &Worker) -> anyhow::Re
 }
 
 impl Shared {
-    /// Ends the worker that the program before this one had on a socket.
-    fn end_adopted(self: &Arc<Self>, index: usize) {
-        for adopted in self
-            .inputs
-            .adopted
-            .iter()
-            .filter(|adopted| adopted.index == index)
-        {
-            let Some(pid) = Pid::from_raw(adopted.pid) else {
-                continue;
-            };
-            // Only a child of this process that was not waited for yet has this number for certain.
-            if !matches!(rustix::process::waitpid(Some(pid), WaitOptions::NOHANG), Ok(None)) {
-                continue;
+    /// Ends the worker that the program before this one had on a socket; with the first socket also those for whom there
+    /// is no socket any more.
+    fn end_adopted(&self, index: usize) {
+        let count = self.inputs.listeners.len();
+        for adopted in &self.inputs.adopted {
+            if adopted.index == index || (index == 0 && adopted.index >= count) {
+                self.tasks.spawn(adopted.end());
             }
-            signal(adopted.pid, Signal::TERM);
-            self.tasks.spawn(async move {
-                while matches!(rustix::process::waitpid(Some(pid), WaitOptions::NOHANG), Ok(None)) {
-                    tokio::time::sleep(ADOPTED_CHECK_PERIOD).await;
-                }
-            });
+        }
+    }
+}
+
+impl Adopted {
+    /// Asks the worker to end after the calls it has, and resolves when it has ended.
+    pub fn end(self) -> impl Future<Output = ()> + Send + 'static {
+        // Only a child of this process that was not waited for yet has this number for certain.
+        let runs = |pid| matches!(rustix::process::waitpid(Some(pid), WaitOptions::NOHANG), Ok(None));
+        let pid = Pid::from_raw(self.pid).filter(|pid| runs(*pid));
+        if pid.is_some() {
+            signal(self.pid, Signal::TERM);
+        }
+        async move {
+            while pid.is_some_and(runs) {
+                tokio::time::sleep(ADOPTED_CHECK_PERIOD).await;
+            }
         }
     }
 }
