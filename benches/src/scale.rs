@@ -23,8 +23,9 @@ const CREATING: usize = 8;
 const READY_TIMEOUT: Duration = Duration::from_secs(1800);
 /// Pause between two looks whether it does.
 const GLANCE: Duration = Duration::from_millis(5);
-/// What a restarted server gets to come to rest before its memory is read.
-const REST: Duration = Duration::from_secs(3);
+/// A restarted server is at rest when it used less CPU time than `REST_CPU_MICROS` in `REST_PERIOD`.
+const REST_PERIOD: Duration = Duration::from_secs(1);
+const REST_CPU_MICROS: f64 = 50_000.0;
 /// Where Services are created.
 const SERVICES: &str = "/apis/serving.knative.dev/v1/namespaces/default/services";
 /// Functions that are called once, spread over all.
@@ -48,6 +49,7 @@ struct Row {
     functions: usize,
     deploy_seconds: f64,
     restart_seconds: f64,
+    settled_seconds: f64,
     idle_mib: f64,
     first_p50: f64,
     first_p99: f64,
@@ -62,10 +64,11 @@ pub async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
         "\nDeployed functions, at zero after a restart; one of them called over {CONNECTIONS} connections"
     );
     println!(
-        "{:>10} {:>12} {:>16} {:>10} {:>14} {:>13} {:>13} {:>12} {:>12} {:>12}",
+        "{:>10} {:>13} {:>15} {:>10} {:>10} {:>13} {:>13} {:>13} {:>11} {:>12} {:>12}",
         "functions",
         "deployed in s",
-        "serves again in s",
+        "all served in s",
+        "at rest in s",
         "idle MiB",
         "KiB/function",
         "first p50 µs",
@@ -79,10 +82,11 @@ pub async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
         let row = measure(options, *functions).await?;
         let base = rows.first().map_or(row.idle_mib, |first| first.idle_mib);
         println!(
-            "{:>10} {:>12.1} {:>16.2} {:>10.1} {:>14.1} {:>13.0} {:>13.0} {:>12.0} {:>12.0} {:>12.0}",
+            "{:>10} {:>13.1} {:>15.2} {:>10.1} {:>10.1} {:>13.1} {:>13.0} {:>13.0} {:>11.0} {:>12.0} {:>12.0}",
             row.functions,
             row.deploy_seconds,
             row.restart_seconds,
+            row.settled_seconds,
             row.idle_mib,
             (row.idle_mib - base) * 1024.0 / row.functions as f64,
             row.first_p50,
@@ -108,7 +112,7 @@ pub async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
 fn json(row: &Row) -> Value {
     json!({
         "bench": "scale", "functions": row.functions, "deploy_seconds": row.deploy_seconds,
-        "restart_seconds": row.restart_seconds, "idle_mib": row.idle_mib, "first_p50_us": row.first_p50,
+        "restart_seconds": row.restart_seconds, "settled_seconds": row.settled_seconds, "idle_mib": row.idle_mib, "first_p50_us": row.first_p50,
         "first_p99_us": row.first_p99, "busy_requests_per_second": row.busy_rate, "busy_p50_us": row.busy_p50,
         "busy_p99_us": row.busy_p99,
     })
@@ -136,7 +140,8 @@ async fn measure(options: &Options, functions: usize) -> anyhow::Result<Row> {
     let server = process::kittiwake(&program, &data_dir, &flags).await?;
     wait_until_served(server.address("Functions")?, functions).await?;
     let restart_seconds = start.elapsed().as_secs_f64();
-    tokio::time::sleep(REST).await;
+    come_to_rest(&server).await?;
+    let settled_seconds = start.elapsed().as_secs_f64();
     let idle_mib = server.resident_mib()?;
     let (first, busy) = call(options, &server, functions).await?;
     server.stop().await?;
@@ -145,6 +150,7 @@ async fn measure(options: &Options, functions: usize) -> anyhow::Result<Row> {
         functions,
         deploy_seconds,
         restart_seconds,
+        settled_seconds,
         idle_mib,
         first_p50: at(&first, 50.0),
         first_p99: at(&first, 99.0),
@@ -152,6 +158,19 @@ async fn measure(options: &Options, functions: usize) -> anyhow::Result<Row> {
         busy_p50: at(&busy.latencies, 50.0),
         busy_p99: at(&busy.latencies, 99.0),
     })
+}
+
+/// Waits until the server has looked at everything once and does nothing any more.
+async fn come_to_rest(server: &Server) -> anyhow::Result<()> {
+    let deadline = Instant::now() + READY_TIMEOUT;
+    loop {
+        let before = server.cpu_micros()?;
+        tokio::time::sleep(REST_PERIOD).await;
+        if server.cpu_micros()? - before < REST_CPU_MICROS {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "the server never comes to rest");
+    }
 }
 
 /// First calls of some functions, sorted, then load on one.

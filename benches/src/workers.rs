@@ -172,10 +172,10 @@ async fn call_again_and_again(address: SocketAddr, call: Call, ended: Arc<Atomic
     seen
 }
 
-/// The processes that a process has started.
+/// The workers that a process has started; one that only waits has another name.
 async fn children(process: u32) -> anyhow::Result<Vec<u32>> {
     let output = Command::new("pgrep")
-        .args(["-P", &process.to_string()])
+        .args(["-x", "kittiwake", "-P", &process.to_string()])
         .output()
         .await?;
     let listed = String::from_utf8_lossy(&output.stdout).into_owned();

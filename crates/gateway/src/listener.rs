@@ -35,6 +35,8 @@ pub(crate) async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown
     ));
     let protocol = Arc::new(protocol(&gateway.config));
     let drain = gateway.drain.clone();
+    // Counts as a task: who waits for the last one must not miss a connection that was accepted a moment ago.
+    let accepting = drain.tasks.token();
     let stopped = async {
         tokio::select! {
             () = drain.stop.cancelled() => {}
@@ -51,6 +53,7 @@ pub(crate) async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown
         drain.tasks.spawn(connection);
     }
     drop(listener);
+    drop(accepting);
     drain.tasks.close();
     tokio::select! {
         () = drain.tasks.wait() => {}

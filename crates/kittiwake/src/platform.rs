@@ -412,27 +412,21 @@ pub(crate) fn gateway_config(config: &Config) -> kittiwake_gateway::Config {
     }
 }
 
-/// What each of `count` workers is told: its share of the calls and of the cores.
-fn worker_settings(
-    config: Config,
-    count: usize,
-    api: SocketAddr,
-    external_port: Option<u16>,
-) -> Box<dyn Fn(usize) -> Settings + Send + Sync> {
+/// What each of `count` workers is told, with its share of the calls and of the cores.
+fn worker_settings(config: Config, count: usize, api: SocketAddr, external_port: Option<u16>) -> Settings {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let share = u32::try_from(count).unwrap_or(u32::MAX).max(1);
     let config = Config {
         max_calls: calls_of_each(config.max_calls, share),
         ..config
     };
-    Box::new(move |index| Settings {
-        index,
+    Settings {
         supervisor: std::process::id(),
         api: format!("http://{}", reachable(api)),
         external_port,
         threads: cores.div_ceil(count.max(1)),
-        config: config.clone(),
-    })
+        config,
+    }
 }
 
 /// The calls that each of so many workers takes at a time; all of them where there are no workers. Connections do not spread evenly (the system chooses by their

@@ -38,6 +38,8 @@ fn start(count: usize) -> Up {
     let up = Up::start(&["--workers", &count.to_string()]);
     let all = format!("\nkittiwake_workers_ready {count}\n");
     until("all workers take calls", || metrics(&up).contains(&all));
+    // A spare that is just starting has no name of its own yet.
+    until("there are no others", || workers(&up).len() == count);
     up
 }
 
@@ -65,10 +67,10 @@ async fn call(gateway: SocketAddr, name: &str) -> anyhow::Result<(u16, String)> 
     Ok((answer.status.as_u16(), answer.text()))
 }
 
-/// The workers of a running platform, by process id.
+/// The workers of a running platform, by process id. The spare, which waits to take a dead one's place, has another name.
 fn workers(up: &Up) -> BTreeSet<u32> {
     let listed = Command::new("pgrep")
-        .args(["-P", &up.child.id().to_string()])
+        .args(["-x", "kittiwake", "-P", &up.child.id().to_string()])
         .output()
         .unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();
@@ -221,7 +223,7 @@ fn it_goes_over_to_the_program_on_disk_without_losing_a_call() {
         until("the old workers have ended", || workers(&up).is_disjoint(&before));
     });
     assert!(answered > 20);
-    assert_eq!(workers(&up).len(), 2);
+    until("there are two new ones", || workers(&up).len() == 2);
     // It is the same process, with the same state and the same ports.
     deploy(&up, "another", &guest::hello());
     assert_eq!(runtime().block_on(call(gateway(&up), "another")).unwrap().0, 200);

@@ -15,11 +15,9 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 /// Largest frame: the metrics of a worker that serves some ten thousand functions.
 const FRAME_BYTES_MAX: usize = 256 << 20;
 
-/// What a worker is started with; its listening socket comes beside it.
-#[derive(Debug, Serialize, Deserialize)]
+/// What a worker process is started with. It makes all ready with it, and then waits for its [`Assignment`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Settings {
-    /// Which worker it is, from 0; the label `worker` of its metrics.
-    pub index: usize,
     /// Process of the supervisor: a worker whose parent is another one is an orphan.
     pub supervisor: u32,
     /// Where the API is, for example `http://127.0.0.1:6443`.
@@ -30,6 +28,13 @@ pub struct Settings {
     pub threads: usize,
     /// The settings of `up`, with limits already shared out.
     pub config: Config,
+}
+
+/// What makes a worker of a process that has waited; its listening socket comes beside it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Assignment {
+    /// Which worker it is, from 0; the label `worker` of its metrics.
+    pub index: usize,
 }
 
 /// From the supervisor to a worker.

@@ -1,7 +1,7 @@
 //! One worker process: a runtime and a gateway on a socket that it was handed, serving what the API says.
 
 use super::handoff;
-use super::link::{Down, Link, Placed, Settings, Up};
+use super::link::{Assignment, Down, Link, Placed, Settings, Up};
 use crate::platform;
 use anyhow::Context;
 use kittiwake_core::clock::{Clock, SystemClock};
@@ -22,6 +22,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+/// Names of the process, as `ps -o comm` and top show them.
+const SPARE_NAME: &str = "kittiwake-spare";
+const WORKER_NAME: &str = "kittiwake";
 /// How long idle HTTP/1.1 connections stay open for a last request when another process takes over.
 const LINGER: Duration = Duration::from_secs(2);
 /// How often a worker looks whether its supervisor is still there.
@@ -32,8 +35,9 @@ const ORPHAN_CHECK_PERIOD: Duration = Duration::from_millis(200);
 /// # Errors
 /// When it was started by someone else, or a part cannot be made.
 pub fn run() -> anyhow::Result<ExitCode> {
-    let (settings, listener, stream) =
+    let (settings, stream) =
         take_over().context("kittiwake worker is started by `kittiwake up --workers N`, not by hand")?;
+    name_process(SPARE_NAME);
     crate::telemetry::start(&log_filter(&settings.config.log), settings.config.log_format)?;
     crate::host_limits::raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -41,7 +45,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start threads")?;
-    runtime.block_on(serve(settings, listener, stream))?;
+    runtime.block_on(serve(settings, stream))?;
     // Whatever still runs has been given its time.
     runtime.shutdown_background();
     Ok(ExitCode::SUCCESS)
@@ -56,15 +60,36 @@ fn log_filter(filter: &str) -> String {
     }
 }
 
-fn take_over() -> anyhow::Result<(Settings, TcpListener, UnixStream)> {
-    let input = std::io::stdin().as_fd().try_clone_to_owned()?;
-    let mut stream = UnixStream::from(input);
-    let (settings, mut sockets) = handoff::receive(&mut stream)?;
-    let socket = sockets.pop().context("no socket to listen on")?;
-    Ok((settings, TcpListener::from(socket), stream))
+/// At most 15 bytes (proc(5), `/proc/pid/comm`). Only for people; without it nothing is worse.
+fn name_process(name: &str) {
+    let _ = std::fs::write("/proc/self/comm", name);
 }
 
-async fn serve(settings: Settings, listener: TcpListener, stream: UnixStream) -> anyhow::Result<()> {
+fn take_over() -> anyhow::Result<(Settings, UnixStream)> {
+    let input = std::io::stdin().as_fd().try_clone_to_owned()?;
+    let mut stream = UnixStream::from(input);
+    let (settings, _) = handoff::receive(&mut stream)?;
+    Ok((settings, stream))
+}
+
+/// Waits until this process becomes a worker; `None` when the supervisor has gone.
+async fn assignment(mut stream: UnixStream) -> anyhow::Result<Option<(TcpListener, UnixStream)>> {
+    let received = tokio::task::spawn_blocking(move || {
+        handoff::receive::<Assignment>(&mut stream).map(|(assignment, sockets)| (assignment, sockets, stream))
+    });
+    let (assignment, mut sockets, stream) = match received.await.context("waiting for a socket failed")? {
+        Ok(received) => received,
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(anyhow::Error::new(error).context("cannot take over a socket")),
+    };
+    tracing::debug!(worker = assignment.index, "this process takes calls now");
+    let socket = sockets.pop().context("no socket to listen on")?;
+    // It counts as a spare no more, for those who look at the list of processes.
+    name_process(WORKER_NAME);
+    Ok(Some((TcpListener::from(socket), stream)))
+}
+
+async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
     let Settings {
         supervisor,
         api,
@@ -118,6 +143,14 @@ async fn serve(settings: Settings, listener: TcpListener, stream: UnixStream) ->
         seen = table.wait_for(Option::is_some) => seen.context("the API was not followed")?.clone().unwrap_or_default(),
         () = &mut end => return Ok(()),
     };
+    let (listener, stream) = tokio::select! {
+        assigned = assignment(stream) => match assigned? {
+            Some(assigned) => assigned,
+            None => return Ok(()),
+        },
+        () = &mut end => return Ok(()),
+    };
+    let first = table.borrow_and_update().clone().unwrap_or(first);
     let (routes_sender, routes) = watch::channel(first);
     tokio::spawn(pass_on(table, routes_sender));
     let (gateway, gateway_task) = kittiwake_gateway::build(

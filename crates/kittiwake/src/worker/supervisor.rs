@@ -3,7 +3,7 @@
 
 use super::exposition;
 use super::handoff;
-use super::link::{Down, Link, Settings, Up};
+use super::link::{Assignment, Down, Link, Settings, Up};
 use super::placement::{Placement, RouteName};
 use anyhow::{Context, bail};
 use kittiwake_core::log::LogHub;
@@ -45,8 +45,8 @@ pub struct Inputs {
     pub listeners: Vec<TcpListener>,
     /// The program to start, as it is on disk at that time.
     pub program: PathBuf,
-    /// What each worker is told, but for its index.
-    pub settings: Box<dyn Fn(usize) -> Settings + Send + Sync>,
+    /// What each worker is told.
+    pub settings: Settings,
     /// Where workers' routes are kept track of.
     pub placement: Arc<Placement>,
     /// Has a Route looked at again.
@@ -86,6 +86,8 @@ struct Replace {
 
 struct Shared {
     inputs: Inputs,
+    /// A process that waits to become a worker: it takes a dead one's place at once.
+    spare: Mutex<Option<Spare>>,
     /// Workers that run, by the number of their start.
     running: Mutex<BTreeMap<u64, Running>>,
     serial: AtomicU64,
@@ -95,6 +97,13 @@ struct Shared {
     tasks: TaskTracker,
     ready: watch::Sender<BTreeSet<usize>>,
     metrics: Metrics,
+}
+
+/// A started process that is no worker yet.
+struct Spare {
+    child: Child,
+    /// Our end of what becomes the link.
+    stream: std::os::unix::net::UnixStream,
 }
 
 #[derive(Clone)]
@@ -185,6 +194,7 @@ pub fn start(inputs: Inputs) -> anyhow::Result<Supervisor> {
     let count = inputs.listeners.len();
     let shared = Arc::new(Shared {
         inputs,
+        spare: Mutex::default(),
         running: Mutex::default(),
         serial: AtomicU64::new(0),
         cut: AtomicUsize::new(0),
@@ -251,6 +261,7 @@ impl Supervisor {
     /// calls were cut off.
     pub async fn stop(&self) -> usize {
         self.shared.stop.cancel();
+        self.shared.end_spare();
         self.shared.tasks.close();
         self.signal_all(Signal::TERM);
         let patience = self.shared.inputs.drain + END_TIMEOUT;
@@ -267,6 +278,7 @@ impl Supervisor {
     /// Kills all workers at once.
     pub fn kill(&self) {
         self.shared.stop.cancel();
+        self.shared.end_spare();
         self.signal_all(Signal::KILL);
     }
 
@@ -277,6 +289,7 @@ impl Supervisor {
     /// When a socket cannot be copied.
     pub fn release(&self) -> std::io::Result<(Vec<Adopted>, Vec<OwnedFd>)> {
         self.shared.stop.cancel();
+        self.shared.end_spare();
         let workers = self
             .shared
             .running()
@@ -311,10 +324,9 @@ impl Shared {
         }
     }
 
-    /// Starts a process and a task that listens to it until it ends.
-    fn spawn(self: &Arc<Self>, index: usize) -> anyhow::Result<Worker> {
-        let listener = self.inputs.listeners.get(index).context("no such socket")?;
-        let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().context("cannot make a link")?;
+    /// Starts a process, which waits for its assignment.
+    fn start_process(&self) -> anyhow::Result<Spare> {
+        let (mut stream, theirs) = std::os::unix::net::UnixStream::pair().context("cannot make a link")?;
         let mut command = Command::new(&self.inputs.program);
         command
             .arg("worker")
@@ -324,14 +336,60 @@ impl Shared {
         let child = command
             .spawn()
             .with_context(|| format!("cannot start {}", self.inputs.program.display()))?;
-        let pid = child
+        // The command holds the worker's end of the link as long as it lives; the link must break with the worker.
+        drop(command);
+        handoff::send(&mut stream, &self.inputs.settings, &[]).context("cannot hand over the settings")?;
+        Ok(Spare { child, stream })
+    }
+
+    /// Sees to it that a process waits to take a dead worker's place. Without one the next is started when it is needed.
+    fn keep_spare(&self) {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.stop.is_cancelled() || spare.as_mut().is_some_and(Spare::waits) {
+            return;
+        }
+        match self.start_process() {
+            Ok(started) => *spare = Some(started),
+            Err(error) => tracing::warn!(error = format!("{error:#}"), "no spare worker can be started"),
+        }
+    }
+
+    fn end_spare(&self) {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut spare) = spare {
+            // It has no calls. When it has ended already, all the better.
+            let pid = spare
+                .child
+                .id()
+                .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+            let _ = spare.child.start_kill();
+            // Waited for here: a program that takes this one's place would not know of it.
+            if pid.is_some() {
+                let _ = rustix::process::waitpid(pid, WaitOptions::empty());
+            }
+        }
+    }
+
+    /// Makes a worker of the spare process, or of a new one where it must be `new`, and starts a task that listens to it
+    /// until it ends.
+    fn spawn(self: &Arc<Self>, index: usize, new: bool) -> anyhow::Result<Worker> {
+        let listener = self.inputs.listeners.get(index).context("no such socket")?;
+        if new {
+            self.end_spare();
+        }
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut process = match spare.map(|mut spare| (spare.waits(), spare)) {
+            Some((true, spare)) => spare,
+            Some((false, _)) | None => self.start_process()?,
+        };
+        let pid = process
+            .child
             .id()
             .and_then(|id| i32::try_from(id).ok())
             .context("it ended at once")?;
-        // The command holds the worker's end of the link as long as it lives; the link must break with the worker.
-        drop(command);
-        handoff::send(&mut ours, &(self.inputs.settings)(index), &[listener.as_fd()])
+        handoff::send(&mut process.stream, &Assignment { index }, &[listener.as_fd()])
             .context("cannot hand over the socket")?;
+        let Spare { child, stream: ours } = process;
         let link = Link::new(ours).context("cannot use the link")?;
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let (requests, asked) = mpsc::channel(4);
@@ -355,11 +413,18 @@ impl Shared {
     }
 }
 
+impl Spare {
+    /// Whether it still runs.
+    fn waits(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
 /// Keeps a worker on one socket.
 async fn keep(shared: Arc<Shared>, index: usize, mut orders: mpsc::Receiver<Replace>) {
     let mut failures = 0_u32;
     'start: loop {
-        let started = shared.spawn(index);
+        let started = shared.spawn(index, false);
         let mut worker = match started {
             Ok(worker) => worker,
             Err(error) => {
@@ -417,7 +482,7 @@ async fn pause(shared: &Shared, failures: u32) -> bool {
 
 /// A new worker on the same socket; the old one is told to end once the new one takes calls.
 async fn replace(shared: &Arc<Shared>, index: usize, old: &Worker) -> anyhow::Result<Worker> {
-    let mut new = shared.spawn(index)?;
+    let mut new = shared.spawn(index, true)?;
     match tokio::time::timeout(START_TIMEOUT, new.ready()).await {
         Ok(Ok(())) => {
             old.terminate();
@@ -536,6 +601,9 @@ impl Listening {
                 self.shared.count_ready();
                 self.shared.look_again(&inputs.placement.ready(self.serial));
                 self.state.send_replace(State::Ready);
+                if self.shared.ready.borrow().len() == inputs.listeners.len() {
+                    self.shared.keep_spare();
+                }
             }
             Up::Routes { changed, removed } => {
                 self.shared
