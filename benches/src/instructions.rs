@@ -4,7 +4,6 @@
 use crate::Paths;
 use crate::report::Report;
 use anyhow::{Context, bail};
-use kittiwake_core::revision::Isolation;
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 use tokio::process::Command;
@@ -39,7 +38,6 @@ pub async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     println!("\nInstructions of one call in process (callgrind)");
     let mut counted = Map::new();
     for (name, isolation) in [("fresh instance", "request"), ("kept instance", "serial")] {
-        isolation.parse::<Isolation>().map_err(anyhow::Error::msg)?;
         let (few, many) = (
             count(options, isolation, CALLS[0]).await?,
             count(options, isolation, CALLS[1]).await?,

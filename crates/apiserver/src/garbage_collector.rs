@@ -152,12 +152,13 @@ async fn collect(server: &Server, mut facts: mpsc::Receiver<Fact>) {
                 finish_owner(server, &graph, &stored.key).await;
             }
             Fact::Gone(stored) => {
-                let uid = object::uid(&stored.object.tree()).to_owned();
-                graph.remove(&uid);
-                for dependent in graph.dependents(&uid) {
+                let object = stored.object.tree();
+                let uid = object::uid(&object);
+                graph.remove(uid);
+                for dependent in graph.dependents(uid) {
                     check_dependent(server, &dependent).await;
                 }
-                for owner in object::owners(&stored.object.tree()) {
+                for owner in object::owners(&object) {
                     if let Some(key) = graph.keys.get(&owner.uid) {
                         finish_owner(server, &graph, key).await;
                     }
@@ -187,10 +188,11 @@ fn owner_state(server: &Server, dependent: &Key, owner: &OwnerReference) -> Owne
     } else {
         ""
     };
-    match server.store.get(&Server::key(served, namespace, &owner.name)) {
-        Some(stored) if object::uid(&stored.object.tree()) == owner.uid => {
-            let terminating = object::is_terminating(&stored.object.tree());
-            if terminating && object::finalizers(&stored.object.tree()).contains(&FOREGROUND) {
+    let stored = server.store.get(&Server::key(served, namespace, &owner.name));
+    match stored.map(|stored| stored.object.tree()) {
+        Some(object) if object::uid(&object) == owner.uid => {
+            let terminating = object::is_terminating(&object);
+            if terminating && object::finalizers(&object).contains(&FOREGROUND) {
                 OwnerState::WaitsForDependents
             } else {
                 OwnerState::Solid
@@ -202,11 +204,11 @@ fn owner_state(server: &Server, dependent: &Key, owner: &OwnerReference) -> Owne
 
 /// Deletes an object that no owner holds any more; forgets owners that are gone when another one is left.
 async fn check_dependent(server: &Server, key: &Key) {
-    let Some(stored) = server.store.get(key) else {
+    let Some(object) = server.store.get(key).map(|stored| stored.object.tree()) else {
         return;
     };
-    let owners = object::owners(&stored.object.tree());
-    if owners.is_empty() || object::is_terminating(&stored.object.tree()) {
+    let owners = object::owners(&object);
+    if owners.is_empty() || object::is_terminating(&object) {
         return;
     }
     let states: Vec<(OwnerState, &OwnerReference)> = owners
@@ -226,13 +228,13 @@ async fn check_dependent(server: &Server, key: &Key) {
         return;
     }
     let foreground = with(OwnerState::WaitsForDependents).next().is_some();
-    let held = object::finalizers(&stored.object.tree()).contains(&ORPHAN);
+    let held = object::finalizers(&object).contains(&ORPHAN);
     let propagation = match (held, foreground) {
         (true, _) => Propagation::Orphan,
         (false, true) => Propagation::Foreground,
         (false, false) => Propagation::Background,
     };
-    delete(server, key, &stored.object.tree(), propagation).await;
+    delete(server, key, &object, propagation).await;
 }
 
 async fn delete(server: &Server, key: &Key, object: &Value, propagation: Propagation) {
@@ -349,13 +351,14 @@ async fn remove_finalizer(server: &Server, key: &Key, uid: &str, finalizer: &str
 /// Changes the metadata of an object in the store, if it still has this uid.
 async fn edit(server: &Server, key: &Key, uid: Option<&str>, change: impl FnOnce(&mut Value) + Send) {
     let decide = |now: Option<&Stored>| {
-        let Some(now) = now.filter(|now| uid.is_none_or(|uid| object::uid(&now.object.tree()) == uid)) else {
+        let now = now.map(|now| now.object.tree());
+        let Some(now) = now.filter(|now| uid.is_none_or(|uid| object::uid(now) == uid)) else {
             return Ok::<_, Infallible>((Change::Keep, ()));
         };
-        let mut object = serde_json::Value::clone(&now.object.tree());
+        let mut object = Value::clone(&now);
         change(&mut object);
         let last_finalizer_gone = object::is_terminating(&object) && object::finalizers(&object).is_empty();
-        let change = match (last_finalizer_gone, object == *now.object.tree()) {
+        let change = match (last_finalizer_gone, object == *now) {
             (true, _) => Change::Delete,
             (false, true) => Change::Keep,
             (false, false) => Change::Put(object),

@@ -108,7 +108,8 @@ async fn write_same(
     let uid = object::uid(&ending);
     let decide = |now: Option<&Stored>| {
         let same = now.filter(|now| {
-            object::uid(&now.object.tree()) == uid && object::is_terminating(&now.object.tree())
+            let now = now.object.tree();
+            object::uid(&now) == uid && object::is_terminating(&now)
         });
         Ok::<_, Infallible>((same.map_or(Change::Keep, change), ()))
     };

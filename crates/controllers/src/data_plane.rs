@@ -124,6 +124,8 @@ struct Specs {
 struct Known {
     /// What the spec was made of.
     revision: Arc<Revision>,
+    /// Whether it was made of Secrets or ConfigMaps as well, which may have changed since.
+    reads_others: bool,
     spec: Option<Arc<RevisionSpec>>,
 }
 
@@ -132,7 +134,7 @@ impl Specs {
         self.by_key.get(key)?.spec.clone()
     }
 
-    /// Brings all up to date. One that reads Secrets or ConfigMaps is made anew each time: they may have changed.
+    /// Brings all up to date. One that reads Secrets or ConfigMaps is made anew each time.
     fn update(&mut self, stores: &Stores) {
         let mut old = std::mem::take(&mut self.by_key);
         for revision in stores.revisions.all() {
@@ -142,15 +144,14 @@ impl Specs {
             let key = ObjectKey::of(&*revision);
             let before = old.remove(&key);
             let known = match before {
-                Some(before) if Arc::ptr_eq(&before.revision, &revision) && !reads_others(&revision) => {
-                    before
-                }
+                Some(before) if Arc::ptr_eq(&before.revision, &revision) && !before.reads_others => before,
                 before => {
                     let spec = callable(stores, &key, &revision);
                     let unchanged = before
                         .and_then(|before| before.spec)
                         .filter(|old| spec.as_ref() == Some(&**old));
                     Known {
+                        reads_others: reads_others(&revision),
                         spec: unchanged.or_else(|| spec.map(Arc::new)),
                         revision,
                     }

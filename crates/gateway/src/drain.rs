@@ -146,7 +146,7 @@ impl Handle {
         usize::try_from(self.drain.in_flight.get()).unwrap_or(0)
     }
 
-    /// The same for a gateway whose socket another one goes on accepting from: idle HTTP/1.1 connections stay open for
+    /// [`Handle::drain`] for a gateway whose socket another one goes on accepting from: idle HTTP/1.1 connections stay open for
     /// `linger`, and each answer says that it is the connection's last. So no client finds a connection closed under
     /// the request that it is just sending, as can happen when an idle one is closed at once.
     pub async fn hand_over(&self, timeout: Duration, linger: Duration) -> usize {

@@ -68,6 +68,15 @@ enum Serving {
     Workers(Supervisor),
 }
 
+impl Serving {
+    fn workers(&self) -> Option<Supervisor> {
+        match self {
+            Self::Here(_) => None,
+            Self::Workers(supervisor) => Some(supervisor.clone()),
+        }
+    }
+}
+
 /// The sockets of a platform, and who listens on them already.
 struct Sockets {
     api: TcpListener,
@@ -248,10 +257,7 @@ impl Platform {
                 adopted,
             })?)
         };
-        let workers = match &serving {
-            Serving::Here(_) => None,
-            Serving::Workers(supervisor) => Some(supervisor.clone()),
-        };
+        let workers = serving.workers();
         tasks.spawn(serve_api(
             api_listener,
             api,
@@ -277,10 +283,7 @@ impl Platform {
     /// The workers, where there are any.
     #[must_use]
     pub fn workers(&self) -> Option<Supervisor> {
-        match &self.serving {
-            Serving::Here(_) => None,
-            Serving::Workers(supervisor) => Some(supervisor.clone()),
-        }
+        self.serving.workers()
     }
 
     /// Resolves once the controllers have seen every object: from now on what was deployed before is served.

@@ -11,7 +11,7 @@
 #[path = "support/program.rs"]
 mod program;
 
-use program::{Up, kittiwake, root};
+use program::{Up, kittiwake, root, up_command};
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::sync::mpsc;
@@ -221,16 +221,7 @@ fn a_taken_port_is_an_error_that_helps() {
 #[test]
 fn a_second_server_on_the_same_state_is_refused() {
     let up = Up::start(&[]);
-    let mut second = kittiwake();
-    second.args([
-        "up",
-        "--api-listen",
-        "127.0.0.1:0",
-        "--http-listen",
-        "127.0.0.1:0",
-        "--data-dir",
-    ]);
-    let output = second.arg(up.folder.path().join("data")).output().unwrap();
+    let output = up_command(&up.folder.path().join("data")).output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(
         !output.status.success() && text.contains("another kittiwake"),

@@ -1,13 +1,12 @@
 //! Carries out a Revision's plan.
 
 use super::plan::Plan;
+use super::spec;
 use crate::context::{Context, Servable};
 use crate::error::Error;
 use crate::object::{Meta, ObjectKey, write_status};
 use crate::runner::Next;
 use kittiwake_api::serving::Revision;
-use kittiwake_core::revision::RevisionKey;
-use std::sync::Arc;
 
 /// Starts the preparation, offers the Revision to the routing table, writes the status.
 ///
@@ -44,9 +43,6 @@ pub fn forget(context: &Context, key: &ObjectKey) {
     context.preparations.forget(key);
     context.health.forget(key);
     context.set_servable(key, Servable::Undecided);
-    context.logs.forget(&RevisionKey::new(
-        Arc::clone(&key.namespace),
-        Arc::clone(&key.name),
-    ));
+    context.logs.forget(&spec::key_for_data_plane(key));
     context.routing_changed.notify_one();
 }

@@ -1,11 +1,11 @@
-//! Keeps the workers running: starts one for each listening socket, starts another when one ends, replaces them one by
-//! one when asked to.
+//! Keeps the workers running: starts one for each listening socket, and another when one ends. Those of the program
+//! before this one end when new ones have taken over.
 
 use super::exposition;
 use super::handoff;
 use super::link::{Assignment, Down, Link, Settings, Up};
 use super::placement::{Placement, RouteName};
-use anyhow::{Context, bail};
+use anyhow::Context;
 use kittiwake_core::log::LogHub;
 use kittiwake_core::report::Reporter;
 use prometheus::{IntCounter, IntGauge, Registry};
@@ -34,8 +34,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 const METRICS_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time that a worker gets to end after its calls were given theirs, before it is killed.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest start of a worker that is to replace another.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often it is looked whether a worker of the program before this one has ended.
 const ADOPTED_CHECK_PERIOD: Duration = Duration::from_millis(100);
 
@@ -72,16 +70,10 @@ pub struct Adopted {
     pub pid: i32,
 }
 
-/// The running workers, for those who end or replace them.
+/// The running workers, for those who end them or hand them over.
 #[derive(Clone)]
 pub struct Supervisor {
     shared: Arc<Shared>,
-    slots: Vec<mpsc::Sender<Replace>>,
-}
-
-/// Asks a slot to put a new worker in place of its own.
-struct Replace {
-    done: oneshot::Sender<anyhow::Result<()>>,
 }
 
 struct Shared {
@@ -144,19 +136,11 @@ enum State {
 
 /// A worker as its slot sees it.
 struct Worker {
-    pid: i32,
     state: watch::Receiver<State>,
     started: Instant,
 }
 
 impl Worker {
-    fn terminate(&self) {
-        // The number of a process that has ended may be another's by now.
-        if !matches!(*self.state.borrow(), State::Ended(_)) {
-            signal(self.pid, Signal::TERM);
-        }
-    }
-
     /// Resolves with what the system says, when the process has ended.
     async fn ended(&mut self) -> String {
         match self
@@ -203,44 +187,21 @@ pub fn start(inputs: Inputs) -> anyhow::Result<Supervisor> {
         ready: watch::Sender::new(BTreeSet::new()),
         metrics,
     });
-    let slots = (0..count)
-        .map(|index| {
-            let (sender, receiver) = mpsc::channel(1);
-            shared.tasks.spawn(keep(Arc::clone(&shared), index, receiver));
-            sender
-        })
-        .collect();
-    Ok(Supervisor { shared, slots })
+    for index in 0..count {
+        shared.tasks.spawn(keep(Arc::clone(&shared), index));
+    }
+    Ok(Supervisor { shared })
 }
 
 impl Supervisor {
     /// Resolves once a worker listens on every socket, or they are being stopped.
     pub async fn ready(&self) {
         let mut ready = self.shared.ready.subscribe();
-        let all = self.slots.len();
+        let all = self.shared.inputs.listeners.len();
         tokio::select! {
             _ = ready.wait_for(|ready| ready.len() >= all) => {}
             () = self.shared.stop.cancelled() => {}
         }
-    }
-
-    /// Puts new workers in place of all, one after the other; each old one ends after the calls it has.
-    ///
-    /// # Errors
-    /// When a new one does not come to take calls; then the old one stays, and so do those after it.
-    pub async fn replace_all(&self) -> anyhow::Result<()> {
-        for (index, slot) in self.slots.iter().enumerate() {
-            let (done, replaced) = oneshot::channel();
-            let asked = slot.send(Replace { done }).await.is_ok();
-            if !asked {
-                bail!("the workers are being stopped");
-            }
-            replaced
-                .await
-                .context("the workers are being stopped")?
-                .with_context(|| format!("worker {index} stays as it is"))?;
-        }
-        Ok(())
     }
 
     /// One page of metrics, with those of all workers.
@@ -288,6 +249,10 @@ impl Supervisor {
     /// # Errors
     /// When a socket cannot be copied.
     pub fn release(&self) -> std::io::Result<(Vec<Adopted>, Vec<OwnedFd>)> {
+        let sockets = self.shared.inputs.listeners.iter();
+        let sockets: Vec<OwnedFd> = sockets
+            .map(|listener| listener.as_fd().try_clone_to_owned())
+            .collect::<std::io::Result<_>>()?;
         self.shared.stop.cancel();
         self.shared.end_spare();
         let workers = self
@@ -299,11 +264,7 @@ impl Supervisor {
                 pid: worker.pid,
             })
             .collect();
-        let sockets = self.shared.inputs.listeners.iter();
-        let sockets: std::io::Result<Vec<OwnedFd>> = sockets
-            .map(|listener| listener.as_fd().try_clone_to_owned())
-            .collect();
-        Ok((workers, sockets?))
+        Ok((workers, sockets))
     }
 
     fn signal_all(&self, what: Signal) {
@@ -370,13 +331,10 @@ impl Shared {
         }
     }
 
-    /// Makes a worker of the spare process, or of a new one where it must be `new`, and starts a task that listens to it
+    /// Makes a worker of the spare process, or of a new one where there is none, and starts a task that listens to it
     /// until it ends.
-    fn spawn(self: &Arc<Self>, index: usize, new: bool) -> anyhow::Result<Worker> {
+    fn spawn(self: &Arc<Self>, index: usize) -> anyhow::Result<Worker> {
         let listener = self.inputs.listeners.get(index).context("no such socket")?;
-        if new {
-            self.end_spare();
-        }
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut process = match spare.map(|mut spare| (spare.waits(), spare)) {
             Some((true, spare)) => spare,
@@ -406,7 +364,6 @@ impl Shared {
         };
         self.tasks.spawn(listening.run());
         Ok(Worker {
-            pid,
             state: receiver,
             started: Instant::now(),
         })
@@ -421,49 +378,41 @@ impl Spare {
 }
 
 /// Keeps a worker on one socket.
-async fn keep(shared: Arc<Shared>, index: usize, mut orders: mpsc::Receiver<Replace>) {
+async fn keep(shared: Arc<Shared>, index: usize) {
     let mut failures = 0_u32;
-    'start: loop {
-        let started = shared.spawn(index, false);
-        let mut worker = match started {
-            Ok(worker) => worker,
-            Err(error) => {
-                tracing::error!(
-                    worker = index,
-                    error = format!("{error:#}"),
-                    "a worker cannot be started"
-                );
-                failures = failures.saturating_add(1);
-                if pause(&shared, failures).await {
-                    continue 'start;
+    loop {
+        match shared.spawn(index) {
+            Ok(mut worker) => {
+                if worker.ready().await.is_ok() {
+                    shared.end_adopted(index);
                 }
-                return;
-            }
-        };
-        if worker.ready().await.is_ok() {
-            shared.end_adopted(index);
-        }
-        loop {
-            tokio::select! {
-                () = shared.stop.cancelled() => return,
-                how = worker.ended() => {
-                    if shared.stop.is_cancelled() {
-                        return;
-                    }
-                    tracing::error!(worker = index, how, "a worker ended unexpectedly; another takes its place");
-                    shared.metrics.restarts.inc();
-                    failures = if worker.started.elapsed() >= LIFE_MIN { 0 } else { failures.saturating_add(1) };
-                    if pause(&shared, failures).await {
-                        continue 'start;
-                    }
+                let how = tokio::select! {
+                    () = shared.stop.cancelled() => return,
+                    how = worker.ended() => how,
+                };
+                if shared.stop.is_cancelled() {
                     return;
                 }
-                Some(order) = orders.recv() => {
-                    let replaced = replace(&shared, index, &worker).await;
-                    // Nobody has to wait for it.
-                    let _ = order.done.send(replaced.map(|new| worker = new));
+                tracing::error!(
+                    worker = index,
+                    how,
+                    "a worker ended unexpectedly; another takes its place"
+                );
+                shared.metrics.restarts.inc();
+                if worker.started.elapsed() >= LIFE_MIN {
+                    failures = 0;
+                } else {
+                    failures = failures.saturating_add(1);
                 }
             }
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::error!(worker = index, error, "a worker cannot be started");
+                failures = failures.saturating_add(1);
+            }
+        }
+        if !pause(&shared, failures).await {
+            return;
         }
     }
 }
@@ -477,25 +426,6 @@ async fn pause(shared: &Shared, failures: u32) -> bool {
     tokio::select! {
         () = tokio::time::sleep(pause) => !shared.stop.is_cancelled(),
         () = shared.stop.cancelled() => false,
-    }
-}
-
-/// A new worker on the same socket; the old one is told to end once the new one takes calls.
-async fn replace(shared: &Arc<Shared>, index: usize, old: &Worker) -> anyhow::Result<Worker> {
-    let mut new = shared.spawn(index, true)?;
-    match tokio::time::timeout(START_TIMEOUT, new.ready()).await {
-        Ok(Ok(())) => {
-            old.terminate();
-            Ok(new)
-        }
-        Ok(Err(how)) => bail!("the new one ended at its start: {how}"),
-        Err(_) => {
-            signal(new.pid, Signal::KILL);
-            bail!(
-                "the new one did not take calls within {} s",
-                START_TIMEOUT.as_secs()
-            )
-        }
     }
 }
 

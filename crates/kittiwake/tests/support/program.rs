@@ -27,6 +27,21 @@ pub fn kittiwake() -> Command {
     command
 }
 
+/// `kittiwake up` on free ports, with its state in `data_dir`.
+pub fn up_command(data_dir: &Path) -> Command {
+    let mut command = kittiwake();
+    command.args([
+        "up",
+        "--api-listen",
+        "127.0.0.1:0",
+        "--http-listen",
+        "127.0.0.1:0",
+        "--data-dir",
+    ]);
+    command.arg(data_dir);
+    command
+}
+
 /// `kittiwake up` on free ports, killed at the end of the test.
 pub struct Up {
     pub child: Child,
@@ -48,19 +63,8 @@ impl Up {
     }
 
     pub fn start_in(folder: TempDir, arguments: &[&str]) -> Self {
-        let mut command = kittiwake();
-        command.args([
-            "up",
-            "--api-listen",
-            "127.0.0.1:0",
-            "--http-listen",
-            "127.0.0.1:0",
-            "--data-dir",
-        ]);
-        command
-            .arg(folder.path().join("data"))
-            .args(arguments)
-            .stdout(Stdio::piped());
+        let mut command = up_command(&folder.path().join("data"));
+        command.args(arguments).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = mpsc::channel();
