@@ -58,7 +58,7 @@ pub enum PreparePhase {
 /// What kind of program the artifact is, found from the artifact itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FunctionKind {
-    /// A component that exports `wasi:http/incoming-handler`.
+    /// A component that exports `wasi:http/incoming-handler` (WASI 0.2) or `wasi:http/handler` (0.3).
     Component,
 }
 

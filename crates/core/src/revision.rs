@@ -49,6 +49,17 @@ pub struct Limits {
     pub concurrency: Option<NonZeroU32>,
 }
 
+impl Limits {
+    /// Time until the head of the response must be known: the least of the three limits.
+    #[must_use]
+    pub fn head_limit(&self) -> Duration {
+        [self.response_start_timeout, self.idle_timeout]
+            .into_iter()
+            .flatten()
+            .fold(self.timeout, Duration::min)
+    }
+}
+
 impl Default for Limits {
     /// What a revision gets that says nothing (Knative's defaults where Knative has one).
     fn default() -> Self {
@@ -71,8 +82,8 @@ pub enum Isolation {
     Request,
     /// Instances are kept and take one call at a time.
     Serial,
-    /// Instances are kept and take many calls at a time, where their interface can: that of `wasi:http` 0.2 cannot, so
-    /// its components are served as by [`Isolation::Serial`].
+    /// Instances are kept and take many calls at a time, where their interface can: that of `wasi:http` 0.3. That of 0.2
+    /// cannot, so its components are served as by [`Isolation::Serial`].
     Concurrent,
 }
 

@@ -19,10 +19,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::Semaphore;
 use wasmtime::component::{Component, Linker};
-use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime_wasi_http::handler::ProxyPre;
+use wasmtime_wasi_http::{p2, p3};
 
-/// The export that makes a component an HTTP handler.
+/// The export that makes a component an HTTP handler of WASI 0.2.
 const HANDLER_EXPORT: &str = "wasi:http/incoming-handler@0.2.";
+/// The export that makes a component an HTTP service of WASI 0.3.
+const SERVICE_EXPORT: &str = "wasi:http/handler@0.3.";
 /// Exports that are named in a message, at most.
 const EXPORTS_NAMED_MAX: usize = 8;
 
@@ -33,6 +36,13 @@ pub(crate) struct Loaded {
     /// What it was compiled for; its instances take their slots there.
     pub engine: Arc<WasmEngine>,
     _hold: Hold,
+}
+
+impl Loaded {
+    /// Whether it is a service of WASI 0.3, whose instances can serve several calls at a time.
+    pub(crate) fn is_service(&self) -> bool {
+        matches!(self.pre, ProxyPre::P3(_))
+    }
 }
 
 /// All components in memory.
@@ -220,15 +230,20 @@ impl Components {
 
     /// Checks imports and exports, and links.
     fn link(&self, component: &Component, hold: Hold) -> Result<Loaded, PrepareError> {
-        self.check_exports(component)?;
+        let is_service = self.check_exports(component)?;
         let pre = self
             .linker
             .instantiate_pre(component)
             .map_err(|error| missing_import(&error))?;
-        let pre = ProxyPre::new(pre).map_err(|error| {
+        let pre = if is_service {
+            p3::bindings::ServicePre::new(pre).map(ProxyPre::P3)
+        } else {
+            p2::bindings::ProxyPre::new(pre).map(ProxyPre::P2)
+        };
+        let pre = pre.map_err(|error| {
             PrepareError::new(
                 ErrorCode::NotHttpHandler,
-                format!("the component's wasi:http/incoming-handler has an unexpected shape: {error:#}; build it with current tools"),
+                format!("the component's wasi:http handler has an unexpected shape: {error:#}; build it with current tools"),
             )
         })?;
         Ok(Loaded {
@@ -238,22 +253,17 @@ impl Components {
         })
     }
 
-    fn check_exports(&self, component: &Component) -> Result<(), PrepareError> {
+    /// Whether the component is a service of WASI 0.3 rather than a handler of 0.2; one that is both is served as a
+    /// service.
+    fn check_exports(&self, component: &Component) -> Result<bool, PrepareError> {
         let kind = component.component_type();
         let names: Vec<&str> = kind.exports(self.engine.engine()).map(|(name, _)| name).collect();
-        if names.iter().any(|name| name.starts_with(HANDLER_EXPORT)) {
-            return Ok(());
+        let exports = |prefix: &str| names.iter().any(|name| name.starts_with(prefix));
+        if exports(SERVICE_EXPORT) {
+            return Ok(true);
         }
-        if let Some(service) = names
-            .iter()
-            .find(|name| name.starts_with("wasi:http/handler@0.3"))
-        {
-            return Err(PrepareError::new(
-                ErrorCode::UnsupportedKind,
-                format!(
-                    "the component exports {service} (WASI 0.3); this version serves wasi:http/incoming-handler of WASI 0.2: build for wasm32-wasip2"
-                ),
-            ));
+        if exports(HANDLER_EXPORT) {
+            return Ok(false);
         }
         let mut listed: Vec<&str> = names.iter().copied().take(EXPORTS_NAMED_MAX).collect();
         if names.len() > EXPORTS_NAMED_MAX {
@@ -264,7 +274,7 @@ impl Components {
         } else {
             listed.join(", ")
         };
-        let hint = if names.iter().any(|name| name.starts_with("wasi:cli/run")) {
+        let hint = if exports("wasi:cli/run") {
             "it is a command-line program: write it as an HTTP handler (in Rust: wasip2::http::proxy::export!, or wstd)"
         } else {
             "export it (in Rust: wasip2::http::proxy::export!, or wstd)"
@@ -272,7 +282,7 @@ impl Components {
         Err(PrepareError::new(
             ErrorCode::NotHttpHandler,
             format!(
-                "the component does not answer HTTP: it exports {has} but not wasi:http/incoming-handler; {hint}"
+                "the component does not answer HTTP: it exports {has} but neither wasi:http/incoming-handler (WASI 0.2) nor wasi:http/handler (WASI 0.3); {hint}"
             ),
         ))
     }

@@ -14,7 +14,8 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use wasmtime::{
-    Config as EngineConfig, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store,
+    AsContextMut, Config as EngineConfig, Enabled, Engine, InstanceAllocationStrategy,
+    PoolingAllocationConfig,
 };
 
 /// Core instances of one component instance that are counted on, adapters and shims included: a dynamically linked
@@ -161,8 +162,8 @@ impl WasmEngine {
     }
 
     /// Begins a guest's time on its thread: it yields at the next tick.
-    pub(crate) fn begin_turn<T>(wasm_store: &mut Store<T>) {
-        wasm_store.set_epoch_deadline(1);
+    pub(crate) fn begin_turn(mut wasm_store: impl AsContextMut) {
+        wasm_store.as_context_mut().set_epoch_deadline(1);
     }
 
     /// A name for the compiled format: wasmtime's version, target and every setting that code depends on.
@@ -182,7 +183,8 @@ fn basic() -> EngineConfig {
         .max_wasm_stack(WASM_STACK_BYTES)
         .memory_init_cow(true)
         .parallel_compilation(true)
-        .wasm_component_model(true);
+        .wasm_component_model(true)
+        .wasm_component_model_async(true);
     engine
 }
 

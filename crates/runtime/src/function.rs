@@ -3,6 +3,7 @@
 use crate::component::Loaded;
 use crate::gate::Gate;
 use crate::instance::Waiting;
+use crate::service::Service;
 use arc_swap::ArcSwap;
 use kittiwake_core::log::RevisionLog;
 use kittiwake_core::report::{Health, Report, Reporter};
@@ -30,6 +31,8 @@ pub(crate) struct Function {
     pub gate: Option<Gate>,
     /// Instances kept from earlier calls.
     pub waiting: Waiting,
+    /// Instances that serve several calls at a time, where its component is a `wasi:http` 0.3 service.
+    pub service: Service,
     usage: Usage,
     answered: AtomicBool,
     failing: AtomicBool,
@@ -59,6 +62,7 @@ impl Function {
             log,
             gate: revision.limits.concurrency.map(Gate::new),
             waiting: Waiting::default(),
+            service: Service::default(),
             usage: Usage {
                 calls: AtomicUsize::new(0),
                 used_millis: AtomicU64::new(millis(now)),
@@ -247,6 +251,9 @@ impl Functions {
         for shard in &self.shards {
             for function in shard.load().values() {
                 function.waiting.expire(now, wait_max);
+                if wait_max.is_zero() {
+                    function.service.give_way();
+                }
             }
         }
     }

@@ -106,6 +106,11 @@ impl Host {
         clean && count <= LEFT_OVER_MAX
     }
 
+    /// How many resources (streams, bodies, header maps, …) the guest holds on this side.
+    pub(crate) fn resources(&mut self) -> usize {
+        self.table.iter_mut().count()
+    }
+
     /// The store of a fresh instance, held to all its limits and made to yield at every tick.
     pub(crate) fn into_store(self, engine: &Engine) -> Store<Self> {
         let mut store = Store::new(engine, self);
@@ -122,11 +127,13 @@ impl Host {
     }
 }
 
-/// Everything that components may import.
+/// Everything that components may import, of WASI 0.2 and 0.3.
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+    wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     Ok(linker)
 }
 

@@ -18,7 +18,7 @@ use wasmtime::Store;
 use wasmtime_wasi_http::p2::bindings::Proxy;
 
 /// Calls that one instance serves. It bounds what a guest that leaks can pile up.
-const CALLS_MAX: u32 = 1000;
+pub(crate) const CALLS_MAX: u32 = 1000;
 /// Instances that wait for calls of one function; one that ends its call beyond it is dropped.
 const WAITING_MAX: usize = 64;
 /// How long an instance waits for its next call.

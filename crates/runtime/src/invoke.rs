@@ -1,4 +1,4 @@
-//! One call: one fresh instance, its limits, its answer.
+//! One call: one fresh instance, its limits, its answer. Components of WASI 0.3 are called by [`service`] instead.
 //!
 //! The guest's future is first polled right here, in the task of whoever called: most calls end without any other task,
 //! timer or wake-up. Only a guest that still runs when the head of its response is known gets a task of its own, so
@@ -24,20 +24,21 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 use wasmtime::error::Context as _;
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::WasiHttpView as _;
+use wasmtime_wasi_http::handler::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode as WasiErrorCode, Scheme};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 mod request_body;
 mod response_body;
-mod state;
+mod service;
+pub(crate) mod state;
 
 use request_body::RequestBody;
-use response_body::{Collapsed, ResponseBody, Taken};
+use response_body::{Collapsed, Guest as BodyGuest, ResponseBody, Taken};
 use state::{CallFailure, CallState};
 
 /// When a caller that was refused for lack of room may try again.
@@ -95,7 +96,7 @@ impl Shared {
         let (function, cold_start) = match self.functions.get(&revision.uid) {
             Some(function) => (function, None),
             None => {
-                let head_deadline = head_deadline(&revision.limits, start);
+                let head_deadline = start + revision.limits.head_limit();
                 self.bring_up(&revision, head_deadline).await?
             }
         };
@@ -107,10 +108,17 @@ impl Shared {
             deadline,
             shared: self,
         };
-        let (held, source) = call.admit(begun).await?;
-        let reused = matches!(source, Source::Kept(_));
-        let queued = call.shared.clock.elapsed().saturating_sub(begun);
-        let mut response = call.answer(request, held, source).await?;
+        let held = call.take_turn(begun).await?;
+        let (mut response, queued, reused) = if call.function.loaded.is_service() {
+            let queued = call.shared.clock.elapsed().saturating_sub(begun);
+            let (response, reused) = call.answer_as_service(request, held).await?;
+            (response, queued, reused)
+        } else {
+            let source = call.source().await?;
+            let reused = matches!(source, Source::Kept(_));
+            let queued = call.shared.clock.elapsed().saturating_sub(begun);
+            (call.answer(request, held, source).await?, queued, reused)
+        };
         let instantiated = call.state.instantiated();
         let cold_start = cold_start.map(|loading| loading.saturating_add(instantiated));
         let report = CallReport {
@@ -196,30 +204,28 @@ impl Call {
         &self.revision.limits
     }
 
-    /// Waits for the function's turn and an instance slot.
-    async fn admit(&self, now: Duration) -> Result<(Held, Source), InvokeError> {
+    /// Waits for the function's turn.
+    async fn take_turn(&self, now: Duration) -> Result<Held, InvokeError> {
         let running = self.function.run(now);
-        let refused = |refused| {
-            self.shared.metrics.failed(match refused {
-                Refused::QueueFull => "queue_full",
-                Refused::DeadlinePassed => "no_slot_in_time",
-            });
-            InvokeError::Overloaded {
-                retry_after: RETRY_AFTER,
-            }
-        };
         let turn = match &self.function.gate {
-            Some(gate) => Some(gate.enter(self.head_deadline()).await.map_err(refused)?),
+            Some(gate) => {
+                let entered = gate.enter(self.head_deadline()).await;
+                Some(entered.map_err(|refused| self.refused(refused))?)
+            }
             None => None,
         };
-        let held = Held {
+        Ok(Held {
             _turn: turn,
             _running: running,
-        };
+        })
+    }
+
+    /// Finds an instance that was kept, or waits for the slot of a new one.
+    async fn source(&self) -> Result<Source, InvokeError> {
         if self.keeps_instances()
             && let Some(kept) = self.function.waiting.take(&self.revision)
         {
-            return Ok((held, Source::Kept(Box::new(kept))));
+            return Ok(Source::Kept(Box::new(kept)));
         }
         let engine = &self.function.loaded.engine;
         let slot = match engine.try_slot() {
@@ -227,10 +233,21 @@ impl Call {
             None => {
                 // Those who wait for calls give way to a call.
                 self.shared.expire_waiting(Duration::MAX, Duration::ZERO);
-                engine.slot(self.head_deadline()).await.map_err(refused)?
+                let slot = engine.slot(self.head_deadline()).await;
+                slot.map_err(|refused| self.refused(refused))?
             }
         };
-        Ok((held, Source::Fresh(Place::new(slot, &self.shared.metrics))))
+        Ok(Source::Fresh(Place::new(slot, &self.shared.metrics)))
+    }
+
+    fn refused(&self, refused: Refused) -> InvokeError {
+        self.shared.metrics.failed(match refused {
+            Refused::QueueFull => "queue_full",
+            Refused::DeadlinePassed => "no_slot_in_time",
+        });
+        InvokeError::Overloaded {
+            retry_after: RETRY_AFTER,
+        }
     }
 
     fn keeps_instances(&self) -> bool {
@@ -239,7 +256,7 @@ impl Call {
 
     fn head_deadline(&self) -> Instant {
         let limits = self.limits();
-        head_deadline(limits, self.deadline - limits.timeout)
+        self.deadline - limits.timeout + limits.head_limit()
     }
 
     async fn answer(
@@ -311,7 +328,10 @@ impl Call {
         let (spec, loaded) = (&self.revision, &self.function.loaded);
         let host = Host::new(&spec.args, &spec.env, spec.limits.memory, &self.function.log);
         let mut wasm_store = host.into_store(loaded.engine.engine());
-        let proxy = loaded.pre.instantiate_async(&mut wasm_store).await?;
+        let proxy = match &loaded.pre {
+            ProxyPre::P2(pre) => pre.instantiate_async(&mut wasm_store).await?,
+            ProxyPre::P3(_) => return Err(wasmtime::Error::msg("services are called in another way")),
+        };
         self.state
             .set_instantiated(self.shared.clock.elapsed().saturating_sub(begun));
         Ok(place.hold(wasm_store, proxy))
@@ -327,12 +347,7 @@ impl Call {
             wasm_store, proxy, ..
         } = instance;
         let (mut parts, body) = request.into_parts();
-        if parts.uri.authority().is_none() && !parts.headers.contains_key(http::header::HOST) {
-            // HTTP/1.0 clients may leave it out; the interface has no way to.
-            parts
-                .headers
-                .insert(http::header::HOST, http::HeaderValue::from_static("localhost"));
-        }
+        name_host(&mut parts);
         let scheme = match parts.uri.scheme() {
             Some(scheme) if *scheme == http::uri::Scheme::HTTPS => Scheme::Https,
             _ => Scheme::Http,
@@ -372,7 +387,7 @@ impl Call {
         let (parts, body) = response.into_parts();
         if let Some(guest) = guest {
             let guest = tokio::spawn(self.clone().see_through(guest)).abort_handle();
-            return Ok(self.stream(parts, Taken::new(), body, Some(guest)));
+            return Ok(self.stream(parts, Taken::new(), body, Some(BodyGuest::Task(guest))));
         }
         Ok(match response_body::collapse(body) {
             Collapsed::Whole(bytes) => http::Response::from_parts(parts, body::full(bytes)),
@@ -386,7 +401,7 @@ impl Call {
         parts: http::response::Parts,
         taken: Taken,
         rest: HyperOutgoingBody,
-        guest: Option<AbortHandle>,
+        guest: Option<BodyGuest>,
     ) -> http::Response<Body> {
         let expected = parts
             .headers
@@ -449,7 +464,7 @@ impl Call {
         InvokeError::NoResponse
     }
 
-    fn answered_with_error(&self, code: &WasiErrorCode) -> InvokeError {
+    fn answered_with_error(&self, code: &dyn std::fmt::Debug) -> InvokeError {
         self.shared.metrics.failed("error_code");
         let message = format!("it answered with the error {code:?}");
         self.function
@@ -479,13 +494,13 @@ impl Call {
     }
 }
 
-/// When the head of the response of a call that began at `start` must be known: the earliest of the three limits.
-fn head_deadline(limits: &Limits, start: Instant) -> Instant {
-    [limits.response_start_timeout, limits.idle_timeout]
-        .into_iter()
-        .flatten()
-        .map(|limit| start + limit)
-        .fold(start + limits.timeout, Instant::min)
+/// HTTP/1.0 clients may leave out whom they ask; the interface has no way to.
+fn name_host(parts: &mut http::request::Parts) {
+    if parts.uri.authority().is_none() && !parts.headers.contains_key(http::header::HOST) {
+        parts
+            .headers
+            .insert(http::header::HOST, http::HeaderValue::from_static("localhost"));
+    }
 }
 
 /// What a guest that ended early died of; `None` when it exited with code 0, which is an ordinary end.

@@ -2,7 +2,7 @@
 //!
 //! The way of one image: [`artifact`] finds and verifies its WebAssembly, [`cache`] keeps it and its compiled form on
 //! disk by digest, [`component`] loads and links it, [`function`] holds what one revision needs to answer, and
-//! [`invoke`] answers one call with one fresh instance.
+//! [`invoke`] answers one call with one fresh instance, or one of [`instance`] or [`service`].
 //!
 //! Architecture invariant: wasmtime stops here. Nothing of it is visible outside this crate, and the only `unsafe` of
 //! the project is in `precompiled`.
@@ -25,6 +25,7 @@ mod metrics;
 mod precompiled;
 mod prepare;
 mod runtime;
+mod service;
 mod single_flight;
 
 pub use config::{Config, Resets};

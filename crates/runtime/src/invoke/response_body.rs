@@ -1,9 +1,11 @@
 //! The response body on its way from the guest.
 
+use super::Held;
 use super::state::{CallFailure, CallState};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use kittiwake_core::body::BodyError;
+use crate::service::Seated;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -59,11 +61,39 @@ pub(crate) struct ResponseBody {
     inner: HyperOutgoingBody,
     state: Arc<CallState>,
     /// Set while the guest still runs.
-    guest: Option<AbortHandle>,
+    guest: Option<Guest>,
     idle: Option<Idle>,
     /// Bytes that `Content-Length` announced and that did not come yet.
     expected: Option<u64>,
     ended: bool,
+}
+
+/// The guest that writes a body.
+pub(crate) enum Guest {
+    /// A task of its own, which ends by itself at the call's time limit.
+    Task(AbortHandle),
+    /// One that may serve others as well: the call leaves it, and at its time limit.
+    Seated {
+        seated: Seated,
+        deadline: Pin<Box<Sleep>>,
+        held: Held,
+    },
+}
+
+impl Guest {
+    fn stop(self, whole: bool) {
+        match self {
+            Self::Task(task) if !whole => task.abort(),
+            Self::Task(_) => {}
+            Self::Seated { mut seated, held, .. } => {
+                if whole {
+                    seated.set_whole();
+                }
+                drop(seated);
+                drop(held);
+            }
+        }
+    }
 }
 
 /// The limit on silence, armed while the guest is waited for.
@@ -74,12 +104,12 @@ struct Idle {
 }
 
 impl ResponseBody {
-    /// The body `taken`, then `inner`. `guest` is the task that still writes it; `idle` the longest silence.
+    /// The body `taken`, then `inner`. `guest` still writes it; `idle` is the longest silence.
     pub(crate) fn new(
         taken: Taken,
         inner: HyperOutgoingBody,
         state: Arc<CallState>,
-        guest: Option<AbortHandle>,
+        guest: Option<Guest>,
         idle: Option<Duration>,
         expected: Option<u64>,
     ) -> Self {
@@ -102,6 +132,14 @@ impl ResponseBody {
     fn end(&mut self) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.ended = true;
         Poll::Ready(self.state.failure().map(|failure| Err(failure.clone().into())))
+    }
+
+    /// Whether the call took too long; a guest that is a task of its own sees to that itself.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.guest {
+            Some(Guest::Seated { deadline, .. }) => deadline.as_mut().poll(cx),
+            _ => Poll::Pending,
+        }
     }
 
     /// Whether the guest was silent for too long.
@@ -152,10 +190,14 @@ impl HttpBody for ResponseBody {
                 Poll::Ready(Some(Err(why.into())))
             }
             Poll::Pending => {
-                std::task::ready!(self.poll_idle(cx));
-                self.state.fail(CallFailure::Idle);
+                if self.poll_deadline(cx).is_ready() {
+                    self.state.fail(CallFailure::TimedOut);
+                } else {
+                    std::task::ready!(self.poll_idle(cx));
+                    self.state.fail(CallFailure::Idle);
+                }
                 if let Some(guest) = self.guest.take() {
-                    guest.abort();
+                    guest.stop(false);
                 }
                 self.end()
             }
@@ -175,10 +217,8 @@ impl Drop for ResponseBody {
     /// A guest that has sent all it announced may go on within its time limit; one whose client left is stopped.
     fn drop(&mut self) {
         let complete = self.ended || self.expected == Some(0);
-        if let Some(guest) = self.guest.take()
-            && !complete
-        {
-            guest.abort();
+        if let Some(guest) = self.guest.take() {
+            guest.stop(complete);
         }
     }
 }

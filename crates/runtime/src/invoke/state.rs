@@ -3,11 +3,13 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// Shared by the guest's future, the request body and the response body of one call.
 #[derive(Debug, Default)]
 pub(crate) struct CallState {
     body_too_large: AtomicBool,
+    body_too_large_told: Notify,
     instantiated_nanos: AtomicU64,
     failure: OnceLock<CallFailure>,
 }
@@ -30,11 +32,19 @@ impl CallState {
     /// The request body went over its limit.
     pub(crate) fn set_body_too_large(&self) {
         self.body_too_large.store(true, Ordering::Release);
+        self.body_too_large_told.notify_one();
     }
 
     /// Whether the request body went over its limit.
     pub(crate) fn is_body_too_large(&self) -> bool {
         self.body_too_large.load(Ordering::Acquire)
+    }
+
+    /// Resolves once the request body went over its limit. For one who waits.
+    pub(crate) async fn body_too_large(&self) {
+        while !self.is_body_too_large() {
+            self.body_too_large_told.notified().await;
+        }
     }
 
     /// Records how long the instance took to make.

@@ -11,4 +11,5 @@ mod cache;
 mod invoke;
 mod local;
 mod registry;
+mod service;
 mod support;
