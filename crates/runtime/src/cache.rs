@@ -13,6 +13,7 @@
 //! first call of a function after a restart need not read all of its code.
 
 use crate::digest::Digest;
+use crate::engine::Calls;
 use crate::error::BuildError;
 use crate::metrics::Metrics;
 use kittiwake_core::unit::ByteCount;
@@ -72,12 +73,37 @@ struct CompiledEntry {
     blob: String,
     #[serde(default)]
     checked: Option<FileIdentity>,
+    /// Absent means one call after the other.
+    #[serde(default, skip_serializing_if = "is_false")]
+    concurrent: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl CompiledEntry {
     fn blob(&self) -> Option<Digest> {
         Digest::parse(&self.blob)
     }
+
+    fn calls(&self) -> Calls {
+        if self.concurrent {
+            Calls::Concurrent
+        } else {
+            Calls::Sequential
+        }
+    }
+}
+
+/// The compiled form of a `.wasm`.
+pub(crate) struct CompiledForm {
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    /// Which engine it was made for.
+    pub(crate) calls: Calls,
+    /// Keeps it there.
+    pub(crate) hold: Hold,
 }
 
 /// Keeps a blob from being evicted.
@@ -204,24 +230,24 @@ impl Cache {
     }
 
     /// The compiled form of a `.wasm` if it is the very file that was checked before: known without reading it.
-    pub(crate) fn checked_form(self: &Arc<Self>, wasm: &Digest) -> Option<(PathBuf, Hold)> {
+    pub(crate) fn checked_form(self: &Arc<Self>, wasm: &Digest) -> Option<CompiledForm> {
         let (entry, blob) = self.compiled_entry(wasm)?;
-        let hold = self.hold(blob.clone());
+        let (calls, hold) = (entry.calls(), self.hold(blob.clone()));
         let path = self.blob_path(&blob);
         if entry.checked? != identity(&path)? {
             return None;
         }
         touch(&self.compiled().join(wasm.hex()));
-        Some((path, hold))
+        Some(CompiledForm { path, calls, hold })
     }
 
     /// The compiled form of a `.wasm`, checked, and held as long as the [`Hold`] lives.
-    pub(crate) fn compiled_form(self: &Arc<Self>, wasm: &Digest) -> Option<(PathBuf, Hold)> {
+    pub(crate) fn compiled_form(self: &Arc<Self>, wasm: &Digest) -> Option<CompiledForm> {
         if let Some(checked) = self.checked_form(wasm) {
             return Some(checked);
         }
-        let (_, blob) = self.compiled_entry(wasm)?;
-        let hold = self.hold(blob.clone());
+        let (entry, blob) = self.compiled_entry(wasm)?;
+        let (calls, hold) = (entry.calls(), self.hold(blob.clone()));
         let path = self.blob_path(&blob);
         let found = identity(&path)?;
         if !self.check(&blob, &path) {
@@ -229,22 +255,29 @@ impl Cache {
             return None;
         }
         // Perhaps written by an earlier version, or copied from elsewhere: the next start need not read it again.
-        let _ = self.record_compiled(wasm, &blob, Some(found));
-        Some((path, hold))
+        let _ = self.record_compiled(wasm, &blob, Some(found), calls);
+        Some(CompiledForm { path, calls, hold })
     }
 
-    fn record_compiled(&self, wasm: &Digest, blob: &Digest, checked: Option<FileIdentity>) -> io::Result<()> {
-        let blob = blob.to_string();
-        self.write_json(
-            &self.compiled().join(wasm.hex()),
-            &CompiledEntry { blob, checked },
-        )
+    fn record_compiled(
+        &self,
+        wasm: &Digest,
+        blob: &Digest,
+        checked: Option<FileIdentity>,
+        calls: Calls,
+    ) -> io::Result<()> {
+        let entry = CompiledEntry {
+            blob: blob.to_string(),
+            checked,
+            concurrent: calls == Calls::Concurrent,
+        };
+        self.write_json(&self.compiled().join(wasm.hex()), &entry)
     }
 
     /// Stores the compiled form of a `.wasm`.
-    pub(crate) fn store_compiled(&self, wasm: &Digest, compiled: &[u8]) -> io::Result<()> {
+    pub(crate) fn store_compiled(&self, wasm: &Digest, compiled: &[u8], calls: Calls) -> io::Result<()> {
         let blob = self.store_blob(compiled)?;
-        self.record_compiled(wasm, &blob, identity(&self.blob_path(&blob)))?;
+        self.record_compiled(wasm, &blob, identity(&self.blob_path(&blob)), calls)?;
         self.evict();
         Ok(())
     }
@@ -387,13 +420,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let cache = open(dir.path(), ByteCount::mib(1));
         let wasm = cache.store_image("r/a@sha256:1", b"wasm", false).unwrap();
-        cache.store_compiled(&wasm, b"code").unwrap();
+        cache.store_compiled(&wasm, b"code", Calls::Sequential).unwrap();
         let again = open(dir.path(), ByteCount::mib(1));
         assert_eq!(again.image("r/a@sha256:1"), Some(wasm.clone()));
         assert_eq!(again.image("r/a@sha256:2"), None);
         assert!(again.is_compiled("r/a@sha256:1") && !again.is_compiled("r/a@sha256:2"));
         assert_eq!(again.wasm(&wasm).unwrap(), b"wasm");
-        let (path, _hold) = again.compiled_form(&wasm).unwrap();
+        let CompiledForm { path, calls, .. } = again.compiled_form(&wasm).unwrap();
+        assert_eq!(calls, Calls::Sequential);
         assert_eq!(fs::read(path).unwrap(), b"code");
     }
 
@@ -402,7 +436,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let cache = open(dir.path(), ByteCount::mib(1));
         let wasm = cache.store_image("r/a@sha256:1", b"wasm", false).unwrap();
-        cache.store_compiled(&wasm, b"code").unwrap();
+        cache.store_compiled(&wasm, b"code", Calls::Sequential).unwrap();
         for entry in fs::read_dir(cache.blobs()).unwrap() {
             fs::write(entry.unwrap().path(), b"rubbish").unwrap();
         }
@@ -421,8 +455,9 @@ mod tests {
         let cache = open(dir.path(), ByteCount(30));
         let local = cache.store_image("file:///a@sha256:1", &[1; 10], true).unwrap();
         let old = cache.store_image("r/old@sha256:1", &[2; 10], false).unwrap();
-        cache.store_compiled(&local, &[3; 10]).unwrap();
-        let (path, hold) = cache.compiled_form(&local).unwrap();
+        cache.store_compiled(&local, &[3; 10], Calls::Concurrent).unwrap();
+        let CompiledForm { path, calls, hold } = cache.compiled_form(&local).unwrap();
+        assert_eq!(calls, Calls::Concurrent);
         let new = cache.store_image("r/new@sha256:1", &[4; 10], false).unwrap();
         assert_eq!((cache.image("r/old@sha256:1"), cache.wasm(&old)), (None, None));
         assert!(cache.wasm(&local).is_some() && path.exists() && cache.wasm(&new).is_some());

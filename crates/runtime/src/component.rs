@@ -3,9 +3,9 @@
 
 use crate::artifact::inspect::{self, Layer};
 use crate::artifact::pull::blocking;
-use crate::cache::{Cache, Hold};
+use crate::cache::{Cache, CompiledForm, Hold};
 use crate::digest::Digest;
-use crate::engine::WasmEngine;
+use crate::engine::{Calls, WasmEngine};
 use crate::error::BuildError;
 use crate::host::{self, Host};
 use crate::metrics::Metrics;
@@ -15,8 +15,7 @@ use futures::FutureExt;
 use kittiwake_core::artifact::PrepareError;
 use kittiwake_core::code::ErrorCode;
 use std::collections::HashMap;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use tokio::sync::Semaphore;
 use wasmtime::component::{Component, Linker};
 use wasmtime_wasi_http::handler::ProxyPre;
@@ -45,10 +44,27 @@ impl Loaded {
     }
 }
 
-/// All components in memory.
-pub(crate) struct Components {
+/// An engine, and what it has for the imports of components.
+struct Linked {
     engine: Arc<WasmEngine>,
     linker: Linker<Host>,
+}
+
+impl Linked {
+    fn new(engine: WasmEngine) -> Result<Self, BuildError> {
+        let linker = host::linker(&engine).map_err(|error| BuildError::Engine(format!("{error:#}")))?;
+        Ok(Self {
+            engine: Arc::new(engine),
+            linker,
+        })
+    }
+}
+
+/// All components in memory.
+pub(crate) struct Components {
+    sequential: Linked,
+    /// For those that need it; made with the first of them.
+    concurrent: OnceLock<Linked>,
     cache: Arc<Cache>,
     metrics: Metrics,
     loaded: Mutex<HashMap<Digest, Weak<Loaded>>>,
@@ -73,11 +89,9 @@ impl Components {
         metrics: Metrics,
         compiles_parallel_max: usize,
     ) -> Result<Self, BuildError> {
-        let linker =
-            host::linker(engine.engine()).map_err(|error| BuildError::Engine(format!("{error:#}")))?;
         Ok(Self {
-            engine: Arc::new(engine),
-            linker,
+            sequential: Linked::new(engine)?,
+            concurrent: OnceLock::new(),
             cache,
             metrics,
             loaded: Mutex::default(),
@@ -86,14 +100,33 @@ impl Components {
         })
     }
 
-    /// Whether a component was loaded for the engine of these.
+    /// Whether a component was loaded for an engine of these.
     pub(crate) fn is_engine_of(&self, loaded: &Loaded) -> bool {
-        Arc::ptr_eq(&self.engine, &loaded.engine)
+        self.engines().any(|engine| Arc::ptr_eq(engine, &loaded.engine))
     }
 
-    /// The engine that they are compiled for.
+    /// The engine that most are compiled for.
     pub(crate) fn engine(&self) -> &WasmEngine {
-        &self.engine
+        &self.sequential.engine
+    }
+
+    /// All engines there are.
+    pub(crate) fn engines(&self) -> impl Iterator<Item = &Arc<WasmEngine>> {
+        let linked = std::iter::once(&self.sequential).chain(self.concurrent.get());
+        linked.map(|linked| &linked.engine)
+    }
+
+    fn linked(&self, calls: Calls) -> Result<&Linked, PrepareError> {
+        if calls == Calls::Sequential {
+            return Ok(&self.sequential);
+        }
+        if let Some(linked) = self.concurrent.get() {
+            return Ok(linked);
+        }
+        let made = self.sequential.engine.concurrent().and_then(Linked::new);
+        let made = made.map_err(|error| PrepareError::new(ErrorCode::Internal, error.to_string()))?;
+        // Of two that are made at a time, one is kept.
+        Ok(self.concurrent.get_or_init(|| made))
     }
 
     /// The component whose binary has the digest `wasm`.
@@ -114,9 +147,8 @@ impl Components {
         if let Some(loaded) = self.in_memory(&wasm) {
             return Some(loaded);
         }
-        let (path, hold) = self.cache.checked_form(&wasm)?;
-        let component = self.deserialize(&wasm, &path)?;
-        let loaded = self.link(&component, hold).ok()?;
+        let form = self.cache.checked_form(&wasm)?;
+        let loaded = self.read(&wasm, form)?.ok()?;
         self.metrics.cache_hits.inc();
         Some(self.remember(wasm, loaded))
     }
@@ -163,19 +195,26 @@ impl Components {
 
     /// Loads what was compiled before; `None` when there is nothing usable.
     fn read_compiled(&self, wasm: &Digest) -> Option<Result<Loaded, PrepareError>> {
-        let (path, hold) = self.cache.compiled_form(wasm)?;
-        let component = self.deserialize(wasm, &path)?;
+        let form = self.cache.compiled_form(wasm)?;
+        let read = self.read(wasm, form)?;
         self.metrics.cache_hits.inc();
-        Some(self.link(&component, hold))
+        Some(read)
     }
 
-    fn deserialize(&self, wasm: &Digest, path: &Path) -> Option<Component> {
-        precompiled::load(self.engine.engine(), path)
+    /// Maps and links a compiled form; `None` when the engine does not take it, which is then forgotten.
+    fn read(&self, wasm: &Digest, form: CompiledForm) -> Option<Result<Loaded, PrepareError>> {
+        let CompiledForm { path, calls, hold } = form;
+        let linked = match self.linked(calls) {
+            Ok(linked) => linked,
+            Err(error) => return Some(Err(error)),
+        };
+        let component = precompiled::load(linked.engine.engine(), &path)
             .inspect_err(|error| {
                 tracing::warn!(path = %path.display(), error = format!("{error:#}"), "a compiled component is made again");
                 self.cache.forget_compiled(wasm);
             })
-            .ok()
+            .ok()?;
+        Some(linked.link(&component, hold))
     }
 
     fn compile(&self, wasm: &Digest) -> Result<Loaded, LoadError> {
@@ -186,9 +225,9 @@ impl Components {
         }
         self.metrics.cache_misses.inc();
         let binary = self.cache.wasm(wasm).ok_or(LoadError::Gone)?;
-        let compiled = self.translate(&binary).map_err(LoadError::Unusable)?;
+        let (compiled, calls) = self.translate(&binary).map_err(LoadError::Unusable)?;
         self.cache
-            .store_compiled(wasm, &compiled)
+            .store_compiled(wasm, &compiled, calls)
             .map_err(|error| LoadError::Unusable(disk_full(&error)))?;
         let lost = || {
             LoadError::Unusable(PrepareError::new(
@@ -196,27 +235,32 @@ impl Components {
                 "the compiled component cannot be read back; check the disk of the data directory",
             ))
         };
-        let (path, hold) = self.cache.compiled_form(wasm).ok_or_else(lost)?;
-        let component = self.deserialize(wasm, &path).ok_or_else(lost)?;
-        self.link(&component, hold).map_err(LoadError::Unusable)
+        let form = self.cache.compiled_form(wasm).ok_or_else(lost)?;
+        let read = self.read(wasm, form).ok_or_else(lost)?;
+        read.map_err(LoadError::Unusable)
     }
 
-    fn translate(&self, binary: &[u8]) -> Result<Vec<u8>, PrepareError> {
+    /// Compiles for the engine that suits: that of concurrent calls only where the component needs it.
+    fn translate(&self, binary: &[u8]) -> Result<(Vec<u8>, Calls), PrepareError> {
         if inspect::layer(binary)? == Layer::Module {
             return Err(self.unsupported_module(binary));
         }
         let timer = self.metrics.compile_seconds.start_timer();
-        let compiled = self
-            .engine
-            .engine()
-            .precompile_component(binary)
-            .map_err(|error| not_compiled(&error))?;
+        let precompile = |calls| {
+            let compiled = self.linked(calls)?.engine.engine().precompile_component(binary);
+            compiled.map_err(|error| not_compiled(&error))
+        };
+        // What the first engine refuses may be what only the second one can; each says so before it compiles anything.
+        let compiled = match precompile(Calls::Sequential) {
+            Ok(compiled) => (compiled, Calls::Sequential),
+            Err(_) => (precompile(Calls::Concurrent)?, Calls::Concurrent),
+        };
         timer.observe_duration();
         Ok(compiled)
     }
 
     fn unsupported_module(&self, binary: &[u8]) -> PrepareError {
-        match wasmtime::Module::new(self.engine.engine(), binary) {
+        match wasmtime::Module::new(self.sequential.engine.engine(), binary) {
             Ok(module) => {
                 let message = inspect::module_message(
                     module.imports().map(|import| (import.module(), import.name())),
@@ -227,7 +271,9 @@ impl Components {
             Err(error) => not_compiled(&error),
         }
     }
+}
 
+impl Linked {
     /// Checks imports and exports, and links.
     fn link(&self, component: &Component, hold: Hold) -> Result<Loaded, PrepareError> {
         let is_service = self.check_exports(component)?;

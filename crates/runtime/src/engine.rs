@@ -64,8 +64,19 @@ pub(crate) struct WasmEngine {
     engine: Engine,
     slots: Arc<Gate>,
     ticker: Arc<Ticker>,
-    slot_wait_max: Duration,
+    config: Config,
     resets: Resets,
+    calls: Calls,
+}
+
+/// How guests are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Calls {
+    /// One call after the other.
+    Sequential,
+    /// Several at a time in one instance, as components of WASI 0.3 need it. What wasmtime keeps for that makes a call
+    /// half as dear again (docs/adr/0007), so such components have an engine of their own.
+    Concurrent,
 }
 
 /// How a slot is made clean for its next guest.
@@ -97,31 +108,47 @@ struct Ticker {
 impl WasmEngine {
     /// Starts the engine and its tick.
     pub(crate) fn new(config: &Config, resets: Resets) -> Result<Self, BuildError> {
-        let slots = NonZeroU32::new(config.instances_max).unwrap_or(NonZeroU32::MIN);
-        let engine = match Engine::new(&pooled(config, slots, resets)) {
+        let slots = Arc::new(Gate::new(slots(config)));
+        Self::start(config, resets, Calls::Sequential, slots)
+    }
+
+    /// Starts another engine for concurrent calls. Both share the slots: an instance in one leaves one less for the
+    /// other.
+    pub(crate) fn concurrent(&self) -> Result<Self, BuildError> {
+        let slots = Arc::clone(&self.slots);
+        Self::start(&self.config, self.resets, Calls::Concurrent, slots)
+    }
+
+    fn start(config: &Config, resets: Resets, calls: Calls, slots: Arc<Gate>) -> Result<Self, BuildError> {
+        let engine = match Engine::new(&pooled(config, resets, calls)) {
             Ok(engine) => engine,
             Err(error) => {
                 tracing::warn!(
                     error = format!("{error:#}"),
                     "no address space for a pool of instances (see `ulimit -v`); instances are made one by one, which is slower"
                 );
-                Engine::new(&basic()).map_err(|error| BuildError::Engine(format!("{error:#}")))?
+                Engine::new(&basic(calls)).map_err(|error| BuildError::Engine(format!("{error:#}")))?
             }
         };
-        let slots = Arc::new(Gate::new(slots));
         let ticker = start_ticker(&engine, &slots, config.epoch_tick)?;
         Ok(Self {
             engine,
             slots,
             ticker,
-            slot_wait_max: config.slot_wait_max,
+            config: config.clone(),
             resets,
+            calls,
         })
     }
 
     /// How its slots are made clean.
     pub(crate) fn resets(&self) -> Resets {
         self.resets
+    }
+
+    /// How guests are called in it.
+    pub(crate) fn calls(&self) -> Calls {
+        self.calls
     }
 
     /// wasmtime's engine.
@@ -138,7 +165,7 @@ impl WasmEngine {
     pub(crate) async fn slot(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Refused> {
         let permit = self
             .slots
-            .enter(deadline.min(Instant::now() + self.slot_wait_max))
+            .enter(deadline.min(Instant::now() + self.config.slot_wait_max))
             .await?;
         self.wake_ticker();
         Ok(permit)
@@ -174,7 +201,11 @@ impl WasmEngine {
     }
 }
 
-fn basic() -> EngineConfig {
+fn slots(config: &Config) -> NonZeroU32 {
+    NonZeroU32::new(config.instances_max).unwrap_or(NonZeroU32::MIN)
+}
+
+fn basic(calls: Calls) -> EngineConfig {
     let mut engine = EngineConfig::new();
     engine
         .epoch_interruption(true)
@@ -184,12 +215,13 @@ fn basic() -> EngineConfig {
         .memory_init_cow(true)
         .parallel_compilation(true)
         .wasm_component_model(true)
-        .wasm_component_model_async(true);
+        .concurrency_support(calls == Calls::Concurrent)
+        .wasm_component_model_async(calls == Calls::Concurrent);
     engine
 }
 
-fn pooled(config: &Config, slots: NonZeroU32, resets: Resets) -> EngineConfig {
-    let slots = slots.get();
+fn pooled(config: &Config, resets: Resets, calls: Calls) -> EngineConfig {
+    let slots = slots(config).get();
     let (scan, keep) = match resets {
         Resets::WrittenPages => (Enabled::Yes, KEEP_WRITTEN),
         Resets::AllPages => (Enabled::No, KEEP_BLINDLY),
@@ -206,7 +238,7 @@ fn pooled(config: &Config, slots: NonZeroU32, resets: Resets) -> EngineConfig {
         .linear_memory_keep_resident(keep.memory_bytes)
         .table_keep_resident(keep.table_bytes)
         .async_stack_keep_resident(keep.stack_bytes);
-    let mut engine = basic();
+    let mut engine = basic(calls);
     engine.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     engine
 }

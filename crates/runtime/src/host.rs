@@ -1,6 +1,6 @@
 //! What a guest sees of the world: its environment, its output, the clock and randomness. Every other door is closed.
 
-use crate::engine::{TABLE_ELEMENTS_MAX, WasmEngine};
+use crate::engine::{Calls, TABLE_ELEMENTS_MAX, WasmEngine};
 use kittiwake_core::log::{LogStream, RevisionLog};
 use kittiwake_core::unit::ByteCount;
 use std::sync::Arc;
@@ -127,13 +127,15 @@ impl Host {
     }
 }
 
-/// Everything that components may import, of WASI 0.2 and 0.3.
-pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
-    let mut linker = Linker::new(engine);
+/// Everything that components may import: of WASI 0.2, and of 0.3 where calls can be concurrent.
+pub(crate) fn linker(engine: &WasmEngine) -> wasmtime::Result<Linker<Host>> {
+    let mut linker = Linker::new(engine.engine());
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-    wasmtime_wasi::p3::add_to_linker(&mut linker)?;
-    wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    if engine.calls() == Calls::Concurrent {
+        wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+        wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    }
     Ok(linker)
 }
 

@@ -162,12 +162,19 @@ impl Shared {
             |gauge: &prometheus::IntGauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         set(&self.metrics.functions_loaded, self.functions.len());
         let components = self.components.load();
-        let engine = components.engine();
-        set(&self.metrics.slots_taken, engine.slots_taken());
-        if let Some(pool) = engine.engine().pooling_allocator_metrics() {
-            set(&self.metrics.pool_memories, pool.memories());
-            set(&self.metrics.pool_stacks, pool.stacks());
-        }
+        set(&self.metrics.slots_taken, components.engine().slots_taken());
+        let pools: Vec<_> = components
+            .engines()
+            .filter_map(|engine| engine.engine().pooling_allocator_metrics())
+            .collect();
+        set(
+            &self.metrics.pool_memories,
+            pools.iter().map(|pool| pool.memories()).sum(),
+        );
+        set(
+            &self.metrics.pool_stacks,
+            pools.iter().map(|pool| pool.stacks()).sum(),
+        );
     }
 }
 

@@ -130,7 +130,9 @@ impl Version {
 
     /// Makes an instance and lets it work until its end.
     async fn start(self: Arc<Self>) {
-        let Some(shared) = self.shared.upgrade() else { return };
+        let Some(shared) = self.shared.upgrade() else {
+            return;
+        };
         // The slot is given back last.
         let (_place, driver) = match self.make(&shared).await {
             Ok(made) => made,

@@ -2,10 +2,10 @@
 
 use super::Held;
 use super::state::{CallFailure, CallState};
+use crate::service::Seated;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use kittiwake_core::body::BodyError;
-use crate::service::Seated;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;

@@ -124,7 +124,10 @@ async fn concurrent_calls_share_an_instance_up_to_a_number() {
     let answers = futures::future::join_all(calls).await;
     let most = answers.iter().map(|(_, inside)| *inside).max().unwrap();
     assert!((2..=16).contains(&most), "{most} calls were in one instance");
-    assert!(rig.metric("kittiwake_instances_live") < 16, "far fewer than calls");
+    assert!(
+        rig.metric("kittiwake_instances_live") < 16,
+        "far fewer than calls"
+    );
     // Another version of the revision (its environment changed, say) gets none of the old instances.
     let changed = Arc::new(RevisionSpec::clone(&revision));
     assert_eq!(told(ask(&rig, &changed, "/calls").await).await, (1, 1));
@@ -150,7 +153,11 @@ async fn a_trap_ends_the_calls_of_its_instance_and_no_other() {
     let log = rig.log(LogStream::Platform);
     assert_eq!(log.matches("wasm backtrace").count(), 1, "told once: {log}");
     assert!(rig.log(LogStream::Stderr).contains("asked to"));
-    assert_eq!(told(ask(&rig, &revision, "/calls").await).await, (1, 1), "another one");
+    assert_eq!(
+        told(ask(&rig, &revision, "/calls").await).await,
+        (1, 1),
+        "another one"
+    );
 }
 
 #[tokio::test]
@@ -190,7 +197,10 @@ async fn time_limits_hold_for_waiting_and_for_computing_guests() {
         let revision = deploy(&rig, isolation, short).await;
         for path in ["/wait?ms=60000", "/spin"] {
             let answer = ask(&rig, &revision, path).await;
-            assert!(matches!(answer, Err(InvokeError::TimedOut)), "{isolation:?} {path}");
+            assert!(
+                matches!(answer, Err(InvokeError::TimedOut)),
+                "{isolation:?} {path}"
+            );
             until_idle(&rig).await;
         }
         assert_eq!(told(ask(&rig, &revision, "/calls").await).await, (1, 1));
