@@ -1,9 +1,9 @@
-//! Many calls in flight, each waiting 10 s in an instance of its own: errors, memory, and how long it takes until all
+//! Many calls in flight, each waiting 10 s in an instance of its own or in one that it shares: errors, memory, and how long it takes until all
 //! of them are in.
 
 use crate::Paths;
 use crate::load::{self, Connection};
-use crate::peers::service;
+use crate::peers::{SHARED_COMPONENT, service, with_isolation};
 use crate::process::{self, Server};
 use crate::report::Report;
 use anyhow::Context;
@@ -16,6 +16,7 @@ use kittiwake_testkit::guest;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -40,13 +41,28 @@ pub struct Options {
     /// Make them over HTTP/2, 100 to a connection, instead of each over an HTTP/1.1 connection of its own
     #[arg(long)]
     pub http2: bool,
+    /// In instances that are in many calls at a time: a function of WASI 0.3 with `kittiwake.dev/isolation: concurrent`
+    #[arg(long)]
+    pub shared: bool,
+}
+
+impl Options {
+    /// What is asked for: with the function that `shared` chooses, to wait 10 s.
+    fn path(&self) -> &'static str {
+        if self.shared { "/wait?ms=10000" } else { "/" }
+    }
 }
 
 /// Runs each number of calls against a server of its own and prints a line. Returns how many got no answer.
 pub async fn run(options: &Options, report: &mut Report) -> anyhow::Result<usize> {
     let program = options.paths.kittiwake()?;
     println!(
-        "\nCalls that wait 10 s each, over {}",
+        "\nCalls that wait 10 s each{}, over {}",
+        if options.shared {
+            " in shared instances"
+        } else {
+            ""
+        },
         if options.http2 { "HTTP/2" } else { "HTTP/1.1" }
     );
     println!(
@@ -56,22 +72,40 @@ pub async fn run(options: &Options, report: &mut Report) -> anyhow::Result<usize
     let mut unanswered = 0;
     for calls in &options.calls {
         let folder = tempfile::tempdir()?;
-        let component = folder.path().join("pause.wasm");
-        std::fs::write(&component, guest::pause())?;
+        let function = function(options.shared, folder.path())?;
         let data_dir = folder.path().join("data");
         let mut flags = vec!["--max-calls".to_owned(), (calls + SPARE_SLOTS).to_string()];
         flags.extend(options.paths.kittiwake_flags());
         let server = process::kittiwake(&program, &data_dir, &flags).await?;
         let manifest = folder.path().join("pause.yaml");
-        std::fs::write(&manifest, service("pause", &component.display().to_string()))?;
+        std::fs::write(&manifest, function)?;
         process::apply(&program, &data_dir, &manifest).await?;
-        unanswered += measure(&server, *calls, options.http2, report).await?;
+        unanswered += measure(&server, *calls, options, report).await?;
         server.stop().await?;
     }
     Ok(unanswered)
 }
 
-async fn measure(server: &Server, calls: usize, http2: bool, report: &mut Report) -> anyhow::Result<usize> {
+/// The Service whose calls wait.
+fn function(shared: bool, folder: &Path) -> anyhow::Result<String> {
+    if shared {
+        let component = Path::new(SHARED_COMPONENT).canonicalize();
+        let component = component.context("run this in the checkout")?;
+        let service = service("pause", &component.display().to_string());
+        return Ok(with_isolation(&service, "concurrent"));
+    }
+    let component = folder.join("pause.wasm");
+    std::fs::write(&component, guest::pause())?;
+    Ok(service("pause", &component.display().to_string()))
+}
+
+async fn measure(
+    server: &Server,
+    calls: usize,
+    options: &Options,
+    report: &mut Report,
+) -> anyhow::Result<usize> {
+    let (http2, path) = (options.http2, options.path());
     let address = server.address("Functions")?;
     let api = server.address("Kubernetes API")?;
     let callers = match http2 {
@@ -83,7 +117,7 @@ async fn measure(server: &Server, calls: usize, http2: bool, report: &mut Report
     let start = Instant::now();
     let mut tasks = JoinSet::new();
     for caller in callers {
-        tasks.spawn(caller.call());
+        tasks.spawn(caller.call(path));
     }
     let mut in_flight = 0;
     while in_flight < calls && start.elapsed() < GATHER_TIMEOUT {
@@ -110,7 +144,7 @@ async fn measure(server: &Server, calls: usize, http2: bool, report: &mut Report
         }
     );
     report.add(json!({
-        "bench": "concurrency", "http2": http2, "calls": calls, "in_flight": in_flight,
+        "bench": "concurrency", "shared": options.shared, "http2": http2, "calls": calls, "in_flight": in_flight,
         "all_in_after_seconds": gathered, "resident_mib": resident, "kib_per_call": kib_per_call,
         "instances_per_gib": per_gib, "answered": answered, "errors": errors,
     }));
@@ -125,11 +159,11 @@ enum Caller {
 
 impl Caller {
     /// Makes it; returns the status.
-    async fn call(self) -> anyhow::Result<u16> {
+    async fn call(self, path: &'static str) -> anyhow::Result<u16> {
         match self {
-            Self::Http1(mut connection) => Ok(connection.get("/").await?.0),
+            Self::Http1(mut connection) => Ok(connection.get(path).await?.0),
             Self::Http2(mut sender) => {
-                let request = Request::get(format!("http://{HOST}/")).body(Empty::new())?;
+                let request = Request::get(format!("http://{HOST}{path}")).body(Empty::new())?;
                 sender.ready().await?;
                 let response = sender.send_request(request).await?;
                 let status = response.status().as_u16();

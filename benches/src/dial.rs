@@ -1,4 +1,4 @@
-//! What one setting changes: the access log, and the number of cores. The servers run side by side and are loaded in turn.
+//! What one setting changes: the access log, the metrics of requests, and the number of cores. The servers run side by side and are loaded in turn.
 
 use crate::Paths;
 use crate::chart::{Bar, Chart, Group};
@@ -117,6 +117,7 @@ async fn start(options: &Options, folder: &Path) -> anyhow::Result<Vec<Setting>>
     let mut settings = vec![
         kittiwake(PLAIN, None, false).await?,
         kittiwake("kittiwake, access log", Some("--access-log"), false).await?,
+        kittiwake("kittiwake, no metrics", Some("--request-metrics=false"), false).await?,
     ];
     // With one core there is nothing to choose from.
     if programs::installed("taskset") && std::thread::available_parallelism()?.get() > 1 {

@@ -7,7 +7,7 @@ use crate::workload::{Call, Work};
 use crate::{Paths, programs};
 use anyhow::Context;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Slots beyond the connections, for calls that a gateway still ends while the next has come.
 const SPARE_SLOTS: usize = 64;
+
+/// A component of WASI 0.3 that greets, sends bodies back, and waits.
+pub const SHARED_COMPONENT: &str = "examples/concurrent/concurrent.wasm";
 
 /// Names that ratios refer to.
 pub const NATIVE: &str = "native hyper";
@@ -79,6 +82,7 @@ pub async fn start(
 ) -> anyhow::Result<Vec<Contender>> {
     let call = work.call();
     let component = work.component(&paths.component, folder)?;
+    let shared = work.shared_component()?;
     let mut commands = vec![(NATIVE, programs::native()?)];
     if work == Work::Hello && programs::installed("nginx") {
         commands.push(("nginx, 1 process", programs::nginx(folder, connections)?));
@@ -97,24 +101,30 @@ pub async fn start(
             WASMTIME,
             programs::wasmtime(&paths.wasmtime, &component, connections),
         ));
+        if let Some(shared) = &shared {
+            let command = programs::wasmtime(&paths.wasmtime, shared, connections);
+            commands.push(("wasmtime serve, WASI 0.3", command));
+        }
     }
     let mut contenders = Vec::new();
     for (name, command) in commands {
         let server = Server::start(command, |line| line.contains("http://")).await?;
         contenders.push(Contender::answering(name, server, &call).await?);
     }
-    contenders.extend(kittiwake(paths, &call, &component, connections, folder).await?);
+    contenders.extend(kittiwake(paths, &call, &component, shared, connections, folder).await?);
     Ok(contenders)
 }
 
-/// One platform with the component twice: a fresh instance for each request, and instances that are kept.
+/// One platform with the component twice: a fresh instance for each request, and instances that are kept. Where there is
+/// one of WASI 0.3 for the work, also that one, whose instances are in many calls at a time.
 async fn kittiwake(
     paths: &Paths,
     call: &Call,
     component: &Path,
+    shared: Option<PathBuf>,
     connections: usize,
     folder: &Path,
-) -> anyhow::Result<[Contender; 2]> {
+) -> anyhow::Result<Vec<Contender>> {
     let slots = (connections * 2 + SPARE_SLOTS).max(1000).to_string();
     let program = paths.kittiwake()?;
     let data_dir = folder.join("data");
@@ -122,12 +132,16 @@ async fn kittiwake(
     flags.extend(paths.kittiwake_flags());
     let server = Rc::new(process::kittiwake(&program, &data_dir, &flags).await?);
     let component = component.display().to_string();
-    let serial = service("serial", &component).replace(
-        "  template:\n",
-        "  template:\n    metadata:\n      annotations:\n        kittiwake.dev/isolation: serial\n",
-    );
+    let serial = with_isolation(&service("serial", &component), "serial");
     let manifest = folder.join("services.yaml");
-    std::fs::write(&manifest, service("fresh", &component) + &serial)?;
+    let mut services = service("fresh", &component) + &serial;
+    if let Some(shared) = &shared {
+        services += &with_isolation(
+            &service("concurrent", &shared.display().to_string()),
+            "concurrent",
+        );
+    }
+    std::fs::write(&manifest, services)?;
     process::apply(&program, &data_dir, &manifest).await?;
     let contender = |name, host: &str| {
         anyhow::Ok(Contender {
@@ -137,14 +151,25 @@ async fn kittiwake(
             host: host.into(),
         })
     };
-    let both = [
+    let mut all = vec![
         contender("kittiwake", "fresh.default.localhost")?,
         contender("kittiwake, serial", "serial.default.localhost")?,
     ];
-    for contender in &both {
+    if shared.is_some() {
+        all.push(contender("kittiwake, WASI 0.3", "concurrent.default.localhost")?);
+    }
+    for contender in &all {
         contender.wait_until_it_answers(call).await?;
     }
-    Ok(both)
+    Ok(all)
+}
+
+/// The same Service with a choice of how calls share instances.
+pub fn with_isolation(service: &str, isolation: &str) -> String {
+    let annotated = format!(
+        "  template:\n    metadata:\n      annotations:\n        kittiwake.dev/isolation: {isolation}\n"
+    );
+    service.replace("  template:\n", &annotated)
 }
 
 /// A Service whose image is a file.

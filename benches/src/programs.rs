@@ -89,6 +89,8 @@ pub fn wasmtime(program: &Path, component: &Path, connections: usize) -> Command
     let mut command = Command::new(program);
     let room = (connections + 64).max(1000);
     command.args(["serve", "-S", "cli", "--addr", "127.0.0.1:0"]);
+    // Components of WASI 0.3 need them, others do not mind.
+    command.args(["-S", "p3", "-W", "component-model-async"]);
     for setting in [
         "pooling-allocator=y",
         "memory-init-cow=y",

@@ -132,6 +132,7 @@ async fn run(paths: &Paths, extent: &Extent, report: &mut Report) -> anyhow::Res
             paths: paths.clone(),
             calls: extent.calls_in_flight.to_vec(),
             http2,
+            shared: false,
         };
         unanswered += concurrency::run(&options, report).await?;
     }
@@ -151,8 +152,15 @@ async fn run(paths: &Paths, extent: &Extent, report: &mut Report) -> anyhow::Res
         },
         calls: extent.calls_shared.to_vec(),
         http2: true,
+        shared: false,
     };
     unanswered += concurrency::run(&shared, report).await?;
+    let in_shared_instances = concurrency::Options {
+        paths: paths.clone(),
+        shared: true,
+        ..shared
+    };
+    unanswered += concurrency::run(&in_shared_instances, report).await?;
     let options = neighbours::Options {
         paths: paths.clone(),
         computing: extent.computing.to_vec(),

@@ -1,5 +1,6 @@
 //! The work that servers are compared at: what is asked, and what must come back.
 
+use crate::peers::SHARED_COMPONENT;
 use bytes::Bytes;
 use http::Method;
 use kittiwake_testkit::guest;
@@ -72,6 +73,16 @@ impl Work {
         }
     }
 
+    /// The component of WASI 0.3 that does it, if there is one.
+    pub fn shared_component(self) -> anyhow::Result<Option<PathBuf>> {
+        match self {
+            Self::Hello | Self::Echo1K | Self::Echo64K | Self::Echo1M => {
+                absolute(SHARED_COMPONENT.into()).map(Some)
+            }
+            Self::Json | Self::Fib => Ok(None),
+        }
+    }
+
     /// The component that does it; `hello` may be another one than the example. Made in `folder` if there is none.
     pub fn component(self, hello: &Path, folder: &Path) -> anyhow::Result<PathBuf> {
         let path = match self {
@@ -84,9 +95,13 @@ impl Work {
                 path
             }
         };
-        path.canonicalize()
-            .map_err(|error| anyhow::anyhow!("{}: {error}; run this in the checkout", path.display()))
+        absolute(path)
     }
+}
+
+fn absolute(path: PathBuf) -> anyhow::Result<PathBuf> {
+    path.canonicalize()
+        .map_err(|error| anyhow::anyhow!("{}: {error}; run this in the checkout", path.display()))
 }
 
 /// A request and the only right answer to it, with status 200.

@@ -28,6 +28,8 @@ pub struct Config {
     pub series_lingering_max: usize,
     /// Writes one log record per call (target `access`). Default off.
     pub access_log: bool,
+    /// Counts and times each call in the metrics of its revision. Default on.
+    pub request_metrics: bool,
 }
 
 /// Smallest head that the HTTP library can be limited to, in bytes.
@@ -46,6 +48,7 @@ impl Default for Config {
             unready_retry_after: Duration::from_secs(1),
             series_lingering_max: 256,
             access_log: false,
+            request_metrics: true,
         }
     }
 }

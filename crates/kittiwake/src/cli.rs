@@ -118,6 +118,9 @@ pub struct UpArgs {
     /// Log each request (target "access")
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", env = "KITTIWAKE_ACCESS_LOG")]
     pub access_log: Option<bool>,
+    /// Count and time each request in the metrics of its revision [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", env = "KITTIWAKE_REQUEST_METRICS")]
+    pub request_metrics: Option<bool>,
     /// What to log: error, warn, info, debug, trace, or a filter such as "warn,access=info" [default: warn]
     #[arg(long, value_name = "FILTER", env = "KITTIWAKE_LOG")]
     pub log: Option<String>,

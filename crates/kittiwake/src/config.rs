@@ -42,6 +42,8 @@ pub struct Config {
     pub drain: Duration,
     /// Whether each request is logged.
     pub access_log: bool,
+    /// Whether each request is counted and timed in the metrics of its revision.
+    pub request_metrics: bool,
     /// Filter of logs, in the syntax of `tracing_subscriber::EnvFilter`.
     pub log: String,
     /// Form of log lines.
@@ -66,6 +68,7 @@ struct File {
     workers: Option<u32>,
     drain_seconds: Option<u64>,
     access_log: Option<bool>,
+    request_metrics: Option<bool>,
     log: Option<String>,
     log_format: Option<LogFormat>,
 }
@@ -156,6 +159,7 @@ impl Config {
             workers,
             drain: Duration::from_secs(drain_seconds),
             access_log,
+            request_metrics: args.request_metrics.or(file.request_metrics).unwrap_or(true),
             log: log_filter(args.log.or(file.log), access_log),
             log_format: args.log_format.or(file.log_format).unwrap_or_default(),
         })

@@ -411,6 +411,7 @@ pub(crate) fn controllers_config(
 pub(crate) fn gateway_config(config: &Config) -> kittiwake_gateway::Config {
     kittiwake_gateway::Config {
         access_log: config.access_log,
+        request_metrics: config.request_metrics,
         ..kittiwake_gateway::Config::default()
     }
 }

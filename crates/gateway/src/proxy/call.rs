@@ -58,7 +58,7 @@ impl Call {
             path: request.uri().path().to_owned(),
             host: authority.to_owned(),
         });
-        let counted = !probe::is_prober(request.headers());
+        let counted = gateway.config.request_metrics && !probe::is_prober(request.headers());
         Self {
             peer,
             function_ran: false,
