@@ -1,27 +1,19 @@
 //! Durability: the redb file, and nothing for a store in memory.
 
-use crate::document::Document;
+pub(crate) mod file;
+
+use crate::encryption::Encryption;
 use crate::error::{DiskError, OpenError};
 use crate::object::{Key, Stored};
+use crate::record::{self, Census};
 use crate::state::Record;
-use crate::store::RESOURCE_VERSION_FIRST;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use file::{META, META_CENSUS, META_OBJECTS, META_RESOURCE_VERSION, Opener, RECORDS};
+use redb::Database;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// (resource, namespace, name) → (resource version, object as JSON).
-const OBJECTS: TableDefinition<(&str, &str, &str), (u64, &[u8])> = TableDefinition::new("objects");
-/// Numbers about the store itself.
-const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
-const META_LAYOUT: &str = "layout";
-const META_RESOURCE_VERSION: &str = "resource_version";
-/// The layout that this version reads and writes.
-const LAYOUT: u64 = 1;
-/// Page cache of the database; small, since every object is in memory anyway.
-const CACHE_BYTES_MAX: usize = 16 << 20;
 
 /// What readers see of a key.
 pub(crate) type Published<'a> = &'a dyn Fn(&Key) -> Option<Stored>;
@@ -56,40 +48,99 @@ pub(crate) struct Loaded {
 }
 
 /// The redb file.
-#[derive(Debug)]
 pub(crate) struct Disk {
     path: PathBuf,
+    opener: Opener,
+    encryption: Option<Arc<Encryption>>,
     /// `None` after a failed commit: redb must be opened again before it can go on.
     database: Option<Database>,
+    /// Of what the last commit left.
+    census: Census,
     /// Keys of failed commits. Whether they reached the disk is unknown, and their writers were told that they did
     /// not; the next commit makes that true.
     unsure: BTreeSet<Key>,
 }
 
 impl Disk {
-    /// Opens or makes the file and reads all of it.
-    pub(crate) fn open(path: &Path) -> Result<(Self, Loaded), OpenError> {
-        if !path.try_exists().map_err(|source| io_error(path, source))? {
-            create(path)?;
+    /// Opens or makes the file and reads all of it. A file whose records would be written differently today (an older
+    /// layout, an older key) is written anew.
+    pub(crate) fn open(
+        path: &Path,
+        encryption: Option<Arc<Encryption>>,
+    ) -> Result<(Self, Loaded), OpenError> {
+        Self::open_with(path, encryption, file::opener())
+    }
+
+    /// The same with a way of one's own to open the file.
+    pub(crate) fn open_with(
+        path: &Path,
+        encryption: Option<Arc<Encryption>>,
+        opener: Opener,
+    ) -> Result<(Self, Loaded), OpenError> {
+        if !path.try_exists().map_err(|source| file::io_error(path, source))? {
+            file::create(path)?;
         }
-        let database = open_database(path)?;
-        let loaded = load(path, &database)?;
-        Ok((
-            Self {
-                path: path.to_owned(),
-                database: Some(database),
-                unsure: BTreeSet::new(),
-            },
-            loaded,
-        ))
+        let database = file::open(path, &opener)?;
+        let contents = file::read(path, &database, encryption.as_deref())?;
+        let stale = contents.stale;
+        let loaded = contents.into_loaded(path, encryption.as_deref())?;
+        let database = if stale {
+            tracing::info!(path = %path.display(), "writing all objects anew, with today's layout and key");
+            let fresh = file::replace(path, &loaded, encryption.as_deref())?;
+            drop(database);
+            fresh
+        } else {
+            database
+        };
+        let mut census = Census::default();
+        for stored in loaded.objects.values() {
+            census.add(&stored.key, stored.resource_version);
+        }
+        let disk = Self {
+            path: path.to_owned(),
+            opener,
+            encryption,
+            database: Some(database),
+            census,
+            unsure: BTreeSet::new(),
+        };
+        Ok((disk, loaded))
     }
 
     fn database(&mut self) -> Result<&Database, DiskError> {
         let database = match self.database.take() {
             Some(database) => database,
-            None => open_database(&self.path).map_err(|error| DiskError::Reopen(Arc::new(error)))?,
+            None => (self.opener)(&self.path, false).map_err(|error| self.cannot_reopen(error.into()))?,
         };
         Ok(self.database.insert(database))
+    }
+
+    fn cannot_reopen(&self, error: redb::Error) -> DiskError {
+        match error {
+            redb::Error::Io(error) if is_full(&error) => self.full(),
+            error => DiskError::Reopen(Arc::new(file::open_error(&self.path, error))),
+        }
+    }
+
+    fn full(&self) -> DiskError {
+        DiskError::Full {
+            path: self.path.clone(),
+        }
+    }
+
+    fn failed(&self, failure: WriteFailure) -> DiskError {
+        match failure {
+            WriteFailure::Database(redb::Error::Io(error)) if is_full(&error) => self.full(),
+            WriteFailure::Database(error) => DiskError::Failed {
+                path: self.path.clone(),
+                detail: error.to_string(),
+            },
+            WriteFailure::Random => DiskError::Random,
+            WriteFailure::Panicked => DiskError::Failed {
+                path: self.path.clone(),
+                detail: "the file is damaged; stop kittiwake and see `kittiwake check`".to_owned(),
+            },
+        }
     }
 }
 
@@ -105,61 +156,96 @@ impl Durable for Disk {
             .iter()
             .map(|key| (key.clone(), published(key)))
             .collect();
-        let path = self.path.clone();
-        let written = write(self.database()?, &repairs, records, version);
+        let census = census_after(self.census, records, published);
+        let encryption = self.encryption.clone();
+        let database = self.database()?;
+        // redb panics on some pages that were damaged after they were checked.
+        let written = catch_unwind(AssertUnwindSafe(|| {
+            write(
+                database,
+                encryption.as_deref(),
+                &repairs,
+                records,
+                version,
+                census,
+            )
+        }))
+        .unwrap_or(Err(WriteFailure::Panicked));
         match written {
             Ok(()) => {
+                self.census = census;
                 self.unsure.clear();
                 Ok(())
             }
             Err(failure) => {
-                self.database = None;
+                // Dropping writes to the file as well.
+                let database = self.database.take();
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(database)));
                 self.unsure
                     .extend(records.iter().map(|record| record.stored.key.clone()));
-                Err(failure.into_disk_error(path))
+                Err(self.failed(failure))
             }
         }
     }
+}
+
+/// Whether the system says that there is no space, or that the file may not grow.
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
+}
+
+/// The census when these records are written over what is published.
+fn census_after(mut census: Census, records: &[Record], published: Published<'_>) -> Census {
+    let mut newer: HashMap<&Key, Option<u64>> = HashMap::new();
+    for record in records {
+        let key = &record.stored.key;
+        let before = match newer.get(key) {
+            Some(version) => *version,
+            None => published(key).map(|stored| stored.resource_version),
+        };
+        let after = (!record.deleted).then_some(record.stored.resource_version);
+        if let Some(version) = before {
+            census.remove(key, version);
+        }
+        if let Some(version) = after {
+            census.add(key, version);
+        }
+        newer.insert(key, after);
+    }
+    census
 }
 
 /// Why a transaction failed.
-struct WriteFailure(redb::Error);
+#[derive(Debug)]
+enum WriteFailure {
+    Database(redb::Error),
+    /// Nothing can be encrypted.
+    Random,
+    /// The database met something that cannot be.
+    Panicked,
+}
 
 impl<E: Into<redb::Error>> From<E> for WriteFailure {
     fn from(error: E) -> Self {
-        Self(error.into())
-    }
-}
-
-impl WriteFailure {
-    fn into_disk_error(self, path: PathBuf) -> DiskError {
-        match self.0 {
-            redb::Error::Io(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-                ) =>
-            {
-                DiskError::Full { path }
-            }
-            error => DiskError::Failed {
-                path,
-                detail: error.to_string(),
-            },
-        }
+        Self::Database(error.into())
     }
 }
 
 /// One transaction: first what failed commits may have left is put right, then the records in order.
 fn write(
     database: &Database,
+    encryption: Option<&Encryption>,
     repairs: &[(Key, Option<Stored>)],
     records: &[Record],
     version: u64,
+    census: Census,
 ) -> Result<(), WriteFailure> {
     let transaction = database.begin_write()?;
     {
-        let mut objects = transaction.open_table(OBJECTS)?;
+        let mut table = transaction.open_table(RECORDS)?;
         let repairs = repairs.iter().map(|(key, stored)| (key, stored.as_ref()));
         let records = records
             .iter()
@@ -167,257 +253,22 @@ fn write(
         for (key, stored) in repairs.chain(records) {
             let place = (&*key.resource, &*key.namespace, &*key.name);
             if let Some(stored) = stored {
-                objects.insert(place, (stored.resource_version, stored.object.json().as_bytes()))?;
+                let version = stored.resource_version;
+                let record = record::encode(encryption, key, version, stored.object.json().as_bytes())
+                    .ok_or(WriteFailure::Random)?;
+                table.insert(place, (version, &*record))?;
             } else {
-                objects.remove(place)?;
+                table.remove(place)?;
             }
         }
-        transaction
-            .open_table(META)?
-            .insert(META_RESOURCE_VERSION, version)?;
-    }
-    transaction.commit()?;
-    Ok(())
-}
-
-/// Makes a new, empty file. It appears under its name complete or not at all, so that a file of no bytes is always
-/// damage, and never replaces a file that another process made meanwhile.
-fn create(path: &Path) -> Result<(), OpenError> {
-    let fresh = path.with_extension(format!("new-{}", std::process::id()));
-    let made = create_at(&fresh)
-        .map_err(|error| open_error(path, error))
-        .and_then(|()| publish(&fresh, path));
-    let removed = std::fs::remove_file(&fresh);
-    made?;
-    removed.map_err(|source| io_error(path, source))?;
-    sync_directory(path).map_err(|source| io_error(path, source))
-}
-
-fn create_at(fresh: &Path) -> Result<(), redb::Error> {
-    if fresh.try_exists()? {
-        std::fs::remove_file(fresh)?;
-    }
-    let database = Database::create(fresh)?;
-    let transaction = database.begin_write()?;
-    {
-        transaction.open_table(OBJECTS)?;
         let mut meta = transaction.open_table(META)?;
-        meta.insert(META_LAYOUT, LAYOUT)?;
-        meta.insert(META_RESOURCE_VERSION, RESOURCE_VERSION_FIRST)?;
+        meta.insert(META_RESOURCE_VERSION, version)?;
+        meta.insert(META_OBJECTS, census.objects)?;
+        meta.insert(META_CENSUS, census.sum)?;
     }
     transaction.commit()?;
-    database.close()?;
     Ok(())
-}
-
-/// Gives the fresh file its name, unless there is one already.
-fn publish(fresh: &Path, path: &Path) -> Result<(), OpenError> {
-    match std::fs::hard_link(fresh, path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(io_error(path, error)),
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-/// Makes the file's name durable, not only its content.
-fn sync_directory(path: &Path) -> io::Result<()> {
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()
-}
-
-/// Opens the file and checks every page: a damaged file is an error here, not a surprise later.
-fn open_database(path: &Path) -> Result<Database, OpenError> {
-    let length = std::fs::metadata(path)
-        .map_err(|source| io_error(path, source))?
-        .len();
-    if length == 0 {
-        return Err(corrupt(path, "the file is empty"));
-    }
-    let mut builder = Database::builder();
-    builder
-        .set_cache_size(CACHE_BYTES_MAX)
-        .set_check_integrity_on_open(true);
-    builder.open(path).map_err(|error| open_error(path, error))
-}
-
-fn load(path: &Path, database: &Database) -> Result<Loaded, OpenError> {
-    let failed = |error: redb::Error| open_error(path, error);
-    let transaction = database.begin_read().map_err(|error| failed(error.into()))?;
-    let meta = transaction
-        .open_table(META)
-        .map_err(|error| failed(error.into()))?;
-    let number = |name: &str| -> Result<u64, OpenError> {
-        let found = meta.get(name).map_err(|error| failed(error.into()))?;
-        found
-            .map(|value| value.value())
-            .ok_or_else(|| corrupt(path, format!("its {name} is missing")))
-    };
-    let layout = number(META_LAYOUT)?;
-    if layout != LAYOUT {
-        return Err(OpenError::Layout {
-            path: path.to_owned(),
-            found: layout,
-            known: LAYOUT,
-        });
-    }
-    let resource_version = number(META_RESOURCE_VERSION)?;
-    let table = transaction
-        .open_table(OBJECTS)
-        .map_err(|error| failed(error.into()))?;
-    let mut objects = BTreeMap::new();
-    let mut last = None;
-    for entry in table.iter().map_err(|error| failed(error.into()))? {
-        let (place, value) = entry.map_err(|error| failed(error.into()))?;
-        let key = shared_key(place.value(), last.as_ref());
-        let (version, json) = value.value();
-        let object = Document::from_json(json).map_err(|error| corrupt(path, format!("{key}: {error}")))?;
-        last = Some(key.clone());
-        objects.insert(
-            key.clone(),
-            Stored {
-                key,
-                resource_version: version,
-                object,
-            },
-        );
-    }
-    Ok(Loaded {
-        objects,
-        resource_version,
-    })
-}
-
-/// A key that shares its texts with its neighbor, since many objects have the same resource and namespace.
-fn shared_key((resource, namespace, name): (&str, &str, &str), neighbor: Option<&Key>) -> Key {
-    let share = |text: &str, of: fn(&Key) -> &Arc<str>| match neighbor.map(of) {
-        Some(shared) if **shared == *text => Arc::clone(shared),
-        _ => Arc::from(text),
-    };
-    Key {
-        resource: share(resource, |key| &key.resource),
-        namespace: share(namespace, |key| &key.namespace),
-        name: Arc::from(name),
-    }
-}
-
-fn io_error(path: &Path, source: io::Error) -> OpenError {
-    OpenError::Io {
-        path: path.to_owned(),
-        source,
-    }
-}
-
-fn corrupt(path: &Path, detail: impl Into<String>) -> OpenError {
-    OpenError::Corrupt {
-        path: path.to_owned(),
-        detail: detail.into(),
-    }
-}
-
-fn open_error(path: &Path, error: impl Into<redb::Error>) -> OpenError {
-    use redb::Error;
-    match error.into() {
-        Error::DatabaseAlreadyOpen | Error::LockProtocolMismatch => OpenError::InUse {
-            path: path.to_owned(),
-        },
-        Error::Io(error) => match error.kind() {
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => corrupt(path, error.to_string()),
-            _ => io_error(path, error),
-        },
-        other => corrupt(path, other.to_string()),
-    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn record(name: &str, version: u64) -> Record {
-        let key = Key::new("things", "", name);
-        let tree = Arc::new(json!({"n": version}));
-        Record {
-            stored: Stored {
-                key,
-                resource_version: version,
-                object: Document::new(&tree),
-            },
-            deleted: false,
-            tree,
-        }
-    }
-
-    #[test]
-    fn what_a_failed_commit_left_behind_is_put_right_by_the_next() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("objects.redb");
-        let (mut disk, _) = Disk::open(&path).unwrap();
-        let kept = record("kept", 2);
-        disk.commit(std::slice::from_ref(&kept), 2, &|_| None).unwrap();
-        // These reach the disk, but their writers are told that they failed, as when only the last fsync fails.
-        disk.commit(&[record("kept", 3), record("ghost", 4)], 4, &|_| None)
-            .unwrap();
-        disk.unsure = [record("kept", 0), record("ghost", 0)]
-            .map(|record| record.stored.key)
-            .into();
-        disk.database = None;
-
-        let published = |key: &Key| (*key == kept.stored.key).then(|| kept.stored.clone());
-        disk.commit(&[record("next", 5)], 5, &published).unwrap();
-        assert!(disk.unsure.is_empty());
-        drop(disk);
-
-        let (_, loaded) = Disk::open(&path).unwrap();
-        let found: Vec<_> = loaded
-            .objects
-            .values()
-            .map(|s| (&*s.key.name, s.resource_version))
-            .collect();
-        assert_eq!(
-            (found, loaded.resource_version),
-            (vec![("kept", 2), ("next", 5)], 5)
-        );
-    }
-
-    #[test]
-    fn a_full_disk_is_told_apart_from_other_failures() {
-        for (kind, full) in [
-            (io::ErrorKind::StorageFull, true),
-            (io::ErrorKind::PermissionDenied, false),
-        ] {
-            let failure = WriteFailure(redb::Error::Io(kind.into()));
-            let error = failure.into_disk_error("x".into());
-            assert_eq!(matches!(error, DiskError::Full { .. }), full, "{error}");
-        }
-    }
-
-    #[test]
-    fn a_layout_from_the_future_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("objects.redb");
-        drop(Disk::open(&path).unwrap());
-        let database = Database::open(&path).unwrap();
-        let transaction = database.begin_write().unwrap();
-        transaction
-            .open_table(META)
-            .unwrap()
-            .insert(META_LAYOUT, LAYOUT + 1)
-            .unwrap();
-        transaction.commit().unwrap();
-        drop(database);
-        let error = Disk::open(&path).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                OpenError::Layout {
-                    found: 2,
-                    known: 1,
-                    ..
-                }
-            ),
-            "{error}"
-        );
-    }
-}
+mod tests;

@@ -1,8 +1,14 @@
 //! What can go wrong, in words for the person who runs the platform.
 
+use crate::encryption::KeyId;
+use crate::object::Key;
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+/// Damaged objects that a message names; of more it tells the number.
+const NAMED_MAX: usize = 5;
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -15,7 +21,7 @@ pub enum OpenError {
     },
     /// The file is not what was written: cut short, overwritten, or no store at all.
     #[error(
-        "{} is damaged ({detail}); put back a backup of it, or move it away and apply your manifests again",
+        "{} is damaged ({detail}); {REMEDY}",
         path.display()
     )]
     Corrupt {
@@ -23,6 +29,34 @@ pub enum OpenError {
         path: PathBuf,
         /// What does not fit.
         detail: String,
+    },
+    /// The file can be read, but some objects in it are not what was written.
+    #[error(
+        "{} is damaged: not what was written are {}; {REMEDY}",
+        path.display(),
+        Named(objects)
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The objects.
+        objects: Vec<Key>,
+    },
+    /// Objects are encrypted with keys that were not given.
+    #[error(
+        "{} holds objects that are encrypted with {}, which is not among the keys given ({}); put the key file back, \
+         or name it with --encryption-key-file",
+        path.display(),
+        Keys(missing),
+        Keys(given)
+    )]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// Ids of the keys that are missing.
+        missing: Vec<KeyId>,
+        /// Ids of the keys that were given.
+        given: Vec<KeyId>,
     },
     /// The file has a layout that this version does not know.
     #[error(
@@ -50,6 +84,40 @@ pub enum OpenError {
     Thread(#[source] io::Error),
 }
 
+/// What to do about a damaged file.
+const REMEDY: &str = "restore a backup (`kittiwake restore BACKUP --force`), or move it away and apply your manifests \
+     again; `kittiwake check` tells more";
+
+/// Names some objects, and tells how many more there are.
+struct Named<'a>(&'a [Key]);
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, key) in self.0.iter().take(NAMED_MAX).enumerate() {
+            write!(f, "{}{key}", if index == 0 { "" } else { ", " })?;
+        }
+        match self.0.len().saturating_sub(NAMED_MAX) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
+/// Names keys by their ids.
+struct Keys<'a>(&'a [KeyId]);
+
+impl fmt::Display for Keys<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("none");
+        }
+        for (index, id) in self.0.iter().enumerate() {
+            write!(f, "{}key {id}", if index == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
 /// Why a commit failed. None of its writes happened.
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
@@ -67,8 +135,11 @@ pub enum DiskError {
         /// What was reported.
         detail: String,
     },
+    /// The system gives no random bytes, without which nothing can be encrypted.
+    #[error("the system gives no random bytes to encrypt with")]
+    Random,
     /// The file could not be opened again after an earlier failure.
-    #[error("the store cannot be written to after an earlier failure")]
+    #[error("the store cannot be written to after an earlier failure: {0}")]
     Reopen(#[source] Arc<OpenError>),
 }
 

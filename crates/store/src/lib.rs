@@ -5,6 +5,9 @@
 //! Readers and watchers see durable state only. The watch log is a ring in memory: after a restart a watcher that
 //! names an older resource version gets [`Expired`] and lists again.
 //!
+//! On the disk each object has a digest of its own (`record`), and those of chosen resources are encrypted
+//! ([`Encryption`]): a flipped bit is an error that names the object, never data.
+//!
 //! Architecture invariant: this crate knows no Kubernetes type and no HTTP; an object is a JSON value with a
 //! `metadata.resourceVersion`, nothing more.
 
@@ -13,14 +16,17 @@
 mod commit;
 mod disk;
 mod document;
+mod encryption;
 mod error;
 mod object;
+mod record;
 mod ring;
 mod state;
 mod store;
 mod watch;
 
 pub use document::Document;
+pub use encryption::{Encryption, KeyError, KeyId, Keyring};
 pub use error::{DiskError, Expired, OpenError, WatchError, WriteError};
 pub use object::{Change, Event, EventKind, Key, Snapshot, Stored};
 pub use store::{Config, ObjectStore};

@@ -3,6 +3,7 @@
 use crate::commit::{Outcome, Pending, Shared, Waiter};
 use crate::disk::{Disk, Durable, Nothing};
 use crate::document::Document;
+use crate::encryption::Encryption;
 use crate::error::{Expired, OpenError, WriteError};
 use crate::object::{Change, Key, Snapshot, Stored, set_resource_version};
 use crate::state::{Record, State};
@@ -30,6 +31,8 @@ pub struct Config {
     /// Writes that may wait for the disk at a time. At the limit further writers wait before they decide.
     /// Default 4,096.
     pub writes_waiting_max: usize,
+    /// What is encrypted on the disk. Default: nothing.
+    pub encryption: Option<Arc<Encryption>>,
 }
 
 impl Default for Config {
@@ -37,6 +40,7 @@ impl Default for Config {
         Self {
             events_kept: EVENTS_KEPT_MAX,
             writes_waiting_max: WRITES_WAITING_MAX,
+            encryption: None,
         }
     }
 }
@@ -68,7 +72,7 @@ impl ObjectStore {
     /// # Errors
     /// See [`OpenError`].
     pub fn open(path: &Path, config: Config) -> Result<Self, OpenError> {
-        let (disk, loaded) = Disk::open(path)?;
+        let (disk, loaded) = Disk::open(path, config.encryption.clone())?;
         let state = State::new(loaded.objects, loaded.resource_version, config.events_kept);
         Self::start(state, Box::new(disk), &config)
     }
