@@ -13,6 +13,8 @@
 
 #![deny(missing_docs)]
 
+mod backup;
+mod check;
 mod commit;
 mod disk;
 mod document;
@@ -25,6 +27,8 @@ mod state;
 mod store;
 mod watch;
 
+pub use backup::{Backup, RestoreError, Restored, VERSIONS_SKIPPED, Verifier, restore};
+pub use check::{Checked, check};
 pub use document::Document;
 pub use encryption::{Encryption, KeyError, KeyId, Keyring};
 pub use error::{DiskError, Expired, OpenError, WatchError, WriteError};

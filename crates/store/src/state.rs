@@ -51,6 +51,11 @@ impl State {
         self.objects.get(key)
     }
 
+    /// All objects.
+    pub(crate) fn all(&self) -> Vec<Stored> {
+        self.objects.values().cloned().collect()
+    }
+
     /// Objects of one resource, in one namespace or in all.
     pub(crate) fn list(&self, resource: &str, namespace: Option<&str>) -> Snapshot {
         let start = Key::new(resource, namespace.unwrap_or_default(), "");

@@ -1,5 +1,6 @@
 //! The store's front: reads from memory, writes through the committer.
 
+use crate::backup::Backup;
 use crate::commit::{Outcome, Pending, Shared, Waiter};
 use crate::disk::{Disk, Durable, Nothing};
 use crate::document::Document;
@@ -55,6 +56,7 @@ pub struct ObjectStore {
 struct Inner {
     shared: Arc<Shared>,
     waiting: Arc<Semaphore>,
+    encryption: Option<Arc<Encryption>>,
     committer: Committer,
 }
 
@@ -113,6 +115,7 @@ impl ObjectStore {
             inner: Arc::new(Inner {
                 shared,
                 waiting: Arc::new(Semaphore::new(permits)),
+                encryption: config.encryption.clone(),
                 committer,
             }),
         }
@@ -134,6 +137,14 @@ impl ObjectStore {
     #[must_use]
     pub fn list(&self, resource: &str, namespace: Option<&str>) -> Snapshot {
         self.read(|state| state.list(resource, namespace))
+    }
+
+    /// Everything as it is now, to be written somewhere else. Writes go on meanwhile. What is encrypted on the disk is
+    /// encrypted in it.
+    #[must_use]
+    pub fn backup(&self) -> Backup {
+        let (objects, version) = self.read(|state| (state.all(), state.resource_version()));
+        Backup::new(objects, version, self.inner.encryption.clone())
     }
 
     /// The version of the newest durable write. It never goes back, also over restarts.
