@@ -12,7 +12,7 @@ use crate::{Inputs, Readiness, builtin};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kittiwake_core::clock::Clock;
 use kittiwake_core::log::LogHub;
-use kittiwake_store::{Key, ObjectStore};
+use kittiwake_store::{DiskError, Key, ObjectStore, WriteError};
 use serde_json::{Value, json};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::watch;
@@ -151,8 +151,17 @@ fn accept_crd(crd: &mut Value) {
     crate::object::map_mut(crd).insert("status".into(), status);
 }
 
-/// A failure of the store as a client sees it.
-pub(crate) fn store_failure(error: impl std::fmt::Display) -> ApiError {
-    tracing::error!(%error, "the store refused a write");
-    ApiError::internal(error)
+/// A failure of the store as a client sees it. Nothing was changed; a full disk and a server that stops are worth
+/// another try.
+pub(crate) fn store_failure<E>(error: WriteError<E>) -> ApiError {
+    match error {
+        WriteError::Disk(error) => match &*error {
+            DiskError::Full { path } => ApiError::insufficient_storage(path),
+            other => ApiError::internal(other),
+        },
+        WriteError::Closed => ApiError::unavailable("the server is stopping"),
+        WriteError::NotAnObject | WriteError::Refused(_) => {
+            ApiError::internal("an object must be a JSON object with an object as its metadata")
+        }
+    }
 }

@@ -271,6 +271,34 @@ impl ApiError {
         .with_details(details)
     }
 
+    /// 503: try again in a moment.
+    pub(crate) fn unavailable(message: &str) -> Self {
+        Self::new(503, "ServiceUnavailable", message).worth_another_try()
+    }
+
+    /// 507 (RFC 4918, section 11.5): the disk is full. Kubernetes has no reason for it: etcd's "space exceeded" comes
+    /// to its clients as a 500.
+    pub(crate) fn insufficient_storage(path: &std::path::Path) -> Self {
+        let message = format!(
+            "nothing was changed: the disk that holds {} is full. Free some space on it (delete files beside it, old \
+             backups, logs), then send the request again; the server needs no restart, and reads go on meanwhile",
+            path.display()
+        );
+        Self::new(507, "InsufficientStorage", message).worth_another_try()
+    }
+
+    /// Adds the hint by which clients know that the same request may succeed a little later.
+    fn worth_another_try(self) -> Self {
+        let mut details = Map::new();
+        details.insert("retryAfterSeconds".into(), 1.into());
+        self.with_details(details)
+    }
+
+    /// Seconds after which the same request may succeed.
+    pub(crate) fn retry_after_seconds(&self) -> Option<u64> {
+        self.details.as_ref()?.get("retryAfterSeconds")?.as_u64()
+    }
+
     /// 500.
     pub(crate) fn internal(message: impl std::fmt::Display) -> Self {
         Self::new(

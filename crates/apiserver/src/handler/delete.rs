@@ -105,7 +105,7 @@ pub(crate) async fn delete_object(
             gone,
         }),
         Err(WriteError::Refused(error)) => Err(error),
-        Err(other) => Err(store_failure(other.to_string())),
+        Err(other) => Err(store_failure(other)),
     }
 }
 

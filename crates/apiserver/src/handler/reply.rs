@@ -40,10 +40,8 @@ pub(crate) fn bytes(code: u16, content_type: &str, body: impl Into<Body>) -> Res
 /// A failure as a `Status`.
 pub(crate) fn error(error: &ApiError) -> Response {
     let mut response = json(error.code, &error.to_status());
-    if error.code == 504 {
-        response
-            .headers_mut()
-            .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    if let Some(seconds) = error.retry_after_seconds() {
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
     }
     response
 }

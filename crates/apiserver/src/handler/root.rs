@@ -1,7 +1,7 @@
 //! Everything that is not an object: discovery, OpenAPI, version, health.
 
 use crate::discovery::{self, Document};
-use crate::handler::reply;
+use crate::handler::{backup, reply};
 use crate::negotiation;
 use crate::openapi;
 use crate::query::Query;
@@ -62,6 +62,7 @@ fn other(server: &Server, words: &[&str], parts: &Parts) -> Result<Response, Api
             Ok(()) => reply::bytes(200, "text/plain; charset=utf-8", "ok"),
             Err(why) => reply::bytes(503, "text/plain; charset=utf-8", format!("not ready: {why}\n")),
         }),
+        ["backup"] => Ok(backup::handle(server)),
         ["openapi", "v2"] => {
             let tag = discovery::etag(openapi::V2_EMPTY);
             Ok(tagged(&parts.headers, &tag, || {
@@ -163,6 +164,7 @@ fn paths(server: &Server) -> Vec<String> {
         "/api",
         "/api/v1",
         "/apis",
+        "/backup",
         "/healthz",
         "/livez",
         "/openapi/v2",

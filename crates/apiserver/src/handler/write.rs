@@ -166,7 +166,7 @@ impl Write<'_> {
             }),
             Ok((None, _)) => Err(ApiError::not_found(self.served.names(), name)),
             Err(WriteError::Refused(error)) => Err(error),
-            Err(other) => Err(store_failure(other.to_string())),
+            Err(other) => Err(store_failure(other)),
         }
     }
 
