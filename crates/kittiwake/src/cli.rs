@@ -1,5 +1,7 @@
 //! The command line, in the manner of kubectl and kn: verbs, `-n`, `-o`, `-f`, `-w`, `-l`.
 
+pub mod objects;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kittiwake_core::unit::ByteCount;
 use std::net::SocketAddr;
@@ -41,6 +43,12 @@ pub enum Command {
     Logs(LogsArgs),
     /// Check this machine's limits, and say what to set where they are in the way
     Doctor(DoctorArgs),
+    /// Write all objects of a running server into one file
+    Backup(objects::BackupArgs),
+    /// Put a backup into the folder of a server that is not running
+    Restore(objects::RestoreArgs),
+    /// Check the objects on this machine's disk, of a server that is not running
+    Check(objects::CheckArgs),
     /// One worker of `up --workers`; started by it, not by hand
     #[command(hide = true)]
     Worker,
@@ -74,6 +82,10 @@ pub struct UpArgs {
     /// Folder for all state: objects, compiled functions, kubeconfig [default: ./.kittiwake]
     #[arg(long, value_name = "DIR", env = "KITTIWAKE_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
+    /// File with keys, one a line; Secrets are encrypted with the first [default: encryption.key in the data folder, made at the
+    /// first start; $KITTIWAKE_ENCRYPTION_KEY may hold the keys themselves]
+    #[arg(long, value_name = "FILE", env = "KITTIWAKE_ENCRYPTION_KEY_FILE")]
+    pub encryption_key_file: Option<PathBuf>,
     /// Address of the Kubernetes API; port 0 takes a free one [default: 127.0.0.1:6443]
     #[arg(long, value_name = "ADDR:PORT", env = "KITTIWAKE_API_LISTEN")]
     pub api_listen: Option<SocketAddr>,

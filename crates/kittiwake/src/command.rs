@@ -1,12 +1,15 @@
 //! The commands, one file each.
 
 pub mod apply;
+pub mod backup;
+pub mod check;
 pub mod delete;
 pub mod describe;
 pub mod doctor;
 pub mod get;
 pub mod invoke;
 pub mod logs;
+pub mod restore;
 pub mod up;
 pub mod version;
 
@@ -30,6 +33,9 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Worker => crate::worker::process::run(),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Restore(args) => restore::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Backup(args) => on_one_core()?.block_on(backup::run(args)),
         Command::Apply(args) => on_one_core()?.block_on(apply::run(args)),
         Command::Get(args) => on_one_core()?.block_on(get::run(args)),
         Command::Describe(args) => on_one_core()?.block_on(describe::run(args)),

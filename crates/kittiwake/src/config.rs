@@ -16,6 +16,8 @@ pub const MAX_CALLS_DEFAULT: u32 = 1000;
 pub struct Config {
     /// Folder for all state.
     pub data_dir: PathBuf,
+    /// File with the keys that Secrets are encrypted with; `None`: the one in the data folder, or the environment's.
+    pub encryption_key_file: Option<PathBuf>,
     /// What relative `file://` and `oci-layout://` images are relative to: where `kittiwake up` was started.
     pub working_dir: PathBuf,
     /// Where the Kubernetes API listens.
@@ -55,6 +57,7 @@ pub struct Config {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct File {
     data_dir: Option<PathBuf>,
+    encryption_key_file: Option<PathBuf>,
     api_listen: Option<SocketAddr>,
     http_listen: Option<SocketAddr>,
     apply: Vec<PathBuf>,
@@ -135,6 +138,7 @@ impl Config {
                 .data_dir
                 .or(file.data_dir)
                 .unwrap_or_else(|| PathBuf::from(DATA_DIR)),
+            encryption_key_file: args.encryption_key_file.or(file.encryption_key_file),
             working_dir: std::env::current_dir().context("cannot find the working directory")?,
             api_listen,
             http_listen: args.http_listen.or(file.http_listen).unwrap_or(HTTP_LISTEN),

@@ -8,6 +8,7 @@ pub mod client;
 pub mod command;
 pub mod config;
 pub mod host_limits;
+pub mod keys;
 pub mod kubeconfig;
 pub mod manifest;
 pub mod output;

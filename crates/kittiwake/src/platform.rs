@@ -4,6 +4,7 @@
 //! a part cannot be made.
 
 use crate::config::Config;
+use crate::keys;
 use crate::worker::link::Settings;
 use crate::worker::placement::Placement;
 use crate::worker::supervisor::{self, Adopted, Supervisor};
@@ -40,7 +41,7 @@ const CALLS_SPARE: u32 = 64;
 /// Instances that a process has which only makes artifacts ready.
 const PREPARING_MAX: u32 = 16;
 /// The objects' file in the data directory.
-const OBJECTS_FILE: &str = "objects.redb";
+pub(crate) const OBJECTS_FILE: &str = "objects.redb";
 
 /// A running platform.
 pub struct Platform {
@@ -147,11 +148,15 @@ impl Platform {
         let shutdown = CancellationToken::new();
         let (reporter, reports) = report::channel();
 
-        let store = kittiwake_store::ObjectStore::open(
-            &data_dir.join(OBJECTS_FILE),
-            kittiwake_store::Config::default(),
-        )
-        .context("cannot open the objects")?;
+        let objects = data_dir.join(OBJECTS_FILE);
+        let key_file = config.encryption_key_file.as_deref();
+        let encryption = keys::find_or_make(&data_dir, key_file, &objects)?;
+        let store_config = kittiwake_store::Config {
+            encryption: Some(Arc::new(encryption)),
+            ..kittiwake_store::Config::default()
+        };
+        let store =
+            kittiwake_store::ObjectStore::open(&objects, store_config).context("cannot open the objects")?;
         let (runtime, runtime_task) = kittiwake_runtime::build(
             // With workers it only makes artifacts ready, a few at a time.
             runtime_config(
@@ -358,7 +363,7 @@ impl Platform {
 }
 
 /// Makes the data directory, and makes it readable by its owner only, also when it was there before: it holds Secrets.
-fn make_data_dir(path: &Path) -> anyhow::Result<PathBuf> {
+pub(crate) fn make_data_dir(path: &Path) -> anyhow::Result<PathBuf> {
     use std::os::unix::fs::PermissionsExt;
     let make = || {
         std::fs::create_dir_all(path)?;
