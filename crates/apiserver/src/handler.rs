@@ -1,5 +1,6 @@
 //! From an HTTP request to a response: finds the kind, checks the verb, calls the verb's handler, writes the answer.
 
+pub(crate) mod as_stored;
 pub(crate) mod backup;
 pub(crate) mod body;
 pub(crate) mod create;

@@ -171,8 +171,18 @@ impl Served {
         if let Conversion::Shape { to_storage, .. } = self.version.conversion {
             object = to_storage(&object);
         }
-        crate::object::map_mut(&mut object)
-            .insert("apiVersion".into(), self.kind.storage_api_version.as_str().into());
+        // First, so that the text tells what it is by its beginning (`handler::as_stored`).
+        let map = crate::object::map_mut(&mut object);
+        let kind = map.shift_remove("kind");
+        map.shift_remove("apiVersion");
+        map.shift_insert(
+            0,
+            "apiVersion".into(),
+            self.kind.storage_api_version.as_str().into(),
+        );
+        if let Some(kind) = kind {
+            map.shift_insert(1, "kind".into(), kind);
+        }
         object
     }
 }

@@ -10,15 +10,22 @@ pub(crate) struct Ring {
     /// Every event with a higher version than this is in `events`.
     complete_after: u64,
     limit: usize,
+    /// Bytes of the objects in `events`, as text. What an event tells of the state before is the object of an older
+    /// event, or is what readers had at the start; it does not count again.
+    bytes: usize,
+    bytes_limit: usize,
 }
 
 impl Ring {
-    /// An empty ring of `limit` events, complete from `version` on.
-    pub(crate) fn new(version: u64, limit: usize) -> Self {
+    /// An empty ring of `limit` events and `bytes_limit` bytes, complete from `version` on. The newest event is kept
+    /// also where it alone is larger.
+    pub(crate) fn new(version: u64, limit: usize, bytes_limit: usize) -> Self {
         Self {
             events: VecDeque::new(),
             complete_after: version,
             limit: limit.max(1),
+            bytes: 0,
+            bytes_limit,
         }
     }
 
@@ -27,9 +34,11 @@ impl Ring {
         debug_assert!(
             event.object.resource_version > self.events.back().map_or(0, |e| e.object.resource_version)
         );
+        self.bytes += bytes(&event);
         self.events.push_back(event);
-        while self.events.len() > self.limit {
+        while self.events.len() > self.limit || (self.bytes > self.bytes_limit && self.events.len() > 1) {
             if let Some(gone) = self.events.pop_front() {
+                self.bytes -= bytes(&gone);
                 self.complete_after = gone.object.resource_version;
             }
         }
@@ -50,6 +59,10 @@ impl Ring {
             .partition_point(|event| event.object.resource_version <= version);
         Some(self.events.range(start..))
     }
+}
+
+fn bytes(event: &Event) -> usize {
+    event.object.object.json().len()
 }
 
 #[cfg(test)]
@@ -82,7 +95,7 @@ mod tests {
 
     #[test]
     fn the_newest_stay_and_what_is_missing_is_known() {
-        let mut ring = Ring::new(10, 3);
+        let mut ring = Ring::new(10, 3, 100);
         assert_eq!(versions(&ring, 10), Some(vec![]));
         assert_eq!(versions(&ring, 9), None);
         for version in [11, 14, 15] {
@@ -99,5 +112,20 @@ mod tests {
         assert_eq!(versions(&ring, 11), Some(vec![14, 15, 16]));
         assert_eq!(versions(&ring, 16), Some(vec![]));
         assert_eq!(ring.complete_after(), 11);
+    }
+
+    #[test]
+    fn large_events_push_older_ones_out() {
+        let mut ring = Ring::new(10, 100, 10);
+        // `null` is four bytes.
+        for version in 11..=14 {
+            ring.push(event(version));
+        }
+        assert_eq!(versions(&ring, 12), Some(vec![13, 14]));
+        assert_eq!(versions(&ring, 11), None);
+        let mut ring = Ring::new(10, 100, 1);
+        ring.push(event(11));
+        ring.push(event(12));
+        assert_eq!(versions(&ring, 11), Some(vec![12]), "the newest stays");
     }
 }

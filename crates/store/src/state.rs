@@ -22,6 +22,9 @@ pub(crate) struct Record {
 /// Trees of the newest writes that are kept, so that all watchers share one.
 const TREES_KEPT: usize = 256;
 
+/// Bytes of objects in the events that are kept: without it, ten thousand large objects would be gigabytes.
+const EVENTS_BYTES_MAX: usize = 128 << 20;
+
 /// The durable objects at one version.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -38,7 +41,7 @@ impl State {
         Self {
             objects,
             resource_version,
-            ring: Ring::new(resource_version, events_kept),
+            ring: Ring::new(resource_version, events_kept, EVENTS_BYTES_MAX),
             trees: VecDeque::with_capacity(TREES_KEPT),
         }
     }

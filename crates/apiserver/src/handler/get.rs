@@ -1,6 +1,7 @@
 //! GET of one object.
 
-use crate::handler::{Call, reply};
+use crate::handler::{Call, as_stored, reply};
+use crate::negotiation::Shape;
 use crate::server::Server;
 use crate::status::ApiError;
 use axum::response::Response;
@@ -13,5 +14,11 @@ pub(crate) fn handle(call: &Call) -> Result<Response, ApiError> {
         .store
         .get(&key)
         .ok_or_else(|| ApiError::not_found(call.served.names(), call.name()))?;
+    if call.format.shape == Shape::Whole
+        && reply::is_plain_json(call)
+        && let Some(text) = as_stored::text(&call.served, &stored.object)
+    {
+        return Ok(reply::bytes(200, "application/json", text.to_owned()));
+    }
     reply::object(call, 200, &call.served.read(&stored.object.tree()), &[])
 }

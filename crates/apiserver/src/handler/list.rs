@@ -1,19 +1,23 @@
 //! GET of a collection: selectors, and pages over one unchanging snapshot.
 
-use crate::handler::{Call, reply};
+use crate::handler::{Call, as_stored, reply};
 use crate::negotiation::Shape;
 use crate::registry::Served;
 use crate::selector::{FieldSelector, LabelSelector};
 use crate::status::ApiError;
 use crate::table::{self, IncludeObject};
+use axum::body::Body;
 use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use kittiwake_store::Stored;
-use serde::ser::SerializeSeq;
-use serde::{Deserialize, Serialize, Serializer};
+use bytes::Bytes;
+use futures::StreamExt;
+use kittiwake_store::{Key, Stored};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +25,9 @@ use std::time::Duration;
 const SNAPSHOTS_MAX: usize = 64;
 /// How long a snapshot is kept.
 const SNAPSHOT_AGE_MAX: Duration = Duration::from_secs(300);
+
+/// Bytes of a piece of a list that is sent as a stream, about; one object more may be in it.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// Which objects of a collection are wanted.
 pub(crate) struct Selection {
@@ -70,13 +77,21 @@ impl Selection {
 
     /// Those of a list that are wanted. Objects are read only where a selector looks into them.
     pub(crate) fn choose(&self, served: &Served, mut stored: Vec<Stored>) -> Vec<Stored> {
-        if let Some(name) = &self.name {
-            stored.retain(|stored| *stored.key.name == **name);
-        }
         if self.looks_inside() {
-            stored.retain(|stored| self.matches(&served.read(&stored.object.tree())));
+            stored.retain(|stored| {
+                self.covers(&stored.key)
+                    && self.labels.may_match(stored.object.json())
+                    && self.matches(&served.read(&stored.object.tree()))
+            });
         }
         stored
+    }
+
+    /// Whether an object of this namespace and name may be wanted; `false` is certain.
+    pub(crate) fn covers(&self, key: &Key) -> bool {
+        (self.namespace.is_empty() || *key.namespace == *self.namespace)
+            && self.name.as_deref().is_none_or(|name| name == &*key.name)
+            && self.fields.may_match(&key.namespace, &key.name)
     }
 
     /// Whether an object is wanted.
@@ -170,7 +185,7 @@ pub(crate) fn handle(call: &Call) -> Result<Response, ApiError> {
     let end = limit
         .map_or(page.objects.len(), |limit| start.saturating_add(limit))
         .min(page.objects.len());
-    let objects = page.objects.get(start..end).unwrap_or_default();
+    let range = start.min(end)..end;
     let mut metadata = Map::new();
     metadata.insert("resourceVersion".into(), page.resource_version.to_string().into());
     let remaining = page.objects.len().saturating_sub(end);
@@ -181,7 +196,7 @@ pub(crate) fn handle(call: &Call) -> Result<Response, ApiError> {
             metadata.insert("remainingItemCount".into(), remaining.into());
         }
     }
-    respond(call, Value::Object(metadata), objects)
+    respond(call, Value::Object(metadata), page, range)
 }
 
 fn snapshot(call: &Call) -> Result<Page, ApiError> {
@@ -227,49 +242,92 @@ fn check_resource_version(call: &Call, current: u64) -> Result<(), ApiError> {
     }
 }
 
-/// A list object that borrows its items.
-#[derive(Serialize)]
-struct List<'a> {
-    kind: &'a str,
-    #[serde(rename = "apiVersion")]
-    api_version: &'a str,
-    metadata: Value,
-    items: Items<'a>,
+/// The JSON of a list, piece by piece: a list may be long, and so no more than a piece of it is in memory twice.
+struct ListJson {
+    served: Served,
+    stored: Page,
+    /// What is left of the page.
+    rest: Range<usize>,
+    /// What comes before the first object.
+    head: Option<Vec<u8>>,
+    ended: bool,
 }
 
-/// Objects that are read one after the other while they are written: a list may be long, and a tree is ten times the
-/// size of its text.
-struct Items<'a> {
-    served: &'a Served,
-    stored: &'a [Stored],
-}
-
-impl Serialize for Items<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut sequence = serializer.serialize_seq(Some(self.stored.len()))?;
-        for stored in self.stored {
-            sequence.serialize_element(&*self.served.read(&stored.object.tree()))?;
+impl ListJson {
+    fn new(served: &Served, metadata: &Value, stored: Page, range: Range<usize>) -> Self {
+        // Written as serde_json writes a map.
+        let head =
+            json!({"kind": served.kind.list_kind, "apiVersion": served.api_version(), "metadata": metadata});
+        let mut head = head.to_string().into_bytes();
+        head.pop();
+        head.extend_from_slice(b",\"items\":[");
+        Self {
+            served: served.clone(),
+            stored,
+            rest: range,
+            head: Some(head),
+            ended: false,
         }
-        sequence.end()
     }
+}
+
+impl Iterator for ListJson {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        if self.ended {
+            return None;
+        }
+        let mut separate = self.head.is_none();
+        let mut piece = self.head.take().unwrap_or_default();
+        while piece.len() < PIECE_BYTES {
+            let next = self.rest.next().and_then(|index| self.stored.objects.get(index));
+            let Some(next) = next else {
+                piece.extend_from_slice(b"]}");
+                self.ended = true;
+                break;
+            };
+            if separate {
+                piece.push(b',');
+            }
+            separate = true;
+            as_stored::append(&self.served, &next.object, &mut piece);
+        }
+        Some(piece)
+    }
+}
+
+/// A list as JSON: at once when it is short, else as a stream.
+fn list_json(served: &Served, metadata: &Value, stored: Page, range: Range<usize>) -> Body {
+    let mut pieces = ListJson::new(served, metadata, stored, range);
+    let first = pieces.next().unwrap_or_default();
+    if pieces.ended {
+        return first.into();
+    }
+    let pieces = std::iter::once(first).chain(pieces).map(Bytes::from);
+    // Between pieces others have their turn: writing one is computing, not waiting.
+    Body::from_stream(futures::stream::iter(pieces).then(async |piece| {
+        tokio::task::yield_now().await;
+        Ok::<_, Infallible>(piece)
+    }))
 }
 
 /// A list of the kind's own list type.
-pub(crate) fn list_value<'a>(
-    served: &'a Served,
-    metadata: Value,
-    stored: &'a [Stored],
-) -> impl Serialize + 'a {
-    List {
-        kind: &served.kind.list_kind,
-        api_version: served.api_version(),
-        metadata,
-        items: Items { served, stored },
-    }
+pub(crate) fn list_value(served: &Served, metadata: Value, stored: &[Stored]) -> Value {
+    let items: Vec<Value> = stored
+        .iter()
+        .map(|stored| (*served.read(&stored.object.tree())).clone())
+        .collect();
+    json!({"kind": served.kind.list_kind, "apiVersion": served.api_version(), "metadata": metadata, "items": items})
 }
 
-fn respond(call: &Call, metadata: Value, stored: &[Stored]) -> Result<Response, ApiError> {
+fn respond(call: &Call, metadata: Value, page: Page, range: Range<usize>) -> Result<Response, ApiError> {
     let read = |stored: &Stored| call.served.read(&stored.object.tree());
+    if call.format.shape == Shape::Whole && reply::is_plain_json(call) {
+        let body = list_json(&call.served, &metadata, page, range);
+        return Ok(reply::bytes(200, "application/json", body));
+    }
+    let stored = page.objects.get(range).unwrap_or_default();
     match call.format.shape {
         Shape::Whole => reply::encoded(call, 200, &list_value(&call.served, metadata, stored)),
         Shape::Metadata(version) => {

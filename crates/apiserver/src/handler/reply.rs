@@ -71,10 +71,15 @@ pub(crate) fn object(
     Ok(response)
 }
 
+/// Whether JSON for programs is wanted, with nothing between the values.
+pub(crate) fn is_plain_json(call: &Call) -> bool {
+    call.format.encoding == Encoding::Json && call.query.get("pretty").is_none_or(|pretty| pretty == "false")
+}
+
 /// A value in the encoding that was asked for; `?pretty=true` is for people with curl.
 pub(crate) fn encoded(call: &Call, code: u16, value: &impl Serialize) -> Result<Response, ApiError> {
     match call.format.encoding {
-        Encoding::Json if call.query.get("pretty").is_some_and(|pretty| pretty != "false") => Ok(bytes(
+        Encoding::Json if !is_plain_json(call) => Ok(bytes(
             code,
             "application/json",
             serde_json::to_vec_pretty(value).map_err(ApiError::internal)?,

@@ -1,7 +1,7 @@
 //! GET with `watch=true`: one JSON line per event, from any resource version that the history still holds.
 
 use crate::handler::list::Selection;
-use crate::handler::{Call, reply};
+use crate::handler::{Call, as_stored, reply};
 use crate::negotiation::Shape;
 use crate::object;
 use crate::registry::Served;
@@ -11,7 +11,7 @@ use crate::table::{self, IncludeObject};
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use kittiwake_store::{Event, EventKind, Stored, WatchError, Watcher};
+use kittiwake_store::{Document, Event, EventKind, Stored, WatchError, Watcher};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -124,6 +124,16 @@ struct EventWriter {
 }
 
 impl EventWriter {
+    /// An event about an object as it is stored: by its text where that fits, so that one encoding serves all watchers.
+    fn stored(&self, kind: &str, document: &Document) -> Vec<u8> {
+        match as_stored::text(&self.served, document) {
+            Some(text) if self.shape == Shape::Whole => ["{\"type\":\"", kind, "\",\"object\":", text, "}\n"]
+                .concat()
+                .into_bytes(),
+            _ => self.event(kind, &self.served.read(&document.tree())),
+        }
+    }
+
     fn event(&self, kind: &str, object: &Value) -> Vec<u8> {
         let shaped = match self.shape {
             Shape::Whole => return line(kind, object),
@@ -263,8 +273,7 @@ impl Stream {
             let Some(stored) = self.initial.pop_front() else {
                 break;
             };
-            let object = self.writer.served.read(&stored.object.tree());
-            chunk.extend(self.writer.event("ADDED", &object));
+            chunk.extend(self.writer.stored("ADDED", &stored.object));
         }
         if self.initial.is_empty()
             && let Some(version) = self.initial_end.take()
@@ -277,19 +286,22 @@ impl Stream {
     /// The line of a change, seen through the selectors: an object that begins to match is ADDED, one that no longer
     /// does is DELETED (as it was, with the resource version of the change).
     fn change(&self, event: &Event) -> Option<Vec<u8>> {
+        if !self.selection.covers(&event.object.key) {
+            return None;
+        }
+        if !self.selection.looks_inside() {
+            let kind = match event.kind {
+                EventKind::Added => "ADDED",
+                EventKind::Modified => "MODIFIED",
+                EventKind::Deleted => "DELETED",
+            };
+            return Some(self.writer.stored(kind, &event.object.object));
+        }
         let served = &self.writer.served;
         let object = served.read(&event.object.object.tree());
         let matches = self.selection.matches(&object);
         if event.kind == EventKind::Deleted {
             return matches.then(|| self.writer.event("DELETED", &object));
-        }
-        if !self.selection.looks_inside() {
-            let kind = if event.previous.is_some() {
-                "MODIFIED"
-            } else {
-                "ADDED"
-            };
-            return matches.then(|| self.writer.event(kind, &object));
         }
         let previous = event
             .previous

@@ -34,6 +34,19 @@ impl FieldSelector {
         self.terms.iter().map(|term| term.field.as_str())
     }
 
+    /// Whether an object of this namespace and name may be selected; `false` is certain.
+    #[must_use]
+    pub fn may_match(&self, namespace: &str, name: &str) -> bool {
+        self.terms.iter().all(|term| {
+            let known = match term.field.as_str() {
+                "metadata.name" => name,
+                "metadata.namespace" => namespace,
+                _ => return true,
+            };
+            (known == term.value) == term.equal
+        })
+    }
+
     /// Whether an object is selected. A missing field counts as the empty text.
     #[must_use]
     pub fn matches(&self, object: &Value) -> bool {

@@ -50,6 +50,24 @@ impl LabelSelector {
         self.matches_labels(object.pointer("/metadata/labels").and_then(Value::as_object))
     }
 
+    /// Whether an object of which this is the JSON, as we write it, may be selected; `false` is certain. Looking through
+    /// text costs a hundredth of reading it.
+    #[must_use]
+    pub fn may_match(&self, json: &str) -> bool {
+        self.requirements
+            .iter()
+            .all(|Requirement { key, test }| match test {
+                // Keys and values of labels need no escapes in JSON.
+                Test::In(values) => values
+                    .iter()
+                    .any(|value| json.contains(&format!("\"{key}\":\"{value}\""))),
+                Test::Exists | Test::GreaterThan(_) | Test::LessThan(_) => {
+                    json.contains(&format!("\"{key}\":"))
+                }
+                Test::DoesNotExist | Test::NotIn(_) => true,
+            })
+    }
+
     /// Whether these labels are selected.
     #[must_use]
     pub fn matches_labels(&self, labels: Option<&Map<String, Value>>) -> bool {

@@ -11,6 +11,7 @@
 mod harness;
 
 mod discovery;
+mod large;
 mod lifecycle;
 mod reading;
 mod refusals;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// How often the server is killed, where something else is wanted than [`KILLS`].
 const KILLS_WANTED: &str = "KITTIWAKE_TEST_KILLS";
-const KILLS: u64 = 12;
+const KILLS: u64 = 8;
 const WRITERS: u64 = 6;
 const NAMESPACES: u64 = 3;
 /// Objects of each writer.
