@@ -8,19 +8,19 @@ mod container;
 mod diff;
 pub mod field_error;
 mod image;
+pub(crate) mod immutable;
 pub(crate) mod json;
 pub(crate) mod metadata;
 mod pod_spec;
 mod probe;
 pub(crate) mod reference;
+mod rules;
 pub(crate) mod syntax;
 pub(crate) mod template;
 mod volume;
 
 pub use field_error::{FieldError, FieldErrors};
 
-use crate::{autoscaling, serving};
-use serde::Deserialize;
 use serde_json::Value;
 
 /// What is being done to the object.
@@ -58,75 +58,13 @@ impl<'a> Request<'a> {
     }
 }
 
-/// How one kind is admitted.
-struct Rules {
-    api_version: &'static str,
-    kind: &'static str,
-    default: fn(&Request<'_>, &mut Value),
-    validate: fn(&Request<'_>, &Value) -> FieldErrors,
-    decode: fn(&Value) -> Result<(), serde_json::Error>,
-}
-
-const SERVING: &str = "serving.knative.dev/v1";
-
-const RULES: [Rules; 6] = [
-    Rules {
-        api_version: SERVING,
-        kind: "Service",
-        default: serving::service::default,
-        validate: serving::service::validate,
-        decode: decode::<serving::Service>,
-    },
-    Rules {
-        api_version: SERVING,
-        kind: "Configuration",
-        default: serving::configuration::default,
-        validate: serving::configuration::validate,
-        decode: decode::<serving::Configuration>,
-    },
-    Rules {
-        api_version: SERVING,
-        kind: "Revision",
-        default: serving::revision::default,
-        validate: serving::revision::validate,
-        decode: decode::<serving::Revision>,
-    },
-    Rules {
-        api_version: SERVING,
-        kind: "Route",
-        default: serving::route::default,
-        validate: serving::route::validate,
-        decode: decode::<serving::Route>,
-    },
-    Rules {
-        api_version: "autoscaling.internal.knative.dev/v1alpha1",
-        kind: "PodAutoscaler",
-        default: autoscaling::pod_autoscaler::default,
-        validate: autoscaling::pod_autoscaler::validate,
-        decode: decode::<autoscaling::pod_autoscaler::PodAutoscaler>,
-    },
-    Rules {
-        api_version: "autoscaling.knative.dev/v1alpha1",
-        kind: "PodAutoscaler",
-        default: autoscaling::user_pod_autoscaler::default,
-        validate: autoscaling::user_pod_autoscaler::validate,
-        decode: decode::<autoscaling::user_pod_autoscaler::PodAutoscaler>,
-    },
-];
-
-fn decode<T: for<'de> Deserialize<'de>>(object: &Value) -> Result<(), serde_json::Error> {
-    T::deserialize(object).map(drop)
-}
-
 /// Fills in defaults, then validates. Gives warnings for the client. Objects of unknown kinds, subresources and
 /// objects that are being deleted pass unchanged.
 ///
 /// # Errors
 /// Every rule that the object breaks, with the path of the field, in Knative's words.
 pub fn admit(request: &Request<'_>, object: &mut Value) -> Result<Vec<String>, FieldErrors> {
-    let rules = RULES
-        .iter()
-        .find(|r| r.api_version == request.api_version && r.kind == request.kind);
+    let rules = rules::find(request.api_version, request.kind);
     let deleting = object
         .pointer("/metadata/deletionTimestamp")
         .is_some_and(Value::is_string);

@@ -1,22 +1,72 @@
 //! The CustomResourceDefinitions of every kind, made from the Rust types.
 
-use crate::{autoscaling, serving};
+use crate::{autoscaling, eventing, flows, gatekeeper, messaging, serving, sources};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
+use kube::core::crd::merge_crds;
 use serde_json::{Map, Value, json};
 use std::sync::LazyLock;
 
+/// Labels of definitions by which clients find what a kind can do (`kn source list-types`, `kn channel list-types`).
+const SOURCE: &[&str] = &["duck.knative.dev/source", "eventing.knative.dev/source"];
+const BINDING: &[&str] = &[
+    "duck.knative.dev/source",
+    "eventing.knative.dev/source",
+    "duck.knative.dev/binding",
+    "bindings.knative.dev/kind",
+];
+const ADDRESSABLE: &[&str] = &["duck.knative.dev/addressable"];
+const CHANNEL: &[&str] = &[
+    "duck.knative.dev/addressable",
+    "messaging.knative.dev/subscribable",
+];
+
 static ALL: LazyLock<Vec<CustomResourceDefinition>> = LazyLock::new(|| {
+    let serving = "knative-serving";
+    let eventing = "knative-eventing";
+    let event_type = || {
+        let versions = vec![
+            eventing::EventType::crd(),
+            eventing::event_type::v1beta3::EventType::crd(),
+        ];
+        merge_crds(versions, "v1beta2").unwrap_or_else(|_| eventing::EventType::crd())
+    };
     [
-        serving::Service::crd(),
-        serving::Configuration::crd(),
-        serving::Revision::crd(),
-        serving::Route::crd(),
-        autoscaling::pod_autoscaler::PodAutoscaler::crd(),
-        autoscaling::user_pod_autoscaler::PodAutoscaler::crd(),
+        (serving, [].as_slice(), serving::Service::crd()),
+        (serving, &[], serving::Configuration::crd()),
+        (serving, &[], serving::Revision::crd()),
+        (serving, ADDRESSABLE, serving::Route::crd()),
+        (serving, ADDRESSABLE, serving::DomainMapping::crd()),
+        (serving, &[], autoscaling::pod_autoscaler::PodAutoscaler::crd()),
+        (
+            serving,
+            &[],
+            autoscaling::user_pod_autoscaler::PodAutoscaler::crd(),
+        ),
+        (eventing, ADDRESSABLE, eventing::Broker::crd()),
+        (eventing, &[], eventing::Trigger::crd()),
+        (eventing, &[], event_type()),
+        (eventing, CHANNEL, messaging::Channel::crd()),
+        (eventing, CHANNEL, messaging::InMemoryChannel::crd()),
+        (eventing, &[], messaging::Subscription::crd()),
+        (eventing, ADDRESSABLE, flows::Sequence::crd()),
+        (eventing, ADDRESSABLE, flows::Parallel::crd()),
+        (
+            eventing,
+            SOURCE,
+            also_served(sources::PingSource::crd(), &["v1beta2"]),
+        ),
+        (eventing, SOURCE, sources::ApiServerSource::crd()),
+        (eventing, SOURCE, sources::ContainerSource::crd()),
+        (eventing, BINDING, sources::SinkBinding::crd()),
+        (
+            "gatekeeper",
+            &[],
+            also_served(gatekeeper::ConstraintTemplate::crd(), &["v1beta1", "v1alpha1"]),
+        ),
     ]
     .into_iter()
-    .map(finish)
+    .map(|(part, labels, crd)| finish(part, labels, crd))
     .collect()
 });
 
@@ -27,11 +77,30 @@ pub fn all() -> Vec<CustomResourceDefinition> {
     ALL.clone()
 }
 
+/// Adds older versions that have the same shape as the one that is stored.
+fn also_served(mut crd: CustomResourceDefinition, versions: &[&str]) -> CustomResourceDefinition {
+    let same = crd.spec.versions.first().cloned();
+    crd.spec.versions.extend(versions.iter().filter_map(|name| {
+        let mut version = same.clone()?;
+        version.name = (*name).to_owned();
+        version.storage = false;
+        Some(version)
+    }));
+    crd
+}
+
 /// Gives a derived definition its labels and fits its schema to what admission wants to see.
-fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+fn finish(part: &str, labels_true: &[&str], mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     let labels = crd.metadata.labels.get_or_insert_default();
-    labels.insert("app.kubernetes.io/name".to_owned(), "knative-serving".to_owned());
-    labels.insert("knative.dev/crd-install".to_owned(), "true".to_owned());
+    labels.insert("app.kubernetes.io/name".to_owned(), part.to_owned());
+    if part == "gatekeeper" {
+        labels.insert("gatekeeper.sh/system".to_owned(), "yes".to_owned());
+    } else {
+        labels.insert("knative.dev/crd-install".to_owned(), "true".to_owned());
+    }
+    for label in labels_true {
+        labels.insert((*label).to_owned(), "true".to_owned());
+    }
     for version in &mut crd.spec.versions {
         let Some(validation) = &mut version.schema else {
             continue;

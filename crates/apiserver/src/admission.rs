@@ -6,8 +6,18 @@ use crate::status::ApiError;
 use kittiwake_api::admission::{self, Operation};
 use serde_json::Value;
 
-/// The webhook that Knative users know from error texts.
-const KNATIVE_WEBHOOK: &str = "validation.webhook.serving.knative.dev";
+/// The webhooks that users know from error texts, by the group that they look at, and the code of their refusals.
+const WEBHOOKS: [(&str, &str, u16); 6] = [
+    ("eventing.knative.dev", EVENTING_WEBHOOK, 400),
+    ("messaging.knative.dev", EVENTING_WEBHOOK, 400),
+    ("flows.knative.dev", EVENTING_WEBHOOK, 400),
+    ("sources.knative.dev", EVENTING_WEBHOOK, 400),
+    ("templates.gatekeeper.sh", GATEKEEPER_WEBHOOK, 422),
+    ("constraints.gatekeeper.sh", GATEKEEPER_WEBHOOK, 422),
+];
+const SERVING_WEBHOOK: &str = "validation.webhook.serving.knative.dev";
+const EVENTING_WEBHOOK: &str = "validation.webhook.eventing.knative.dev";
+const GATEKEEPER_WEBHOOK: &str = "validation.gatekeeper.sh";
 
 /// What is about to be written.
 pub(crate) struct Review<'a> {
@@ -31,7 +41,7 @@ pub(crate) trait Admit: Send + Sync {
     fn admit(&self, review: &Review<'_>, object: &mut Value) -> Result<Vec<String>, ApiError>;
 }
 
-/// Knative's defaults and validation.
+/// Defaults and validation of Knative's and Gatekeeper's kinds.
 pub(crate) struct Knative;
 
 impl Admit for Knative {
@@ -49,7 +59,16 @@ impl Admit for Knative {
             user: review.user,
             dry_run: review.dry_run,
         };
-        admission::admit(&request, object)
-            .map_err(|errors| ApiError::denied(400, KNATIVE_WEBHOOK, &errors.to_string()))
+        admission::admit(&request, object).map_err(|errors| {
+            let (webhook, code) = webhook(review.api_version);
+            ApiError::denied(code, webhook, &errors.to_string())
+        })
     }
+}
+
+/// Who refuses objects of a group and version, and with which code.
+fn webhook(api_version: &str) -> (&'static str, u16) {
+    let group = api_version.split('/').next().unwrap_or_default();
+    let known = WEBHOOKS.iter().find(|(known, ..)| *known == group);
+    known.map_or((SERVING_WEBHOOK, 400), |(_, webhook, code)| (*webhook, *code))
 }

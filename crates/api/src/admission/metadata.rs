@@ -247,22 +247,35 @@ pub fn is_owned(object: &Value) -> bool {
         .is_some_and(|metadata| !json::items(metadata, "ownerReferences").is_empty())
 }
 
-/// Notes who made the object and who changed its spec last (`SetUserInfo`).
+/// The namespace of an object, empty where it has none.
+pub fn namespace(object: &Value) -> &str {
+    object
+        .get("metadata")
+        .map(|metadata| json::text(metadata, "namespace"))
+        .unwrap_or_default()
+}
+
+/// Notes who made an object of group `serving.knative.dev` and who changed its spec last (`SetUserInfo`).
 pub fn set_user_info(request: &Request<'_>, object: &mut Value) {
+    set_user_info_of(crate::serving::GROUP, request, object);
+}
+
+/// The same for any of Knative's groups, which is the prefix of the annotations.
+pub fn set_user_info_of(group: &str, request: &Request<'_>, object: &mut Value) {
     if request.user.is_empty() {
         return;
     }
     let keys: &[&str] = match request.replaced() {
-        None => &[meta::CREATOR_ANNOTATION, meta::LAST_MODIFIER_ANNOTATION],
+        None => &["creator", "lastModifier"],
         Some(old) if old.get("spec") == object.get("spec") => return,
-        Some(_) => &[meta::LAST_MODIFIER_ANNOTATION],
+        Some(_) => &["lastModifier"],
     };
     let annotations = json::fill(object, "metadata").and_then(|metadata| json::fill(metadata, "annotations"));
     let Some(annotations) = annotations.and_then(Value::as_object_mut) else {
         return;
     };
     for key in keys {
-        annotations.insert((*key).to_owned(), Value::from(request.user));
+        annotations.insert(format!("{group}/{key}"), Value::from(request.user));
     }
 }
 

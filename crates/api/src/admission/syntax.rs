@@ -84,6 +84,18 @@ pub fn dns_1123_subdomain(text: &str) -> Vec<String> {
     wrong
 }
 
+/// What is wrong with a host name: a subdomain of two labels or more (`IsFullyQualifiedDomainName`).
+pub fn fully_qualified_domain_name(text: &str) -> Vec<String> {
+    if text.is_empty() {
+        return vec!["Required value".to_owned()];
+    }
+    let mut wrong = dns_1123_subdomain(text.strip_suffix('.').unwrap_or(text));
+    if !text.contains('.') {
+        wrong.push("should be a domain with at least two segments separated by dots".to_owned());
+    }
+    wrong
+}
+
 /// What is wrong with a name of the form `[prefix/]name`, such as an apiVersion.
 pub fn qualified_name(text: &str) -> Vec<String> {
     let rule = pattern(
