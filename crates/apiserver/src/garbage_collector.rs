@@ -9,6 +9,8 @@ use crate::handler::delete::{DeleteOptions, FOREGROUND, ORPHAN, Propagation, del
 use crate::object::{self, OwnerReference};
 use crate::registry::Served;
 use crate::server::Server;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use kittiwake_store::{Change, EventKind, Key, Stored};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
@@ -80,16 +82,22 @@ impl Graph {
 /// Collects until the server stops.
 pub(crate) async fn run(server: Arc<Server>, shutdown: CancellationToken) {
     let (sender, facts) = mpsc::channel(CHANGES_WAITING_MAX);
-    let readers = server
-        .registry
-        .kinds()
-        .iter()
-        .map(|kind| read(&server, Arc::clone(&kind.storage_resource), sender.clone()));
-    let readers = futures::future::join_all(readers);
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        _ = readers => {}
-        () = collect(&server, facts) => {}
+    let mut changes = server.kinds.changes();
+    let (mut readers, mut read_already) = (FuturesUnordered::new(), HashSet::new());
+    let mut collecting = std::pin::pin!(collect(&server, facts));
+    loop {
+        for kind in server.kinds.load().registry.kinds() {
+            // The reader of a kind that went away stays: the kind may come back.
+            if read_already.insert(Arc::clone(&kind.storage_resource)) {
+                readers.push(read(&server, Arc::clone(&kind.storage_resource), sender.clone()));
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = readers.next() => return,
+            () = &mut collecting => return,
+            _ = changes.changed() => {}
+        }
     }
 }
 
@@ -180,7 +188,8 @@ enum OwnerState {
 }
 
 fn owner_state(server: &Server, dependent: &Key, owner: &OwnerReference) -> OwnerState {
-    let Some(served) = server.registry.find_kind(&owner.api_version, &owner.kind) else {
+    let kinds = server.kinds.load();
+    let Some(served) = kinds.registry.find_kind(&owner.api_version, &owner.kind) else {
         return OwnerState::Solid;
     };
     let namespace = if served.kind.namespaced {
@@ -247,7 +256,7 @@ async fn delete(server: &Server, key: &Key, object: &Value, propagation: Propaga
         resource_version: Some(object::resource_version(object).to_owned()),
         dry_run: false,
     };
-    match delete_object(server, served, key.clone(), &options).await {
+    match delete_object(server, &served, key.clone(), &options).await {
         Ok(_) => {
             tracing::debug!(resource = %key.resource, namespace = %key.namespace, name = %key.name, "collected")
         }
@@ -257,11 +266,12 @@ async fn delete(server: &Server, key: &Key, object: &Value, propagation: Propaga
     }
 }
 
-fn served_of<'a>(server: &'a Server, key: &Key) -> Option<&'a Served> {
-    server
-        .registry
-        .served()
+fn served_of(server: &Server, key: &Key) -> Option<Served> {
+    let kinds = server.kinds.load();
+    let mut served = kinds.registry.served();
+    served
         .find(|served| served.kind.storage_resource == key.resource)
+        .cloned()
 }
 
 /// Finishes the deletion of an owner: orphans its dependents, or waits until those that block it are gone.
@@ -298,7 +308,8 @@ async fn collect_dependents(server: &Server, owner: &str, dependents: Vec<Key>) 
 /// Who depends on an owner, asked of the store: the graph may not know the newest objects of other kinds yet. Looks at
 /// every object, so it is asked only before an owner is let go.
 fn dependents_in_store(server: &Server, owner: &str) -> Vec<Key> {
-    let kinds = server.registry.kinds().iter();
+    let kinds = server.kinds.load();
+    let kinds = kinds.registry.kinds().iter();
     let stored = kinds.flat_map(|kind| server.store.list(&kind.storage_resource, None).items);
     let dependents = stored.filter(|stored| {
         // Most objects do not have the uid anywhere, which their text tells without being read.

@@ -98,8 +98,10 @@ async fn route(server: Arc<Server>, request: Request<Body>) -> Result<Response, 
         let body = body::read(&server, &parts.headers, body).await?;
         return reviews::handle(review, &parts, &body);
     }
-    let served = server.registry.find(&path.group, &path.version, &path.resource);
+    let kinds = server.kinds.load();
+    let served = kinds.registry.find(&path.group, &path.version, &path.resource);
     let served = served.ok_or_else(crate::registry::unknown_resource)?.clone();
+    drop(kinds);
     if !path.namespace.is_empty() && !served.kind.namespaced {
         return Err(ApiError::page_not_found());
     }

@@ -9,12 +9,14 @@
 mod admission;
 mod builtin;
 pub mod config;
+mod constraint_kinds;
 mod decode;
 mod discovery;
 mod events;
 mod garbage_collector;
 mod handler;
 mod json_path;
+mod kinds;
 mod logs;
 mod metadata;
 mod namespace_lifecycle;

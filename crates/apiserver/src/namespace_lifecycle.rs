@@ -21,7 +21,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
 /// Ends namespaces that are marked for deletion, until the server stops.
 pub(crate) async fn run(server: Arc<Server>, shutdown: CancellationToken) {
-    let Some(namespaces) = server.registry.find("", "v1", "namespaces").cloned() else {
+    let namespaces = server.kinds.load().registry.find("", "v1", "namespaces").cloned();
+    let Some(namespaces) = namespaces else {
         return;
     };
     let resource = Arc::clone(&namespaces.kind.storage_resource);
@@ -76,7 +77,7 @@ async fn end(server: &Server, namespaces: &Served, namespace: &Stored) -> bool {
 /// Deletes what is in a namespace; `true` when nothing is left.
 async fn empty(server: &Server, name: &str) -> bool {
     let mut left = 0_usize;
-    for served in one_version_each(server) {
+    for served in &one_version_each(server) {
         for stored in server.store.list(&served.kind.storage_resource, Some(name)).items {
             let options = DeleteOptions {
                 propagation: Some(Propagation::Background),
@@ -122,12 +123,11 @@ async fn write_same(
 }
 
 /// Every namespaced kind once, in any of its versions.
-fn one_version_each(server: &Server) -> impl Iterator<Item = &Served> {
-    let kinds = server.registry.kinds().iter().filter(|kind| kind.namespaced);
-    kinds.filter_map(|kind| {
-        server
-            .registry
-            .served()
-            .find(|served| Arc::ptr_eq(&served.kind, kind))
-    })
+fn one_version_each(server: &Server) -> Vec<Served> {
+    let kinds = server.kinds.load();
+    let registry = &kinds.registry;
+    let namespaced = registry.kinds().iter().filter(|kind| kind.namespaced);
+    let served =
+        namespaced.filter_map(|kind| registry.served().find(|served| Arc::ptr_eq(&served.kind, kind)));
+    served.cloned().collect()
 }

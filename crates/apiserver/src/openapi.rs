@@ -26,6 +26,7 @@ const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 
 /// One document, ready to be sent.
+#[derive(Clone)]
 pub(crate) struct Document {
     /// The JSON text.
     pub json: bytes::Bytes,
@@ -44,11 +45,25 @@ impl OpenApi {
         let mut documents = BTreeMap::new();
         for (group, versions) in registry.groups() {
             for version in versions {
-                let path = prefix(&group, &version).trim_start_matches('/').to_owned();
-                let json = bytes::Bytes::from(document(registry, &group, &version).to_string());
-                let hash = digest(&json);
-                documents.insert(path, Document { json, hash });
+                let (path, made) = make(registry, &group, &version);
+                documents.insert(path, made);
             }
+        }
+        Self { documents }
+    }
+
+    /// The same documents, with those of one group made anew from a registry.
+    pub(crate) fn with_group(&self, registry: &Registry, changed: &str) -> Self {
+        let mut documents = self.documents.clone();
+        let below = format!("apis/{changed}/");
+        documents.retain(|path, _| !path.starts_with(&below));
+        let versions = registry
+            .groups()
+            .into_iter()
+            .filter(|(group, _)| group == changed);
+        for version in versions.flat_map(|(_, versions)| versions) {
+            let (path, made) = make(registry, changed, &version);
+            documents.insert(path, made);
         }
         Self { documents }
     }
@@ -70,6 +85,14 @@ impl OpenApi {
     pub(crate) fn document(&self, path: &str) -> Option<&Document> {
         self.documents.get(path)
     }
+}
+
+/// The document of a group and version, and its path.
+fn make(registry: &Registry, group: &str, version: &str) -> (String, Document) {
+    let path = prefix(group, version).trim_start_matches('/').to_owned();
+    let json = bytes::Bytes::from(document(registry, group, version).to_string());
+    let hash = digest(&json);
+    (path, Document { json, hash })
 }
 
 /// `/api/v1` or `/apis/{group}/{version}`.

@@ -3,6 +3,7 @@
 //! A row comes from a CustomResourceDefinition or, for the kinds that are part of Kubernetes itself, from
 //! [`crate::builtin`]. Handlers, discovery, OpenAPI and tables read rows; none of them knows a kind by name.
 
+use crate::constraint_kinds;
 use crate::json_path::JsonPath;
 use crate::schema::Schema;
 use crate::status::{ApiError, Cause, Names};
@@ -89,6 +90,8 @@ pub(crate) struct Hooks {
     pub refuse_deletion: Option<fn(name: &str) -> Option<&'static str>>,
     /// Whether names are DNS labels (63 bytes, no dots) instead of DNS subdomains.
     pub label_names: bool,
+    /// Whether its objects define kinds ([`crate::constraint_kinds`]).
+    pub defines_kinds: bool,
 }
 
 /// How a version differs from the stored form.
@@ -210,6 +213,20 @@ impl Registry {
         for crd in crds {
             kinds.push(Arc::new(kind_of_crd(crd)?));
         }
+        Self::of(kinds)
+    }
+
+    /// The same registry with these kinds of one group instead of those that it had.
+    pub(crate) fn with_group(
+        &self,
+        group: &str,
+        kinds: impl Iterator<Item = Arc<Kind>>,
+    ) -> Result<Self, RegistryError> {
+        let others = self.kinds.iter().filter(|kind| kind.group != group);
+        Self::of(others.cloned().chain(kinds).collect())
+    }
+
+    fn of(kinds: Vec<Arc<Kind>>) -> Result<Self, RegistryError> {
         let mut by_resource = BTreeMap::new();
         for kind in &kinds {
             for version in &kind.versions {
@@ -299,7 +316,7 @@ fn version_rank(version: &str) -> (u8, u32, u32) {
 }
 
 /// The row of a CRD.
-fn kind_of_crd(crd: &CustomResourceDefinition) -> Result<Kind, RegistryError> {
+pub(crate) fn kind_of_crd(crd: &CustomResourceDefinition) -> Result<Kind, RegistryError> {
     let name = crd.metadata.name.clone().unwrap_or_default();
     let wrong = |message: String| RegistryError {
         crd: name.clone(),
@@ -310,7 +327,7 @@ fn kind_of_crd(crd: &CustomResourceDefinition) -> Result<Kind, RegistryError> {
     let storage = storage.ok_or_else(|| wrong("no version is marked as storage".into()))?;
     let versions = spec.versions.iter().filter(|version| version.served);
     let versions: Vec<Arc<Version>> = versions
-        .map(|version| version_of_crd(&spec.group, version).map(Arc::new))
+        .map(|version| version_of_crd(&spec.group, &spec.names.kind, version).map(Arc::new))
         .collect::<Result<_, String>>()
         .map_err(wrong)?;
     let names = &spec.names;
@@ -318,6 +335,12 @@ fn kind_of_crd(crd: &CustomResourceDefinition) -> Result<Kind, RegistryError> {
         .versions
         .iter()
         .filter_map(|version| version.subresources.as_ref());
+    let storage_resource: Arc<str> = format!("{}.{}", names.plural, spec.group).into();
+    let hooks = if &*storage_resource == constraint_kinds::TEMPLATES {
+        constraint_kinds::HOOKS
+    } else {
+        Hooks::default()
+    };
     Ok(Kind {
         group: spec.group.clone(),
         plural: names.plural.clone(),
@@ -339,14 +362,18 @@ fn kind_of_crd(crd: &CustomResourceDefinition) -> Result<Kind, RegistryError> {
         unconditional_update: false,
         strategic: false,
         built_in: false,
-        storage_resource: format!("{}.{}", names.plural, spec.group).into(),
+        storage_resource,
         storage_api_version: format!("{}/{}", spec.group, storage.name),
         versions,
-        hooks: Hooks::default(),
+        hooks,
     })
 }
 
-fn version_of_crd(group: &str, version: &CustomResourceDefinitionVersion) -> Result<Version, String> {
+fn version_of_crd(
+    group: &str,
+    kind: &str,
+    version: &CustomResourceDefinitionVersion,
+) -> Result<Version, String> {
     let schema = version
         .schema
         .as_ref()
@@ -375,7 +402,13 @@ fn version_of_crd(group: &str, version: &CustomResourceDefinitionVersion) -> Res
         selectable_fields: fields
             .map(|field| field.json_path.trim_start_matches('.').to_owned())
             .collect(),
-        conversion: Conversion::ApiVersion,
+        conversion: kittiwake_api::conversion::find(&format!("{group}/{}", version.name), kind).map_or(
+            Conversion::ApiVersion,
+            |conversion| Conversion::Shape {
+                from_storage: conversion.from_storage,
+                to_storage: conversion.to_storage,
+            },
+        ),
     })
 }
 

@@ -2,11 +2,12 @@
 
 use crate::admission::{Admit, Knative};
 use crate::config::Config;
+use crate::constraint_kinds::Made;
 use crate::handler::list::Snapshots;
 use crate::handler::write::{Actor, Write};
-use crate::openapi::OpenApi;
+use crate::kinds::CurrentKinds;
 use crate::query::FieldValidation;
-use crate::registry::{Registry, RegistryError, Served};
+use crate::registry::{RegistryError, Served};
 use crate::status::ApiError;
 use crate::{Inputs, Readiness, builtin};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -19,14 +20,15 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Field manager of what the server itself writes.
-const MANAGER: &str = "kittiwake-apiserver";
+pub(crate) const MANAGER: &str = "kittiwake-apiserver";
 
 /// The state that all requests share.
 pub(crate) struct Server {
     pub config: Config,
     pub store: ObjectStore,
-    pub registry: Registry,
-    pub open_api: OpenApi,
+    pub kinds: CurrentKinds,
+    /// The kinds that ConstraintTemplates made; held while they change.
+    pub constraint_kinds: tokio::sync::Mutex<Made>,
     pub clock: Arc<dyn Clock>,
     pub logs: Arc<LogHub>,
     pub admission: Vec<Box<dyn Admit>>,
@@ -39,13 +41,12 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(config: Config, inputs: Inputs) -> Result<Self, RegistryError> {
-        let registry = Registry::new(builtin::kinds()?, &inputs.crds)?;
-        let open_api = OpenApi::new(&registry);
+        let (kinds, made) = CurrentKinds::new(&inputs.crds, &inputs.store)?;
         Ok(Self {
             config,
             store: inputs.store,
-            registry,
-            open_api,
+            kinds,
+            constraint_kinds: tokio::sync::Mutex::new(made),
             clock: inputs.clock,
             logs: inputs.logs,
             admission: vec![Box::new(Knative)],
@@ -108,7 +109,8 @@ impl Server {
 
     /// Creates or updates one object of the server's own.
     async fn ensure(&self, group: &str, version: &str, plural: &str, object: Value) {
-        let Some(served) = self.registry.find(group, version, plural) else {
+        let kinds = self.kinds.load();
+        let Some(served) = kinds.registry.find(group, version, plural) else {
             return;
         };
         let actor = Actor {
@@ -131,7 +133,7 @@ impl Server {
 }
 
 /// Gives a CRD object the status of one that is established.
-fn accept_crd(crd: &mut Value) {
+pub(crate) fn accept_crd(crd: &mut Value) {
     let names = crd.pointer("/spec/names").cloned().unwrap_or_default();
     let storage = crd
         .pointer("/spec/versions")

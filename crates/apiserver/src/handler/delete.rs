@@ -1,5 +1,6 @@
 //! DELETE of one object or of a collection: preconditions, finalizers, propagation.
 
+use crate::constraint_kinds;
 use crate::handler::list::{Selection, list_value};
 use crate::handler::{Call, body, reply};
 use crate::object::{self, metadata_mut};
@@ -99,7 +100,11 @@ pub(crate) async fn delete_object(
         let gone = matches!(change, Change::Delete);
         Ok((change, (object, gone)))
     });
-    match result.await {
+    let result = result.await;
+    if served.kind.hooks.defines_kinds && result.is_ok() {
+        Box::pin(constraint_kinds::follow(server)).await;
+    }
+    match result {
         Ok((stored, (object, gone))) => Ok(Deletion {
             object: stored.map_or(object, |stored| stored.object.tree()),
             gone,

@@ -23,7 +23,8 @@ pub(crate) fn handle(server: &Server, target: &Target, parts: &Parts) -> Result<
     if parts.method != Method::GET && parts.method != Method::HEAD {
         return Err(ApiError::method_not_allowed());
     }
-    let (registry, headers) = (&server.registry, &parts.headers);
+    let kinds = server.kinds.load();
+    let (registry, headers) = (&kinds.registry, &parts.headers);
     match target {
         Target::CoreVersions => {
             let address = headers
@@ -70,7 +71,7 @@ fn other(server: &Server, words: &[&str], parts: &Parts) -> Result<Response, Api
             }))
         }
         ["openapi", "v3"] => {
-            let root = server.open_api.root();
+            let root = server.kinds.load().open_api.root();
             let tag = discovery::etag(root.to_string().as_bytes());
             Ok(tagged(&parts.headers, &tag, || reply::json(200, &root)))
         }
@@ -81,7 +82,8 @@ fn other(server: &Server, words: &[&str], parts: &Parts) -> Result<Response, Api
 
 /// One OpenAPI document. Under its hashed URL it never changes, and clients may keep it.
 fn open_api(server: &Server, path: &str, parts: &Parts) -> Result<Response, ApiError> {
-    let document = server
+    let kinds = server.kinds.load();
+    let document = kinds
         .open_api
         .document(path)
         .ok_or_else(ApiError::page_not_found)?;
@@ -175,6 +177,8 @@ fn paths(server: &Server) -> Vec<String> {
     .map(str::to_owned)
     .to_vec();
     for (group, versions) in server
+        .kinds
+        .load()
         .registry
         .groups()
         .into_iter()

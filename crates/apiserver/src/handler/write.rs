@@ -6,6 +6,7 @@
 //! patch never loses a race.
 
 use crate::admission::Review;
+use crate::constraint_kinds;
 use crate::handler::size;
 use crate::metadata;
 use crate::object::{self, metadata_mut};
@@ -158,7 +159,12 @@ impl Write<'_> {
             let decision = decide(old)?;
             Ok((decision.change, (decision.created, decision.warnings)))
         });
-        match result.await {
+        let result = result.await;
+        if self.served.kind.hooks.defines_kinds && result.is_ok() {
+            // Boxed, because it writes definitions in turn.
+            Box::pin(constraint_kinds::follow(self.server)).await;
+        }
+        match result {
             Ok((Some(stored), (created, warnings))) => Ok(Written {
                 object: self.served.read(&stored.object.tree()),
                 created,
@@ -231,7 +237,8 @@ impl Write<'_> {
         if self.namespace.is_empty() {
             return Ok(());
         }
-        let Some(namespaces) = self.server.registry.find("", "v1", "namespaces") else {
+        let kinds = self.server.kinds.load();
+        let Some(namespaces) = kinds.registry.find("", "v1", "namespaces") else {
             return Ok(());
         };
         let namespace = &self.namespace;

@@ -10,6 +10,7 @@
 
 mod harness;
 
+mod constraint_kinds;
 mod discovery;
 mod large;
 mod lifecycle;
