@@ -3,7 +3,8 @@
 use crate::events;
 use crate::object::{self, child_mut, map_mut, text};
 use crate::registry::{
-    ALL_VERBS, Column, Columns, Conversion, Hooks, Kind, READ_VERBS, RegistryError, Version,
+    ALL_VERBS, Column, Columns, Conversion, Hooks, Kind, NO_COLLECTION_VERBS, READ_VERBS, RegistryError,
+    Version,
 };
 use crate::schema::Schema;
 use crate::status::Cause;
@@ -116,7 +117,8 @@ fn namespaces() -> Result<Kind, RegistryError> {
             created(object, now),
         ]
     };
-    let v1 = version("v1", schema_of::<Namespace>(), Columns::HandMade(COLUMNS, cells))?;
+    let mut v1 = version("v1", schema_of::<Namespace>(), Columns::HandMade(COLUMNS, cells))?;
+    v1.selectable_fields = vec!["status.phase".into()];
     let hooks = Hooks {
         default: Some(|namespace| {
             let name = object::name(namespace).to_owned();
@@ -142,6 +144,7 @@ fn namespaces() -> Result<Kind, RegistryError> {
     let row = core_kind("namespaces", "namespace", "Namespace", "ns", vec![v1]);
     Ok(Kind {
         namespaced: false,
+        verbs: NO_COLLECTION_VERBS,
         status: true,
         hooks,
         ..row

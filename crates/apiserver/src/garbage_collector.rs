@@ -192,6 +192,10 @@ fn owner_state(server: &Server, dependent: &Key, owner: &OwnerReference) -> Owne
     let Some(served) = kinds.registry.find_kind(&owner.api_version, &owner.kind) else {
         return OwnerState::Solid;
     };
+    // A cluster-wide object cannot say in which namespace its owner would be: it is never collected, as in Kubernetes.
+    if served.kind.namespaced && dependent.namespace.is_empty() {
+        return OwnerState::Solid;
+    }
     let namespace = if served.kind.namespaced {
         &*dependent.namespace
     } else {

@@ -3,10 +3,13 @@
 pub(crate) mod as_stored;
 pub(crate) mod backup;
 pub(crate) mod body;
+mod compress;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod get;
 pub(crate) mod list;
+mod list_options;
+pub(crate) mod pages;
 pub(crate) mod patch;
 pub(crate) mod reply;
 pub(crate) mod root;
@@ -50,13 +53,9 @@ impl Call {
     /// The field manager: the query's, else the program in `User-Agent`, else "unknown" (kube-rs sends neither).
     pub(crate) fn manager(&self) -> Result<String, ApiError> {
         if let Some(manager) = self.query.get("fieldManager") {
-            if manager.len() > crate::metadata::MANAGER_BYTES_MAX {
-                let message = format!(
-                    "Too long: may not be more than {} bytes",
-                    crate::metadata::MANAGER_BYTES_MAX
-                );
-                let cause = crate::status::Cause::new("fieldManager", "FieldValueTooLong", message);
-                return Err(ApiError::invalid_options("WriteOptions", &[cause]));
+            let causes = crate::metadata::check_manager("fieldManager", manager);
+            if !causes.is_empty() {
+                return Err(ApiError::invalid_options("WriteOptions", &causes));
             }
             return Ok(manager.to_owned());
         }
@@ -82,9 +81,21 @@ pub(crate) fn router(server: Arc<Server>) -> axum::Router {
 }
 
 async fn handle(State(server): State<Arc<Server>>, request: Request<Body>) -> Response {
-    match route(server, request).await {
+    let (gzip, head) = (
+        compress::accepts_gzip(request.headers()),
+        request.method() == Method::HEAD,
+    );
+    let response = match route(server, request).await {
         Ok(response) => response,
         Err(error) => reply::error(&error),
+    };
+    if head {
+        return compress::head_only(response);
+    }
+    if gzip {
+        compress::compress(response).await
+    } else {
+        response
     }
 }
 

@@ -1,5 +1,6 @@
 //! Rules of `metadata` that hold for every kind (k8s.io/apimachinery/pkg/api/validation).
 
+use crate::handler::delete::{FOREGROUND, ORPHAN};
 use crate::object;
 use crate::status::Cause;
 use serde_json::{Value, json};
@@ -81,6 +82,79 @@ pub(crate) fn check_name(field: &str, name: &str, label_names: bool) -> Vec<Caus
     causes
 }
 
+/// What is wrong with the name of a field manager (apimachinery `ValidateFieldManager`).
+pub(crate) fn check_manager(field: &str, manager: &str) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    if manager.len() > MANAGER_BYTES_MAX {
+        let message = format!("Too long: may not be more than {MANAGER_BYTES_MAX} bytes");
+        causes.push(Cause::new(field, "FieldValueTooLong", message));
+    }
+    if let Some((at, letter)) = manager.char_indices().find(|(_, letter)| letter.is_control()) {
+        let why = format!("invalid character U+{:04X} (at position {at})", u32::from(letter));
+        causes.push(invalid(field, manager, &why));
+    }
+    causes
+}
+
+/// What is wrong with `metadata.managedFields`, which clients may write (apimachinery `ValidateManagedFields`).
+pub(crate) fn check_managed_fields(object: &Value) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    let entries = object
+        .pointer("/metadata/managedFields")
+        .and_then(Value::as_array);
+    // One empty entry asks to forget all managers.
+    let entries = entries.filter(|entries| **entries != [json!({})]);
+    for (index, entry) in entries.into_iter().flatten().enumerate() {
+        let field = |key: &str| format!("metadata.managedFields[{index}].{key}");
+        let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default();
+        if !matches!(text("operation"), "Apply" | "Update") {
+            let why = "must be `Apply` or `Update`";
+            causes.push(invalid(&field("operation"), text("operation"), why));
+        }
+        if !matches!(text("fieldsType"), "" | "FieldsV1") {
+            causes.push(invalid(
+                &field("fieldsType"),
+                text("fieldsType"),
+                "must be `FieldsV1`",
+            ));
+        }
+        causes.extend(check_manager(&field("manager"), text("manager")));
+    }
+    causes
+}
+
+/// At most one owner is the controller, and Events own nothing (apimachinery `ValidateOwnerReferences`).
+fn check_owners_together(object: &Value, causes: &mut Vec<Cause>) {
+    const FIELD: &str = "metadata.ownerReferences";
+    let list = object
+        .pointer("/metadata/ownerReferences")
+        .and_then(Value::as_array);
+    let mut first: Option<String> = None;
+    for owner in list.into_iter().flatten() {
+        let text = |pointer: &str| object::text(owner, pointer);
+        if text("/apiVersion") == "v1" && text("/kind") == "Event" {
+            causes.push(invalid(
+                FIELD,
+                text("/name"),
+                "/v1, Kind=Event is disallowed from being an owner",
+            ));
+        }
+        if owner.get("controller") != Some(&Value::Bool(true)) {
+            continue;
+        }
+        let this = format!("{}/{}", text("/kind"), text("/name"));
+        match &first {
+            Some(first) => {
+                let why = format!(
+                    "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {this}"
+                );
+                causes.push(invalid(FIELD, &this, &why));
+            }
+            None => first = Some(this),
+        }
+    }
+}
+
 /// What is wrong with the labels, annotations, finalizers and owner references of an object.
 pub(crate) fn check(object: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
@@ -121,6 +195,12 @@ pub(crate) fn check(object: &Value) -> Vec<Cause> {
     for finalizer in object::finalizers(object) {
         check_key("metadata.finalizers", finalizer, &mut causes);
     }
+    let finalizers = object::finalizers(object);
+    if [FOREGROUND, ORPHAN].iter().all(|both| finalizers.contains(both)) {
+        let why = format!("finalizer {ORPHAN} and {FOREGROUND} cannot be both set");
+        causes.push(invalid("metadata.finalizers", &finalizers.join(","), &why));
+    }
+    check_owners_together(object, &mut causes);
     for (index, owner) in object::owners(object).iter().enumerate() {
         let parts = [
             ("apiVersion", &owner.api_version),

@@ -4,6 +4,9 @@ use crate::status::ApiError;
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
 
+/// The content type of Kubernetes' protobuf.
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+
 /// How the object of a reply is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Encoding {
@@ -113,7 +116,11 @@ fn meta_version(clause: &Clause<'_>) -> Option<&'static str> {
 /// The best form for this request; the first clause that we can write wins.
 pub(crate) fn format(headers: &HeaderMap) -> Result<Format, ApiError> {
     let clauses = clauses(headers);
-    if clauses.is_empty() {
+    let asked = headers
+        .get_all(ACCEPT)
+        .iter()
+        .any(|value| !value.as_bytes().trim_ascii().is_empty());
+    if !asked {
         return Ok(Format::JSON);
     }
     let accept = |clause: &Clause<'_>| {
@@ -168,12 +175,22 @@ fn content_type(headers: &HeaderMap) -> String {
         .to_ascii_lowercase()
 }
 
+/// Whether a body came as protobuf, which custom resources have no form of.
+pub(crate) fn is_protobuf(headers: &HeaderMap) -> bool {
+    content_type(headers) == PROTOBUF
+}
+
+/// The error for an object of a custom resource in protobuf.
+pub(crate) fn no_protobuf() -> ApiError {
+    ApiError::unsupported_media_type("application/json, application/yaml")
+}
+
 /// The form of a body. A missing `Content-Type` means JSON (kubectl's `scale` sends none).
 pub(crate) fn body_form(headers: &HeaderMap) -> Result<BodyForm, ApiError> {
     match content_type(headers).as_str() {
         "" | "application/json" => Ok(BodyForm::Json),
         "application/yaml" => Ok(BodyForm::Yaml),
-        "application/vnd.kubernetes.protobuf" => Ok(BodyForm::Protobuf),
+        PROTOBUF => Ok(BodyForm::Protobuf),
         _ => Err(ApiError::unsupported_media_type(
             "application/json, application/yaml, application/vnd.kubernetes.protobuf",
         )),

@@ -35,6 +35,11 @@ impl Query {
             .map(|(_, value)| value.as_str())
     }
 
+    /// Whether a parameter is there, even if empty.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.0.iter().any(|(name, _)| name == key)
+    }
+
     /// A switch: present and not `false` or `0`, as Kubernetes converts strings to booleans.
     pub(crate) fn flag(&self, key: &str) -> bool {
         self.0

@@ -26,6 +26,9 @@ pub(crate) const ALL_VERBS: &[&str] = &[
     "update",
     "watch",
 ];
+/// Verbs of a kind whose objects are not deleted by the dozen, such as namespaces.
+pub(crate) const NO_COLLECTION_VERBS: &[&str] =
+    &["create", "delete", "get", "list", "patch", "update", "watch"];
 /// Verbs of a kind that only the server writes.
 pub(crate) const READ_VERBS: &[&str] = &["get", "list", "watch"];
 /// Verbs of `/status`.

@@ -3,7 +3,7 @@
 use crate::admission::{Admit, Knative};
 use crate::config::Config;
 use crate::constraint_kinds::Made;
-use crate::handler::list::Snapshots;
+use crate::handler::pages::Snapshots;
 use crate::handler::write::{Actor, Write};
 use crate::kinds::CurrentKinds;
 use crate::query::FieldValidation;

@@ -32,6 +32,8 @@ pub(crate) struct ApiError {
     /// Text for people.
     pub message: String,
     details: Option<Box<Map<String, Value>>>,
+    /// The token with which a list that broke off can go on.
+    next: Option<Box<str>>,
 }
 
 /// The names of a resource in error texts.
@@ -77,6 +79,7 @@ impl ApiError {
             reason,
             message: message.into(),
             details: None,
+            next: None,
         }
     }
 
@@ -257,6 +260,12 @@ impl ApiError {
         Self::new(410, "Expired", message)
     }
 
+    /// The same, with a token that goes on from here (`metadata.continue`).
+    pub(crate) fn with_continue(mut self, token: String) -> Self {
+        self.next = Some(token.into());
+        self
+    }
+
     /// 504 with the hint that clients know as "wait until the server has caught up".
     pub(crate) fn too_large_resource_version(wanted: u64, current: u64) -> Self {
         let mut details = Map::new();
@@ -319,6 +328,9 @@ impl ApiError {
                 map.insert("details".into(), Value::Object((**details).clone()));
             }
             map.insert("code".into(), self.code.into());
+            if let Some(token) = &self.next {
+                map.insert("metadata".into(), json!({"continue": token}));
+            }
         }
         status
     }

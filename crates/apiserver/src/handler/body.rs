@@ -1,6 +1,7 @@
 //! Reading request bodies: bounded in size, in three forms, always an object in the end.
 
 use crate::decode::{self, Decoded};
+use crate::handler::Call;
 use crate::negotiation::{self, BodyForm};
 use crate::protobuf;
 use crate::registry::Served;
@@ -51,6 +52,14 @@ pub(crate) fn decode(headers: &HeaderMap, body: &[u8]) -> Result<Decoded, ApiErr
     Err(bad(
         "the request body must be an object, such as {\"apiVersion\": …, \"kind\": …}".to_owned(),
     ))
+}
+
+/// The object that a request writes. Custom resources cannot come as protobuf, as in Kubernetes.
+pub(crate) fn decode_object(call: &Call, body: &[u8]) -> Result<Decoded, ApiError> {
+    if !call.served.kind.built_in && negotiation::is_protobuf(&call.headers) {
+        return Err(negotiation::no_protobuf());
+    }
+    decode(&call.headers, body)
 }
 
 /// Checks that an object is of the kind and version that the URL names; core clients may leave both out.

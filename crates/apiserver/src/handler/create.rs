@@ -31,7 +31,7 @@ impl Call {
 pub(crate) async fn handle(call: &Call, body: Body) -> Result<Response, ApiError> {
     let write = call.write()?;
     let bytes = body::read(&call.server, &call.headers, body).await?;
-    let decoded = body::decode(&call.headers, &bytes)?;
+    let decoded = body::decode_object(call, &bytes)?;
     body::check_kind(&call.served, &decoded.value)?;
     let proposal = Proposal {
         object: decoded.value,

@@ -191,26 +191,56 @@ async fn options(call: &Call, body: Body) -> Result<DeleteOptions, ApiError> {
         body::decode(&call.headers, &bytes)?.value
     };
     let text = |pointer: &str| Some(object::text(&body, pointer).to_owned()).filter(|text| !text.is_empty());
-    let policy =
-        text("/propagationPolicy").or_else(|| call.query.get("propagationPolicy").map(str::to_owned));
+    // As in Kubernetes the query counts only where there is no body; asking for a dry run counts always.
+    let query = |key: &str| {
+        call.query
+            .get(key)
+            .filter(|_| bytes.is_empty())
+            .map(str::to_owned)
+    };
+    let policy = text("/propagationPolicy").or_else(|| query("propagationPolicy"));
+    let orphan = match body.get("orphanDependents") {
+        Some(Value::Bool(orphan)) => Some(*orphan),
+        _ => query("orphanDependents").map(|_| call.query.flag("orphanDependents")),
+    };
     let propagation = match policy.as_deref() {
-        None if body.get("orphanDependents") == Some(&Value::Bool(true)) => Some(Propagation::Orphan),
-        None => None,
+        Some(policy) if orphan.is_some() => {
+            let message = format!(
+                "Invalid value: {policy:?}: orphanDependents and deletionPropagation cannot be both set"
+            );
+            let cause = status::Cause::new("propagationPolicy", "FieldValueInvalid", message);
+            return Err(ApiError::invalid_options("DeleteOptions", &[cause]));
+        }
+        None => orphan.map(|orphan| {
+            if orphan {
+                Propagation::Orphan
+            } else {
+                Propagation::Background
+            }
+        }),
         Some("Background") => Some(Propagation::Background),
         Some("Foreground") => Some(Propagation::Foreground),
         Some("Orphan") => Some(Propagation::Orphan),
         Some(other) => {
             let message = format!(
-                "Unsupported value: {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
+                "Unsupported value: {other:?}: supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\""
             );
             let cause = status::Cause::new("propagationPolicy", "FieldValueNotSupported", message);
             return Err(ApiError::invalid_options("DeleteOptions", &[cause]));
         }
     };
-    let in_body = body
-        .get("dryRun")
-        .and_then(Value::as_array)
-        .is_some_and(|list| !list.is_empty());
+    let in_body = match body.get("dryRun").and_then(Value::as_array).map(Vec::as_slice) {
+        None | Some([]) => false,
+        Some(list) if list.iter().all(|word| word == "All") => true,
+        Some(list) => {
+            let message = format!(
+                "Unsupported value: {}: supported values: \"All\"",
+                Value::from(list)
+            );
+            let cause = status::Cause::new("dryRun", "FieldValueNotSupported", message);
+            return Err(ApiError::invalid_options("DeleteOptions", &[cause]));
+        }
+    };
     Ok(DeleteOptions {
         propagation,
         uid: text("/preconditions/uid"),

@@ -1,13 +1,14 @@
 //! GET of one object.
 
-use crate::handler::{Call, as_stored, reply};
+use crate::handler::{Call, as_stored, list_options, reply};
 use crate::negotiation::Shape;
 use crate::server::Server;
 use crate::status::ApiError;
 use axum::response::Response;
 
-/// Answers with the newest state; `resourceVersion` in the query is always satisfied by that.
+/// Answers with the newest state, which satisfies every `resourceVersion` in the query but one of the future.
 pub(crate) fn handle(call: &Call) -> Result<Response, ApiError> {
+    list_options::not_newer(&call.query, call.server.store.resource_version())?;
     let key = Server::key(&call.served, &call.path.namespace, call.name());
     let stored = call
         .server

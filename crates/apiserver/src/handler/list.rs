@@ -1,6 +1,7 @@
 //! GET of a collection: selectors, and pages over one unchanging snapshot.
 
-use crate::handler::{Call, as_stored, reply};
+use crate::handler::pages::{self, Page, Start, Token};
+use crate::handler::{Call, as_stored, list_options, reply};
 use crate::negotiation::Shape;
 use crate::registry::Served;
 use crate::selector::{FieldSelector, LabelSelector};
@@ -8,23 +9,13 @@ use crate::status::ApiError;
 use crate::table::{self, IncludeObject};
 use axum::body::Body;
 use axum::response::Response;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use futures::StreamExt;
 use kittiwake_store::{Key, Stored};
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
-/// Snapshots kept for clients that read page by page; the oldest goes first, and its reader gets 410 and starts over.
-const SNAPSHOTS_MAX: usize = 64;
-/// How long a snapshot is kept.
-const SNAPSHOT_AGE_MAX: Duration = Duration::from_secs(300);
+use std::sync::Arc;
 
 /// Bytes of a piece of a list that is sent as a stream, about; one object more may be in it.
 const PIECE_BYTES: usize = 256 << 10;
@@ -51,9 +42,7 @@ impl Selection {
         for field in fields.fields() {
             let always = matches!(field, "metadata.name" | "metadata.namespace");
             if !always && !known.iter().any(|name| name == field) {
-                return Err(ApiError::bad_request(format!(
-                    "field label not supported: {field}"
-                )));
+                return Err(unknown_field(call, field));
             }
         }
         Ok(Self {
@@ -105,63 +94,15 @@ impl Selection {
     }
 }
 
-/// A list that is being read page by page.
-struct Kept {
-    id: u64,
-    since: Duration,
-    page: Page,
-}
-
-/// All objects of a list at one resource version.
-#[derive(Clone)]
-struct Page {
-    objects: Arc<Vec<Stored>>,
-    resource_version: u64,
-}
-
-/// The lists that are being read page by page.
-#[derive(Default)]
-pub(crate) struct Snapshots(Mutex<VecDeque<Kept>>);
-
-impl Snapshots {
-    fn keep(&self, page: Page, now: Duration) -> u64 {
-        let id = rand::random();
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|entry| now.saturating_sub(entry.since) < SNAPSHOT_AGE_MAX);
-        if kept.len() >= SNAPSHOTS_MAX {
-            kept.pop_front();
-        }
-        kept.push_back(Kept { id, since: now, page });
-        id
-    }
-
-    fn find(&self, id: u64, now: Duration) -> Option<Page> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = kept.iter().find(|entry| entry.id == id)?;
-        (now.saturating_sub(entry.since) < SNAPSHOT_AGE_MAX).then(|| entry.page.clone())
-    }
-}
-
-/// What a continue token says.
-#[derive(Serialize, Deserialize)]
-struct Token {
-    /// The snapshot.
-    id: u64,
-    /// The first object of the next page.
-    at: usize,
-}
-
-impl Token {
-    fn encode(&self) -> String {
-        URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
-    }
-
-    fn decode(text: &str) -> Result<Self, ApiError> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).ok();
-        bytes
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .ok_or_else(|| ApiError::bad_request("continue key is not valid: it was not made by this server"))
-    }
+/// The two texts of Kubernetes: kinds of its own without selectable fields have one (apimachinery
+/// `DefaultMetaV1FieldSelectorConversion`), all others the other.
+fn unknown_field(call: &Call, field: &str) -> ApiError {
+    let (kind, known) = (&call.served.kind, &call.served.version.selectable_fields);
+    ApiError::bad_request(if kind.built_in && known.is_empty() {
+        format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+    } else {
+        format!("field label not supported: {field}")
+    })
 }
 
 /// Answers with one page of the collection, the whole of it when no limit is given.
@@ -171,27 +112,29 @@ pub(crate) fn handle(call: &Call) -> Result<Response, ApiError> {
         .number("limit")?
         .and_then(|limit| usize::try_from(limit).ok())
         .filter(|limit| *limit > 0);
-    let now = call.server.clock.elapsed();
-    let (page, kept, start) = match call.query.get("continue") {
-        Some(text) => {
-            let token = Token::decode(text)?;
-            let page = call.server.snapshots.find(token.id, now).ok_or_else(|| {
-                ApiError::expired("The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.")
-            })?;
-            (page, Some(token.id), token.at)
-        }
-        None => (snapshot(call)?, None, 0),
+    list_options::check_list(&call.query)?;
+    let Start { page, at, kept } = match call.query.get("continue") {
+        Some(text) => pages::resume(call, text, || snapshot(call))?,
+        None => Start {
+            page: snapshot(call)?,
+            at: 0,
+            kept: None,
+        },
     };
     let end = limit
-        .map_or(page.objects.len(), |limit| start.saturating_add(limit))
+        .map_or(page.objects.len(), |limit| at.saturating_add(limit))
         .min(page.objects.len());
-    let range = start.min(end)..end;
+    let range = at.min(end)..end;
+    let objects = page.objects.get(range.clone()).unwrap_or_default();
     let mut metadata = Map::new();
     metadata.insert("resourceVersion".into(), page.resource_version.to_string().into());
     let remaining = page.objects.len().saturating_sub(end);
-    if remaining > 0 {
+    if remaining > 0
+        && let Some(last) = objects.last()
+    {
+        let now = call.server.clock.elapsed();
         let id = kept.unwrap_or_else(|| call.server.snapshots.keep(page.clone(), now));
-        metadata.insert("continue".into(), Token { id, at: end }.encode().into());
+        metadata.insert("continue".into(), Token::new(call, id, &last.key).encode().into());
         if call.query.get("labelSelector").is_none() && call.query.get("fieldSelector").is_none() {
             metadata.insert("remainingItemCount".into(), remaining.into());
         }
@@ -205,41 +148,11 @@ fn snapshot(call: &Call) -> Result<Page, ApiError> {
         .server
         .store
         .list(&call.served.kind.storage_resource, selection.namespace());
-    check_resource_version(call, snapshot.resource_version)?;
+    list_options::check_list_version(&call.query, snapshot.resource_version)?;
     Ok(Page {
         objects: Arc::new(selection.choose(&call.served, snapshot.items)),
         resource_version: snapshot.resource_version,
     })
-}
-
-/// Whether a list at `current` is what `resourceVersion` and `resourceVersionMatch` ask for
-/// (kubernetes.io/docs/reference/using-api/api-concepts, "Semantics for get and list").
-fn check_resource_version(call: &Call, current: u64) -> Result<(), ApiError> {
-    let wanted = call.query.number("resourceVersion")?;
-    let rule = call.query.get("resourceVersionMatch");
-    let forbidden = |why: &str| {
-        let cause = crate::status::Cause::new(
-            "resourceVersionMatch",
-            "FieldValueForbidden",
-            format!("Forbidden: {why}"),
-        );
-        Err(ApiError::invalid_options("ListOptions", &[cause]))
-    };
-    match (rule, wanted) {
-        (None | Some("NotOlderThan"), Some(wanted)) if wanted > current => {
-            Err(ApiError::too_large_resource_version(wanted, current))
-        }
-        (None, _) | (Some("NotOlderThan"), Some(_)) => Ok(()),
-        (Some("Exact"), Some(0)) => {
-            forbidden("resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"")
-        }
-        (Some("Exact"), Some(wanted)) if wanted == current => Ok(()),
-        (Some("Exact"), Some(wanted)) => Err(ApiError::expired(format!(
-            "The resourceVersion for the provided list is too old: {wanted}"
-        ))),
-        (Some(_), None) => forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided"),
-        (Some(_), Some(_)) => forbidden("supported values are \"Exact\" and \"NotOlderThan\""),
-    }
 }
 
 /// The JSON of a list, piece by piece: a list may be long, and so no more than a piece of it is in memory twice.
@@ -353,37 +266,5 @@ fn respond(call: &Call, metadata: Value, page: Page, range: Range<usize>) -> Res
             );
             reply::encoded(call, 200, &table)
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn snapshots_are_bounded_in_number_and_age() {
-        let snapshots = Snapshots::default();
-        let page = Page {
-            objects: Arc::default(),
-            resource_version: 1,
-        };
-        let first = snapshots.keep(page.clone(), Duration::ZERO);
-        assert!(snapshots.find(first, SNAPSHOT_AGE_MAX).is_none());
-        assert!(snapshots.find(first, Duration::ZERO).is_some());
-        for _ in 0..SNAPSHOTS_MAX {
-            snapshots.keep(page.clone(), Duration::ZERO);
-        }
-        assert!(snapshots.find(first, Duration::ZERO).is_none());
-    }
-
-    #[test]
-    fn tokens_survive_the_wire_and_strangers_are_refused() {
-        let token = Token {
-            id: u64::MAX,
-            at: 500,
-        };
-        let read = Token::decode(&token.encode()).ok().unwrap();
-        assert_eq!((read.id, read.at), (u64::MAX, 500));
-        assert_eq!(Token::decode("x%").err().unwrap().code, 400);
     }
 }

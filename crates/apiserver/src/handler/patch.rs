@@ -20,6 +20,11 @@ pub(crate) async fn handle(call: &Call, body: Body) -> Result<Response, ApiError
     if form == PatchForm::Apply {
         return apply(call, &bytes).await;
     }
+    if call.query.has("force") {
+        let message = "Forbidden: may not be specified for non-apply patch";
+        let cause = Cause::new("force", "FieldValueForbidden", message);
+        return Err(ApiError::invalid_options("PatchOptions", &[cause]));
+    }
     let patch = match form {
         PatchForm::Json => Decoded {
             value: Value::Null,

@@ -11,7 +11,7 @@ use axum::response::Response;
 pub(crate) async fn handle(call: &Call, body: Body) -> Result<Response, ApiError> {
     let write = call.write()?;
     let bytes = body::read(&call.server, &call.headers, body).await?;
-    let decoded = body::decode(&call.headers, &bytes)?;
+    let decoded = body::decode_object(call, &bytes)?;
     body::check_kind(&call.served, &decoded.value)?;
     if object::name(&decoded.value).is_empty() {
         return Err(ApiError::bad_request("name must be provided in metadata.name"));

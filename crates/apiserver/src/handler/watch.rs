@@ -1,12 +1,13 @@
 //! GET with `watch=true`: one JSON line per event, from any resource version that the history still holds.
 
 use crate::handler::list::Selection;
+use crate::handler::list_options::{self, WatchStart};
 use crate::handler::{Call, as_stored, reply};
 use crate::negotiation::Shape;
 use crate::object;
 use crate::registry::Served;
 use crate::server::Server;
-use crate::status::{ApiError, Cause};
+use crate::status::ApiError;
 use crate::table::{self, IncludeObject};
 use axum::body::Body;
 use axum::response::Response;
@@ -24,21 +25,11 @@ const DURATION_DEFAULT_MIN: Duration = Duration::from_secs(1800);
 /// Most bytes that are joined into one chunk when several events wait.
 const CHUNK_BYTES_MAX: usize = 64 * 1024;
 
-/// How a watch begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Start {
-    /// The state as it is, as ADDED events, then changes; `marked` ends the state with a bookmark.
-    State { marked: bool },
-    /// Changes after this resource version.
-    After(u64),
-    /// Changes from now on.
-    Now,
-}
-
 /// Streams events until the client leaves, the time is up, or the server stops.
 pub(crate) fn handle(call: &Call) -> Result<Response, ApiError> {
     let selection = Selection::parse(call)?;
     let include = IncludeObject::parse(call.query.get("includeObject"))?;
+    let start = list_options::watch_start(&call.query, call.server.store.resource_version())?;
     let writer = EventWriter {
         server: Arc::clone(&call.server),
         served: call.served.clone(),
@@ -62,57 +53,15 @@ pub(crate) fn handle(call: &Call) -> Result<Response, ApiError> {
         selection,
         writer,
         bookmarks: call.query.flag("allowWatchBookmarks"),
+        next_bookmark: now + call.server.config.bookmark_interval,
         deadline: now.checked_add(timeout).unwrap_or(now + DURATION_DEFAULT_MIN),
     };
-    stream.open(start(call)?);
+    stream.open(start);
     let body = futures::stream::unfold(stream, |mut stream| async move {
         let chunk = stream.next_chunk().await?;
         Some((Ok::<Bytes, Infallible>(chunk), stream))
     });
     Ok(reply::bytes(200, "application/json", Body::from_stream(body)))
-}
-
-/// Reads `resourceVersion`, `resourceVersionMatch` and `sendInitialEvents`.
-fn start(call: &Call) -> Result<Start, ApiError> {
-    let version = call
-        .query
-        .number("resourceVersion")?
-        .filter(|version| *version > 0);
-    let rule = call.query.get("resourceVersionMatch");
-    let forbidden = |why: &str| {
-        let cause = Cause::new(
-            "resourceVersionMatch",
-            "FieldValueForbidden",
-            format!("Forbidden: {why}"),
-        );
-        ApiError::invalid_options("ListOptions", &[cause])
-    };
-    let Some(send) = call
-        .query
-        .get("sendInitialEvents")
-        .map(|_| call.query.flag("sendInitialEvents"))
-    else {
-        if rule.is_some() {
-            return Err(forbidden(
-                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-            ));
-        }
-        return Ok(version.map_or(Start::State { marked: false }, Start::After));
-    };
-    if rule != Some("NotOlderThan") {
-        return Err(forbidden(
-            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-        ));
-    }
-    let current = call.server.store.resource_version();
-    match version {
-        Some(version) if send && version > current => {
-            Err(ApiError::too_large_resource_version(version, current))
-        }
-        _ if send => Ok(Start::State { marked: true }),
-        Some(version) => Ok(Start::After(version)),
-        None => Ok(Start::Now),
-    }
 }
 
 /// Writes events in the form that the client asked for.
@@ -201,17 +150,20 @@ struct Stream {
     selection: Selection,
     writer: EventWriter,
     bookmarks: bool,
+    /// When the next bookmark is due, whatever other events there are: a watch whose selector passes over everything
+    /// learns how far it is, too.
+    next_bookmark: Instant,
     deadline: Instant,
 }
 
 impl Stream {
-    fn open(&mut self, start: Start) {
+    fn open(&mut self, start: WatchStart) {
         let store = &self.writer.server.store;
         let resource = &self.writer.served.kind.storage_resource;
         let from = match start {
-            Start::After(version) => version,
-            Start::Now => store.resource_version(),
-            Start::State { marked } => {
+            WatchStart::After(version) => version,
+            WatchStart::Now => store.resource_version(),
+            WatchStart::State { marked } => {
                 let snapshot = store.list(resource, self.selection.namespace());
                 self.initial = self.selection.choose(&self.writer.served, snapshot.items).into();
                 self.initial_end = Some(snapshot.resource_version).filter(|_| marked && self.bookmarks);
@@ -259,7 +211,8 @@ impl Stream {
                     }
                 },
                 () = tokio::time::sleep_until(self.deadline) => return None,
-                () = tokio::time::sleep(self.writer.server.config.bookmark_interval), if self.bookmarks => {
+                () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => {
+                    self.next_bookmark = Instant::now() + self.writer.server.config.bookmark_interval;
                     return Some(self.writer.bookmark(watcher.bookmark(), false).into());
                 }
             }

@@ -30,6 +30,8 @@ const SERVER_FIELDS: [&str; 7] = [
     "selfLink",
     "resourceVersion",
 ];
+/// How often a name is generated before the client is told that it is taken (apiserver `pkg/registry/generic/registry`).
+const GENERATE_TRIES_MAX: usize = 8;
 /// The namespace of objects that say `metadata.namespace` differently from the URL.
 const NAMESPACE_MISMATCH: &str =
     "the namespace of the provided object does not match the namespace sent on the request";
@@ -86,8 +88,20 @@ struct Decision {
 }
 
 impl Write<'_> {
-    /// Creates an object.
-    pub(crate) async fn create(&self, mut proposal: Proposal) -> Result<Written, ApiError> {
+    /// Creates an object. A generated name that is taken is generated again, some times.
+    pub(crate) async fn create(&self, proposal: Proposal) -> Result<Written, ApiError> {
+        if object::name(&proposal.object).is_empty() {
+            for _ in 1..GENERATE_TRIES_MAX {
+                match self.create_once(proposal.clone()).await {
+                    Err(error) if error.reason == "AlreadyExists" => {}
+                    result => return result,
+                }
+            }
+        }
+        self.create_once(proposal).await
+    }
+
+    async fn create_once(&self, mut proposal: Proposal) -> Result<Written, ApiError> {
         let name = self.new_name(&mut proposal.object)?;
         self.check_namespace(&name)?;
         let decision = self.prepare_create(proposal)?;
@@ -304,6 +318,7 @@ impl Write<'_> {
         self.check_version(old, &object, proposal.needs_resource_version)?;
         self.stamp(&mut object);
         let mut warnings = self.drop_unknown(&proposal, &mut object)?;
+        self.refuse(&object, metadata::check_managed_fields(&object))?;
         self.keep_immutable(old, &mut object);
         self.split_status(old, &mut object);
         self.check_finalizers(old, &object)?;

@@ -4,6 +4,8 @@
 //! `$retainKeys`, `$deleteFromPrimitiveList/…` and `$setElementOrder/…` are Kubernetes' (apimachinery
 //! `pkg/util/strategicpatch/patch.go`).
 
+mod order;
+
 use super::PatchError;
 use serde_json::{Map, Value};
 
@@ -70,7 +72,16 @@ fn merge_maps(
         let Value::Array(keys) = keys else {
             return malformed("$retainKeys must be a list".to_owned());
         };
-        merged.retain(|name, _| keys.iter().any(|key| key == name));
+        let kept = |name: &str| keys.iter().any(|key| key == name);
+        if patch
+            .iter()
+            .any(|(name, change)| !name.starts_with('$') && !change.is_null() && !kept(name))
+        {
+            return malformed(
+                "invalid patch format of retainKeys: it must name every field of the patch".to_owned(),
+            );
+        }
+        merged.retain(|name, _| kept(name));
     }
     for (name, change) in patch.iter().filter(|(name, _)| !name.starts_with('$')) {
         match change {
@@ -99,7 +110,7 @@ fn merge_maps(
         }
     }
     delete_from_lists(&mut merged, patch)?;
-    set_orders(&mut merged, patch)?;
+    set_orders(&mut merged, document, patch)?;
     Ok(Some(merged))
 }
 
@@ -181,7 +192,19 @@ fn delete_from_lists(merged: &mut Map<String, Value>, patch: &Map<String, Value>
     Ok(())
 }
 
-fn set_orders(merged: &mut Map<String, Value>, patch: &Map<String, Value>) -> Result<(), PatchError> {
+/// What tells the items of a list apart.
+fn item_id(name: &str, item: &Value) -> Value {
+    match list_merge(name) {
+        Some(ListMerge::By(key)) => item.get(key).cloned().unwrap_or_default(),
+        _ => item.clone(),
+    }
+}
+
+fn set_orders(
+    merged: &mut Map<String, Value>,
+    document: &Map<String, Value>,
+    patch: &Map<String, Value>,
+) -> Result<(), PatchError> {
     for (directive, order) in patch {
         let Some(name) = directive.strip_prefix(ELEMENT_ORDER) else {
             continue;
@@ -189,19 +212,20 @@ fn set_orders(merged: &mut Map<String, Value>, patch: &Map<String, Value>) -> Re
         let Value::Array(order) = order else {
             return malformed(format!("{directive} must be a list"));
         };
-        let Some(Value::Array(items)) = merged.get_mut(name) else {
-            continue;
+        let id = |item: &Value| item_id(name, item);
+        let list = |map: &Map<String, Value>| {
+            map.get(name)
+                .and_then(Value::as_array)
+                .cloned()
+                .unwrap_or_default()
         };
-        let id = |item: &Value| match list_merge(name) {
-            Some(ListMerge::By(key)) => item.get(key).cloned(),
-            _ => Some(item.clone()),
-        };
-        let order: Vec<_> = order.iter().map(id).collect();
-        // Items that the order does not name stay behind those it names, as they were.
-        items.sort_by_key(|item| {
-            let id = id(item);
-            order.iter().position(|one| *one == id).unwrap_or(order.len())
-        });
+        let order: Vec<Value> = order.iter().map(id).collect();
+        let mut patched = list(patch);
+        patched.retain(|item| item.get(PATCH).is_none());
+        order::check(name, &patched.iter().map(id).collect::<Vec<_>>(), &order)?;
+        if let Some(Value::Array(items)) = merged.get_mut(name) {
+            *items = order::sort(std::mem::take(items), &list(document), &order, id);
+        }
     }
     Ok(())
 }

@@ -76,10 +76,8 @@ async fn selectors_choose() {
         );
     }
     let wrong = api.get(&format!("{CONFIG_MAPS}?fieldSelector=spec.x%3D1")).await;
-    assert_eq!(
-        (wrong.code, wrong.message()),
-        (400, "field label not supported: spec.x")
-    );
+    let text = r#""spec.x" is not a known field selector: only "metadata.name", "metadata.namespace""#;
+    assert_eq!((wrong.code, wrong.message()), (400, text));
     assert_eq!(
         api.get(&format!("{CONFIG_MAPS}?labelSelector=a%3D%3D%3D"))
             .await

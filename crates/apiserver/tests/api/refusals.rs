@@ -44,7 +44,12 @@ async fn bad_bodies_are_refused() {
             422,
             "name or generateName is required",
         ),
-        ("application/vnd.kubernetes.protobuf", b"k8s\0\xff", 400, ""),
+        (
+            "application/vnd.kubernetes.protobuf",
+            b"k8s\0\xff",
+            415,
+            "application/json, application/yaml",
+        ),
     ] {
         let answer = api
             .send("POST", SERVICES, content_type, Bytes::copy_from_slice(body))
