@@ -5,18 +5,22 @@ use futures::StreamExt;
 use http::{HeaderMap, Request};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kittiwake_apiserver::{Config, Handle, Inputs, build};
 use kittiwake_core::clock::ManualClock;
 use kittiwake_core::log::LogHub;
 use kittiwake_store::ObjectStore;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tower::ServiceExt;
 
 /// Longest time that a test waits for something that must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Made once: it takes longer than most tests.
+static CRDS: OnceLock<Vec<CustomResourceDefinition>> = OnceLock::new();
 
 pub struct Api {
     pub handle: Handle,
@@ -75,7 +79,7 @@ impl Api {
         let logs = Arc::new(LogHub::new(clock.clone()));
         let inputs = Inputs {
             store,
-            crds: kittiwake_api::crd::all(),
+            crds: CRDS.get_or_init(kittiwake_api::crd::all).clone(),
             clock: clock.clone(),
             logs: logs.clone(),
         };

@@ -16,6 +16,8 @@ mod large;
 mod lifecycle;
 mod reading;
 mod refusals;
+mod transcript;
+mod transcripts;
 mod typed_client;
 mod watching;
 mod writing;
