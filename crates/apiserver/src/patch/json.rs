@@ -283,6 +283,41 @@ mod tests {
         ));
     }
 
+    fn any_document() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<u8>().prop_map(Value::from),
+            "[a-c/~]{0,3}".prop_map(Value::from)
+        ];
+        let value = leaf.prop_recursive(3, 16, 3, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(Value::Array),
+                prop::collection::btree_map("[a-c/~]{1,2}", inner, 0..3)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        });
+        prop::collection::btree_map("[a-c/~]{1,2}", value, 0..4)
+            .prop_map(|map| Value::Object(map.into_iter().collect()))
+    }
+
+    proptest! {
+        #[test]
+        fn the_difference_of_two_documents_leads_from_one_to_the_other(from in any_document(), to in any_document()) {
+            let difference = serde_json::to_value(json_patch::diff(&from, &to)).unwrap();
+            prop_assert_eq!(patched(from, difference), Ok(to));
+        }
+
+        #[test]
+        fn what_is_added_can_be_taken_away(document in any_document(), value in any_document()) {
+            let there_and_back = json!([
+                {"op": "add", "path": "/new", "value": value}, {"op": "test", "path": "/new", "value": value},
+                {"op": "copy", "from": "/new", "path": "/copy"}, {"op": "move", "from": "/copy", "path": "/moved"},
+                {"op": "test", "path": "/moved", "value": value}, {"op": "remove", "path": "/moved"}, {"op": "remove", "path": "/new"},
+            ]);
+            prop_assert_eq!(patched(document.clone(), there_and_back), Ok(document));
+        }
+    }
+
     proptest! {
         #[test]
         fn any_operation_is_answered(op in "add|remove|replace|move|copy|test", path in "(/[a-c0-2~-]{0,2}){0,3}", from in "(/[a-c0-2]){0,3}") {

@@ -313,6 +313,61 @@ mod tests {
         }
     }
 
+    fn names() -> impl Strategy<Value = Vec<&'static str>> {
+        prop::sample::subsequence(vec!["a", "b", "c", "d"], 0..=4).prop_shuffle()
+    }
+
+    /// Metadata with both kinds of merged lists.
+    fn any_metadata() -> impl Strategy<Value = Value> {
+        (names(), names()).prop_map(|(finalizers, owners)| {
+            let owners: Vec<Value> = owners
+                .iter()
+                .map(|uid| json!({"uid": uid, "name": "x"}))
+                .collect();
+            json!({"metadata": {"finalizers": finalizers, "ownerReferences": owners}})
+        })
+    }
+
+    /// A patch as kubectl makes it: what is set, what goes, and the order of what is wanted.
+    fn any_list_patch() -> impl Strategy<Value = Value> {
+        (names(), names(), names()).prop_map(|(set, order, gone)| {
+            let order: Vec<&str> = order.into_iter().filter(|name| !gone.contains(name)).collect();
+            let set: Vec<&&str> = order.iter().filter(|name| set.contains(name)).collect();
+            let mut owners: Vec<Value> = set.iter().map(|uid| json!({"uid": uid, "name": "y"})).collect();
+            owners.extend(gone.iter().map(|uid| json!({"uid": uid, "$patch": "delete"})));
+            let owners_order: Vec<Value> = order.iter().map(|uid| json!({"uid": uid})).collect();
+            json!({"metadata": {
+                "finalizers": set, "$deleteFromPrimitiveList/finalizers": gone, "$setElementOrder/finalizers": order,
+                "ownerReferences": owners, "$setElementOrder/ownerReferences": owners_order,
+            }})
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn lists_merged_twice_are_lists_merged_once(document in any_metadata(), patch in any_list_patch()) {
+            let once = apply(&document, &patch).unwrap();
+            prop_assert_eq!(apply(&once, &patch).unwrap(), once);
+        }
+
+        #[test]
+        fn what_a_patch_says_of_lists_is_so(document in any_metadata(), patch in any_list_patch()) {
+            let patched = apply(&document, &patch).unwrap();
+            let list = |value: &Value, name: &str| value["metadata"][name].as_array().cloned().unwrap_or_default();
+            let finalizers = list(&patched, "finalizers");
+            prop_assert!(list(&patch, "finalizers").iter().all(|set| finalizers.contains(set)));
+            prop_assert!(list(&patch, "$deleteFromPrimitiveList/finalizers").iter().all(|gone| !finalizers.contains(gone)));
+            let order = list(&patch, "$setElementOrder/finalizers");
+            let ordered: Vec<_> = finalizers.iter().filter(|one| order.contains(one)).collect();
+            let wanted: Vec<_> = order.iter().filter(|one| finalizers.contains(one)).collect();
+            prop_assert_eq!(ordered, wanted);
+            let uids: Vec<Value> = list(&patched, "ownerReferences").iter().map(|owner| owner["uid"].clone()).collect();
+            for owner in list(&patch, "ownerReferences") {
+                prop_assert_eq!(uids.contains(&owner["uid"]), owner.get("$patch").is_none());
+            }
+        }
+    }
+
     fn any_map() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),

@@ -3,6 +3,7 @@
 use super::{SelectorError, check_length};
 use serde_json::Value;
 use std::borrow::Cow;
+use std::fmt;
 
 /// A conjunction of comparisons of fields with texts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -56,6 +57,26 @@ impl FieldSelector {
     }
 }
 
+/// What is written reads as the same selector.
+impl fmt::Display for FieldSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, term) in self.terms.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            let operator = if term.equal { "=" } else { "!=" };
+            write!(f, "{comma}{}{operator}{}", term.field, escape(&term.value))?;
+        }
+        Ok(())
+    }
+}
+
+/// Puts backslashes before `\\`, `,` and `=`.
+fn escape(plain: &str) -> String {
+    plain
+        .replace('\\', "\\\\")
+        .replace(',', "\\,")
+        .replace('=', "\\=")
+}
+
 /// The text of the field at a dotted path.
 fn field_text<'v>(object: &'v Value, path: &str) -> Cow<'v, str> {
     let found = path.split('.').try_fold(object, |value, name| value.get(name));
@@ -97,7 +118,7 @@ fn parse_term(whole: &str, term: &str) -> Result<Term, SelectorError> {
         let rest = term.get(index..).unwrap_or_default();
         for (operator, equal) in [("!=", false), ("==", true), ("=", true)] {
             if let Some(value) = rest.strip_prefix(operator) {
-                let field = term.get(..index).unwrap_or_default().trim().to_owned();
+                let field = term.get(..index).unwrap_or_default().to_owned();
                 return Ok(Term {
                     field,
                     value: unescape(value)?,
@@ -200,9 +221,15 @@ mod tests {
         }
 
         #[test]
+        fn what_is_written_reads_the_same(text in "[a-c.!=, \\\\]{0,24}") {
+            if let Ok(selector) = FieldSelector::parse(&text) {
+                prop_assert_eq!(FieldSelector::parse(&selector.to_string()), Ok(selector));
+            }
+        }
+
+        #[test]
         fn escaped_values_are_found(value in "[a-z,=\\\\]{0,8}") {
-            let escaped = value.replace('\\', "\\\\").replace(',', "\\,").replace('=', "\\=");
-            let selector = FieldSelector::parse(&format!("metadata.name={escaped}")).unwrap();
+            let selector = FieldSelector::parse(&format!("metadata.name={}", escape(&value))).unwrap();
             let object = json!({"metadata": {"name": value}});
             prop_assert!(selector.matches(&object));
         }

@@ -3,6 +3,7 @@
 
 use super::{SelectorError, check_length};
 use serde_json::{Map, Value};
+use std::fmt;
 
 /// Longest label value and longest name part of a label key, in bytes.
 const LABEL_PART_BYTES_MAX: usize = 63;
@@ -91,6 +92,24 @@ impl Test {
             Self::GreaterThan(bound) => number().is_some_and(|value| value > *bound),
             Self::LessThan(bound) => number().is_some_and(|value| value < *bound),
         }
+    }
+}
+
+/// Canonical: sets for `=` and `!=` too. What is written reads as the same selector.
+impl fmt::Display for LabelSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, Requirement { key, test }) in self.requirements.iter().enumerate() {
+            f.write_str(if index > 0 { "," } else { "" })?;
+            match test {
+                Test::Exists => f.write_str(key),
+                Test::DoesNotExist => write!(f, "!{key}"),
+                Test::In(values) => write!(f, "{key} in ({})", values.join(",")),
+                Test::NotIn(values) => write!(f, "{key} notin ({})", values.join(",")),
+                Test::GreaterThan(bound) => write!(f, "{key}>{bound}"),
+                Test::LessThan(bound) => write!(f, "{key}<{bound}"),
+            }?;
+        }
+        Ok(())
     }
 }
 
@@ -400,6 +419,19 @@ mod tests {
             tokens in prop::collection::vec(prop::sample::select(vec!["a", "in", "notin", "(", ")", ",", "=", "==", "!=", "!", "<", ">", " ", "1"]), 0..12)
         ) {
             let _ = LabelSelector::parse(&tokens.concat()).map(|selector| selector.matches(&json!({})));
+        }
+
+        #[test]
+        fn what_is_written_reads_the_same(
+            terms in prop::collection::vec("(!?[a-z]{1,3})|([a-c]/[a-z]{1,3}(=|==|!=)[A-Za-z0-9]{0,3})|([a-z]{1,3} (in|notin) ?\\([a-c]{0,2}(,[a-c]{0,2}){0,2}\\))|([a-z][<>][0-9]{1,3})", 0..4),
+            n in "[0-9]{0,3}",
+        ) {
+            let selector = LabelSelector::parse(&terms.join(",")).unwrap();
+            let written = selector.to_string();
+            let object = json!({"metadata": {"labels": {"a": n, "b": "c", "in": "a"}}});
+            let again = LabelSelector::parse(&written).unwrap();
+            prop_assert_eq!(again.matches(&object), selector.matches(&object));
+            prop_assert_eq!(again, selector);
         }
 
         #[test]

@@ -14,6 +14,7 @@ mod constraint_kinds;
 mod discovery;
 mod large;
 mod lifecycle;
+mod model;
 mod reading;
 mod refusals;
 mod transcript;
