@@ -66,6 +66,49 @@ impl Connection {
         self.send(request).await
     }
 
+    /// Status and body of one GET in a form of the client's choice.
+    pub async fn get_as(&mut self, path: &str, accept: &str) -> anyhow::Result<(u16, Bytes)> {
+        let request = Request::get(path)
+            .header("accept", accept)
+            .body(Full::default())?;
+        self.send(request).await
+    }
+
+    /// Status and body of a server-side apply.
+    pub async fn apply(&mut self, path: &str, json: &serde_json::Value) -> anyhow::Result<(u16, Bytes)> {
+        let path = format!("{path}?fieldManager=bench&force=true");
+        self.patch(&path, "application/apply-patch+yaml", json).await
+    }
+
+    /// Status and body of a merge patch.
+    pub async fn merge(&mut self, path: &str, json: &serde_json::Value) -> anyhow::Result<(u16, Bytes)> {
+        self.patch(path, "application/merge-patch+json", json).await
+    }
+
+    async fn patch(
+        &mut self,
+        path: &str,
+        content_type: &str,
+        json: &serde_json::Value,
+    ) -> anyhow::Result<(u16, Bytes)> {
+        let request = Request::patch(path)
+            .header("content-type", content_type)
+            .body(Full::from(json.to_string()))?;
+        self.send(request).await
+    }
+
+    /// The body of a GET that does not end; the connection lives as long as it does.
+    pub async fn stream(mut self, path: &str) -> anyhow::Result<Incoming> {
+        let request = Request::get(path)
+            .header("host", &self.host)
+            .body(Full::default())?;
+        self.sender.ready().await?;
+        let response = self.sender.send_request(request).await?;
+        let status = response.status();
+        ensure!(status == 200, "{status}");
+        Ok(response.into_body())
+    }
+
     /// Asks a Kittiwake gateway, as Knative's queue-proxy is asked, whether a revision behind `host` could answer.
     pub async fn probe(&mut self, host: &str) -> anyhow::Result<u16> {
         self.host = host.to_owned();

@@ -4,6 +4,7 @@
 // The allocator and all else as in the product.
 use kittiwake as _;
 
+mod api;
 mod call;
 mod chart;
 mod cold_start;
@@ -53,6 +54,8 @@ enum What {
     Call(call::Options),
     /// Many deployed functions: idle memory, restart, and whether a busy one notices the others
     Scale(scale::Options),
+    /// The API server alone with 40,000 objects and 200 watchers: writes, lists, deliveries, memory, restart
+    Api(api::Options),
     /// What callers notice when a worker process is killed, and when all are replaced
     Workers(workers::Options),
     /// What a function notices of others that compute without end
@@ -68,6 +71,12 @@ enum What {
     /// The native hyper server that others are compared with (started by `http`)
     #[command(hide = true)]
     NativeServer,
+    /// An API server without the rest (started by `api`)
+    #[command(hide = true)]
+    ApiServer {
+        /// Where its objects are
+        file: PathBuf,
+    },
 }
 
 /// Where the programs and files are; by default those of this checkout.
@@ -148,6 +157,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     if let What::NativeServer = cli.what {
         return native::serve().await;
     }
+    if let What::ApiServer { file } = &cli.what {
+        return api::serve(file).await;
+    }
     let mut report = Report::start(cli.files)?;
     match cli.what {
         What::Http(options) => {
@@ -160,13 +172,14 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         }
         What::Call(options) => call::run(&options, &mut report).await?,
         What::Scale(options) => scale::run(&options, &mut report).await?,
+        What::Api(options) => api::run(&options, &mut report).await?,
         What::Workers(options) => workers::run(&options, &mut report).await?,
         What::Neighbours(options) => neighbours::run(&options, &mut report).await?,
         What::Instructions(options) => instructions::run(&options, &mut report).await?,
         What::Dial(options) => dial::run(&options, &mut report).await?,
         What::All(options) => suite::all(options, &mut report).await?,
         What::Smoke(options) => suite::smoke(options, &mut report).await?,
-        What::NativeServer => {}
+        What::NativeServer | What::ApiServer { .. } => {}
     }
     report.finish()
 }

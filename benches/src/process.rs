@@ -168,6 +168,11 @@ impl Server {
         Ok((own + shared) * PAGE_BYTES / f64::from(1 << 20))
     }
 
+    /// Kills the server as a crash would, and waits.
+    pub async fn kill(mut self) -> anyhow::Result<()> {
+        Ok(self.child.kill().await?)
+    }
+
     /// Ends the server as Ctrl-C would, and waits.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         if let Some(id) = self.child.id() {

@@ -3,7 +3,9 @@
 
 use crate::report::Report;
 use crate::workload::Work;
-use crate::{Paths, call, cold_start, concurrency, dial, http, neighbours, peers, scale, seconds, workers};
+use crate::{
+    Paths, api, call, cold_start, concurrency, dial, http, neighbours, peers, scale, seconds, workers,
+};
 use anyhow::ensure;
 use kittiwake_core::revision::Isolation;
 use std::time::Duration;
@@ -46,6 +48,9 @@ struct Extent {
     workers_sharing_calls: u32,
     computing: &'static [usize],
     functions: &'static [usize],
+    services: usize,
+    watchers: usize,
+    updates: usize,
     worker_rounds: usize,
 }
 
@@ -65,6 +70,9 @@ const FULL: Extent = Extent {
     workers_sharing_calls: 14,
     computing: &[0, 1, 2, 8],
     functions: &[10, 100, 1000, 10_000],
+    services: 10_000,
+    watchers: 200,
+    updates: 500,
     worker_rounds: 10,
 };
 
@@ -83,6 +91,9 @@ const SMOKE: Extent = Extent {
     workers_sharing_calls: 2,
     computing: &[1],
     functions: &[2, 5],
+    services: 20,
+    watchers: 8,
+    updates: 20,
     worker_rounds: 1,
 };
 
@@ -178,6 +189,12 @@ async fn run(paths: &Paths, extent: &Extent, report: &mut Report) -> anyhow::Res
         seconds: extent.seconds,
     };
     scale::run(&options, report).await?;
+    let options = api::Options {
+        services: extent.services,
+        watchers: extent.watchers,
+        updates: extent.updates,
+    };
+    api::run(&options, report).await?;
     let options = cold_start::Options {
         paths: paths.clone(),
         revisions: extent.revisions,

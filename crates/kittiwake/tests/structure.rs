@@ -36,7 +36,18 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("testkit", &["api", "core", "kittiwake"]),
-    ("benches", &["core", "kittiwake", "runtime", "testkit"]),
+    (
+        "benches",
+        &[
+            "api",
+            "apiserver",
+            "core",
+            "kittiwake",
+            "runtime",
+            "store",
+            "testkit",
+        ],
+    ),
 ];
 
 fn root() -> PathBuf {
