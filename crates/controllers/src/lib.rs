@@ -40,6 +40,7 @@ pub mod route;
 pub mod routing_table;
 pub mod runner;
 pub mod service;
+pub mod stored_only;
 pub mod user_pod_autoscaler;
 
 pub use config::Config;
@@ -167,6 +168,7 @@ pub fn build(config: Config, inputs: Inputs) -> (Handle, Task) {
     let (stores, reflectors) = reflectors::new(&inputs.client);
     let (event_sink, event_publisher) = events::channel(inputs.client.clone(), Arc::clone(&inputs.clock));
     let shutdown = inputs.shutdown.clone();
+    let stored_only = stored_only::run(inputs.client.clone(), Arc::clone(&inputs.clock));
     let context = Arc::new(Context::new(
         config,
         &inputs,
@@ -179,6 +181,7 @@ pub fn build(config: Config, inputs: Inputs) -> (Handle, Task) {
         let mut tasks = JoinSet::new();
         reflectors.spawn(&mut tasks, &context);
         tasks.spawn(event_publisher.run());
+        tasks.spawn(stored_only);
         tasks.spawn(health::listen(Arc::clone(&context), inputs.reports));
         tasks.spawn(run_when_seen(Arc::clone(&context), table_sender, synced_sender));
         shutdown.cancelled().await;

@@ -10,6 +10,7 @@
 
 mod artifacts;
 mod platform;
+mod stored_only;
 
 use k8s_openapi::api::core::v1::{Event, Secret};
 use kittiwake_api::autoscaling::pod_autoscaler::PodAutoscaler;
