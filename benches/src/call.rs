@@ -54,6 +54,7 @@ pub async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
             ..kittiwake_runtime::Config::default()
         },
         kittiwake_runtime::Inputs {
+            instances: Default::default(),
             logs: Arc::new(LogHub::new(Arc::clone(&clock))),
             reporter,
             registry: prometheus::Registry::new(),

@@ -1,5 +1,9 @@
 //! The kinds of Kubernetes itself that are served: one row each. Schemas come from the types of k8s-openapi.
 
+mod lease;
+mod pod;
+pub(crate) mod runtime_class;
+
 use crate::events;
 use crate::object::{self, child_mut, map_mut, text};
 use crate::registry::{
@@ -34,6 +38,10 @@ pub(crate) fn kinds() -> Result<Vec<Kind>, RegistryError> {
         secrets()?,
         events_row()?,
         custom_resource_definitions()?,
+        pod::pods()?,
+        pod::metrics()?,
+        runtime_class::kind()?,
+        lease::kind()?,
     ])
 }
 
@@ -82,6 +90,7 @@ fn core_kind(plural: &str, singular: &str, kind: &str, short_name: &str, version
         unconditional_update: true,
         strategic: true,
         built_in: true,
+        made: false,
         storage_resource: plural.into(),
         storage_api_version: "v1".to_owned(),
         versions: versions.into_iter().map(Arc::new).collect(),
@@ -329,6 +338,13 @@ fn custom_resource_definitions() -> Result<Kind, RegistryError> {
         categories: vec!["api-extensions".into()],
         namespaced: false,
         verbs: READ_VERBS,
+        hooks: Hooks {
+            read_only: Some(
+                "definitions are made by the platform, of its own kinds and of those of ConstraintTemplates; \
+                 other kinds cannot be added",
+            ),
+            ..Hooks::default()
+        },
         storage_resource: "customresourcedefinitions.apiextensions.k8s.io".into(),
         storage_api_version: api_version.into(),
         ..row
@@ -388,7 +404,11 @@ mod tests {
                 "configmaps",
                 "secrets",
                 "events",
-                "customresourcedefinitions"
+                "customresourcedefinitions",
+                "pods",
+                "pods",
+                "runtimeclasses",
+                "leases"
             ]
         );
     }

@@ -33,6 +33,7 @@ pub(crate) const HOOKS: Hooks = Hooks {
     refuse_deletion: None,
     label_names: false,
     defines_kinds: true,
+    read_only: None,
 };
 
 /// The kinds that were made, by the name of their template.

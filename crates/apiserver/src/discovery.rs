@@ -1,5 +1,6 @@
 //! Discovery: which groups, versions and resources there are, in the aggregated and in the older form.
 
+use crate::logs;
 use crate::negotiation::DiscoveryForm;
 use crate::registry::{Kind, Registry, STATUS_VERBS, Served};
 use crate::status::ApiError;
@@ -88,6 +89,12 @@ pub(crate) fn group_version(registry: &Registry, group: &str, version: &str) -> 
     for served in registry.group_version(group, version) {
         let kind = &served.kind;
         resources.push(legacy_resource(kind));
+        if logs::has_log(&kind.storage_resource) {
+            resources.push(json!({
+                "name": format!("{}/log", kind.plural), "singularName": "", "namespaced": kind.namespaced,
+                "kind": kind.kind, "verbs": ["get"],
+            }));
+        }
         if kind.status {
             resources.push(json!({
                 "name": format!("{}/status", kind.plural), "singularName": "", "namespaced": kind.namespaced,
@@ -188,9 +195,16 @@ fn aggregated_resource(served: &Served, group: &str) -> Value {
         "verbs": kind.verbs,
     });
     insert_names(&mut resource, kind);
+    let part = |name: &str, verbs: &[&str]| json!({"subresource": name, "responseKind": response_kind, "verbs": verbs});
+    let mut parts = Vec::new();
+    if logs::has_log(&kind.storage_resource) {
+        parts.push(part("log", &["get"]));
+    }
     if kind.status {
-        let status = json!([{"subresource": "status", "responseKind": response_kind, "verbs": STATUS_VERBS}]);
-        crate::object::map_mut(&mut resource).insert("subresources".into(), status);
+        parts.push(part("status", STATUS_VERBS));
+    }
+    if !parts.is_empty() {
+        crate::object::map_mut(&mut resource).insert("subresources".into(), parts.into());
     }
     resource
 }
@@ -235,6 +249,8 @@ mod tests {
                 "events",
                 "namespaces",
                 "namespaces/status",
+                "pods",
+                "pods/log",
                 "secrets"
             ]
         );

@@ -24,6 +24,7 @@ mod negotiation;
 mod object;
 mod openapi;
 mod patch;
+mod pods;
 mod protobuf;
 mod query;
 mod registry;
@@ -41,6 +42,7 @@ pub use registry::RegistryError;
 use futures::future::BoxFuture;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kittiwake_core::clock::Clock;
+use kittiwake_core::instances::InstanceHub;
 use kittiwake_core::log::LogHub;
 use kittiwake_store::ObjectStore;
 use server::Server;
@@ -57,6 +59,8 @@ pub struct Inputs {
     pub clock: Arc<dyn Clock>,
     /// Logs of functions.
     pub logs: Arc<LogHub>,
+    /// Which revisions are in memory, for those who list pods.
+    pub instances: Arc<InstanceHub>,
 }
 
 /// Why the API server cannot be built.
@@ -122,6 +126,7 @@ async fn run(server: Arc<Server>) {
     tokio::join!(
         garbage_collector::run(Arc::clone(&server), shutdown.clone()),
         namespace_lifecycle::run(Arc::clone(&server), shutdown.clone()),
-        events::sweep(Arc::clone(&server), shutdown),
+        events::sweep(Arc::clone(&server), shutdown.clone()),
+        pods::run(Arc::clone(&server), shutdown),
     );
 }

@@ -55,6 +55,8 @@ pub(crate) struct Kind {
     pub strategic: bool,
     /// Whether it is a kind of Kubernetes itself.
     pub built_in: bool,
+    /// Whether its objects are made by the server from what lives now, and kept in memory only.
+    pub made: bool,
     /// Its name in the store: `plural.group`, or the plural alone in the core group.
     pub storage_resource: Arc<str>,
     /// The `apiVersion` of stored objects.
@@ -95,6 +97,8 @@ pub(crate) struct Hooks {
     pub label_names: bool,
     /// Whether its objects define kinds ([`crate::constraint_kinds`]).
     pub defines_kinds: bool,
+    /// Why clients cannot write it, and what to do instead.
+    pub read_only: Option<&'static str>,
 }
 
 /// How a version differs from the stored form.
@@ -365,6 +369,7 @@ pub(crate) fn kind_of_crd(crd: &CustomResourceDefinition) -> Result<Kind, Regist
         unconditional_update: false,
         strategic: false,
         built_in: false,
+        made: false,
         storage_resource,
         storage_api_version: format!("{}/{}", spec.group, storage.name),
         versions,

@@ -1,17 +1,20 @@
 //! The state that all requests share.
 
 use crate::admission::{Admit, Knative};
+use crate::builtin::{self, runtime_class};
 use crate::config::Config;
 use crate::constraint_kinds::Made;
 use crate::handler::pages::Snapshots;
 use crate::handler::write::{Actor, Write};
 use crate::kinds::CurrentKinds;
+use crate::pods::PODS;
 use crate::query::FieldValidation;
-use crate::registry::{RegistryError, Served};
+use crate::registry::{Kind, RegistryError, Served};
 use crate::status::ApiError;
-use crate::{Inputs, Readiness, builtin};
+use crate::{Inputs, Readiness};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kittiwake_core::clock::Clock;
+use kittiwake_core::instances::InstanceHub;
 use kittiwake_core::log::LogHub;
 use kittiwake_store::{DiskError, Key, ObjectStore, WriteError};
 use serde_json::{Value, json};
@@ -26,6 +29,9 @@ pub(crate) const MANAGER: &str = "kittiwake-apiserver";
 pub(crate) struct Server {
     pub config: Config,
     pub store: ObjectStore,
+    /// Objects that are made from what lives now: pods. In memory only, with versions of their own.
+    pub made: ObjectStore,
+    pub instances: Arc<InstanceHub>,
     pub kinds: CurrentKinds,
     /// The kinds that ConstraintTemplates made; held while they change.
     pub constraint_kinds: tokio::sync::Mutex<Made>,
@@ -45,6 +51,8 @@ impl Server {
         Ok(Self {
             config,
             store: inputs.store,
+            made: ObjectStore::in_memory(kittiwake_store::Config::default()),
+            instances: inputs.instances,
             kinds,
             constraint_kinds: tokio::sync::Mutex::new(made),
             clock: inputs.clock,
@@ -79,6 +87,16 @@ impl Server {
         }
     }
 
+    /// Where the objects of a kind are.
+    pub(crate) fn store_of(&self, kind: &Kind) -> &ObjectStore {
+        if kind.made { &self.made } else { &self.store }
+    }
+
+    /// Whether there is any pod.
+    pub(crate) fn has_pods(&self) -> bool {
+        !self.made.list(PODS, None).items.is_empty()
+    }
+
     /// The store's key of an object.
     pub(crate) fn key(served: &Served, namespace: &str, name: &str) -> Key {
         Key {
@@ -93,6 +111,11 @@ impl Server {
         for name in builtin::NAMESPACES {
             let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
             self.ensure("", "v1", "namespaces", namespace).await;
+        }
+        for name in runtime_class::NAMES {
+            let class = json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}, "handler": name});
+            self.ensure("node.k8s.io", "v1", runtime_class::PLURAL, class)
+                .await;
         }
         for crd in &self.crds {
             match serde_json::to_value(crd) {

@@ -226,6 +226,16 @@ impl ApiError {
         .with_details(Map::new())
     }
 
+    /// 405: clients may not write this kind; says why, and what to do instead.
+    pub(crate) fn method_not_allowed_because(why: &str) -> Self {
+        Self::new(
+            405,
+            "MethodNotAllowed",
+            format!("the server does not allow this method on the requested resource: {why}"),
+        )
+        .with_details(Map::new())
+    }
+
     /// 406: no form that we write is acceptable.
     pub(crate) fn not_acceptable() -> Self {
         let message = "only the following media types are accepted: application/json, application/yaml, \

@@ -13,6 +13,7 @@ pub mod body;
 pub mod clock;
 pub mod code;
 pub mod host;
+pub mod instances;
 pub mod invoke;
 pub mod log;
 pub mod report;

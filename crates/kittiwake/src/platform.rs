@@ -18,6 +18,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures::FutureExt;
 use kittiwake_core::clock::{Clock, SystemClock};
+use kittiwake_core::instances::InstanceHub;
 use kittiwake_core::invoke::Invoke;
 use kittiwake_core::log::LogHub;
 use kittiwake_core::routing_table::{Gateways, InThisProcess};
@@ -144,6 +145,7 @@ impl Platform {
 
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let logs = Arc::new(LogHub::new(Arc::clone(&clock)));
+        let instances = Arc::new(InstanceHub::default());
         let registry = Registry::new();
         let shutdown = CancellationToken::new();
         let (reporter, reports) = report::channel();
@@ -170,6 +172,7 @@ impl Platform {
             ),
             kittiwake_runtime::Inputs {
                 logs: Arc::clone(&logs),
+                instances: Arc::clone(&instances),
                 reporter: reporter.clone(),
                 registry: registry.clone(),
                 clock: Arc::clone(&clock),
@@ -183,6 +186,7 @@ impl Platform {
                 crds: kittiwake_api::crd::all(),
                 clock: Arc::clone(&clock),
                 logs: Arc::clone(&logs),
+                instances: Arc::clone(&instances),
             },
         )
         .context("cannot start the API server")?;
@@ -257,6 +261,7 @@ impl Platform {
                 placement,
                 routes_changed: Box::new(move |(namespace, route)| routes.gateways_changed(namespace, route)),
                 logs,
+                instances,
                 reporter,
                 registry: registry.clone(),
                 adopted,

@@ -5,9 +5,12 @@ use crate::gate::Gate;
 use crate::instance::Waiting;
 use crate::service::Service;
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use kittiwake_core::instances::{self, Live};
 use kittiwake_core::log::RevisionLog;
 use kittiwake_core::report::{Health, Report, Reporter};
-use kittiwake_core::revision::RevisionSpec;
+use kittiwake_core::revision::{RevisionKey, RevisionSpec};
+use kittiwake_core::unit::ByteCount;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -33,6 +36,12 @@ pub(crate) struct Function {
     pub waiting: Waiting,
     /// Instances that serve several calls at a time, where its component is a `wasi:http` 0.3 service.
     pub service: Service,
+    /// Linear memory of its instances, in bytes.
+    pub memory: Arc<AtomicU64>,
+    key: RevisionKey,
+    since: Timestamp,
+    /// Time that its guests were polled, which is processor time, since that was last told.
+    busy_nanos: AtomicU64,
     usage: Usage,
     answered: AtomicBool,
     failing: AtomicBool,
@@ -55,6 +64,7 @@ impl Function {
         loaded: Arc<Loaded>,
         log: Arc<RevisionLog>,
         now: Duration,
+        since: Timestamp,
         answered: bool,
     ) -> Self {
         Self {
@@ -63,6 +73,10 @@ impl Function {
             gate: revision.limits.concurrency.map(Gate::new),
             waiting: Waiting::default(),
             service: Service::default(),
+            memory: Arc::default(),
+            key: revision.key.clone(),
+            since,
+            busy_nanos: AtomicU64::new(0),
             usage: Usage {
                 calls: AtomicUsize::new(0),
                 used_millis: AtomicU64::new(millis(now)),
@@ -76,6 +90,12 @@ impl Function {
     pub(crate) fn run(self: &Arc<Self>, now: Duration) -> Running {
         self.usage.begin(now);
         Running(Arc::clone(self))
+    }
+
+    /// Notes that a guest was polled for so long.
+    pub(crate) fn was_busy(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.busy_nanos.fetch_add(nanos, Ordering::Relaxed);
     }
 
     /// Notes an answered call; the first one after a failure is reported.
@@ -264,6 +284,25 @@ impl Functions {
         for shard in &self.shards {
             shard.store(Arc::default());
         }
+    }
+
+    /// All of them, with what they used in the last `window`.
+    pub(crate) fn live(&self, window: Duration) -> Vec<Live> {
+        let mut live = Vec::new();
+        for shard in &self.shards {
+            live.extend(shard.load().iter().map(|(uid, function)| Live {
+                revision: function.key.clone(),
+                uid: Arc::clone(uid),
+                since: function.since,
+                usage: instances::Usage {
+                    cpu: Duration::from_nanos(function.busy_nanos.swap(0, Ordering::Relaxed)),
+                    window,
+                    memory: ByteCount(function.memory.load(Ordering::Relaxed)),
+                },
+            }));
+        }
+        live.sort_by(|a, b| a.uid.cmp(&b.uid));
+        live
     }
 
     /// How many there are.

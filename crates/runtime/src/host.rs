@@ -4,6 +4,7 @@ use crate::engine::{Calls, TABLE_ELEMENTS_MAX, WasmEngine};
 use kittiwake_core::log::{LogStream, RevisionLog};
 use kittiwake_core::unit::ByteCount;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -52,6 +53,8 @@ struct Doors {
 pub(crate) struct Limiter {
     memory: ByteCount,
     used: u64,
+    /// Where it is added up for all instances of a function.
+    total: Option<Arc<AtomicU64>>,
 }
 
 /// The guest asked for more memory than its revision allows.
@@ -87,7 +90,7 @@ impl Host {
             http,
             table,
             doors: Doors { log: Arc::clone(log) },
-            limiter: Limiter { memory, used: 0 },
+            limiter: Limiter::new(memory),
         }
     }
 
@@ -186,6 +189,29 @@ impl WasiHttpHooks for Doors {
     }
 }
 
+impl Limiter {
+    fn new(memory: ByteCount) -> Self {
+        Self {
+            memory,
+            used: 0,
+            total: None,
+        }
+    }
+
+    /// Adds what the instance has, as long as it has it, to a total. Before it has any.
+    pub(crate) fn count_in(&mut self, total: &Arc<AtomicU64>) {
+        self.total = Some(Arc::clone(total));
+    }
+}
+
+impl Drop for Limiter {
+    fn drop(&mut self) {
+        if let Some(total) = &self.total {
+            total.fetch_sub(self.used, Ordering::Relaxed);
+        }
+    }
+}
+
 impl ResourceLimiter for Limiter {
     fn memory_growing(
         &mut self,
@@ -201,6 +227,9 @@ impl ResourceLimiter for Limiter {
                 wanted,
             }
             .into());
+        }
+        if let Some(total) = &self.total {
+            total.fetch_add(wanted - self.used, Ordering::Relaxed);
         }
         self.used = wanted;
         Ok(true)
@@ -234,14 +263,16 @@ mod tests {
 
     #[test]
     fn the_memories_of_an_instance_share_one_limit() {
-        let mut limiter = Limiter {
-            memory: ByteCount(100),
-            used: 0,
-        };
+        let mut limiter = Limiter::new(ByteCount(100));
+        let total = Arc::default();
+        limiter.count_in(&total);
         assert!(limiter.memory_growing(0, 60, None).unwrap());
         assert!(limiter.memory_growing(0, 30, None).unwrap());
         assert!(limiter.memory_growing(30, 40, None).unwrap());
         let error = limiter.memory_growing(60, 61, None).unwrap_err();
         assert!(error.to_string().contains("memory limit exceeded"), "{error}");
+        assert_eq!(total.load(Ordering::Relaxed), 100);
+        drop(limiter);
+        assert_eq!(total.load(Ordering::Relaxed), 0);
     }
 }

@@ -176,7 +176,14 @@ impl Shared {
         let log = self.logs.revision(&revision.key);
         let now = self.clock.elapsed();
         let answered = self.answered.contains(&revision.uid);
-        let function = Arc::new(Function::new(&revision, loaded, log, now, answered));
+        let function = Arc::new(Function::new(
+            &revision,
+            loaded,
+            log,
+            now,
+            self.clock.now(),
+            answered,
+        ));
         self.functions
             .insert(Arc::clone(&revision.uid), Arc::clone(&function));
         Ok((function, Some(now.saturating_sub(begun))))
@@ -197,6 +204,18 @@ impl Shared {
             });
         }
     }
+}
+
+/// Counts the time in which a guest is polled for its function.
+async fn metered<T>(function: Arc<Function>, guest: impl Future<Output = T>) -> T {
+    let mut guest = std::pin::pin!(guest);
+    std::future::poll_fn(move |cx| {
+        let begun = std::time::Instant::now();
+        let polled = guest.as_mut().poll(cx);
+        function.was_busy(begun.elapsed());
+        polled
+    })
+    .await
 }
 
 impl Call {
@@ -266,7 +285,10 @@ impl Call {
         source: Source,
     ) -> Result<http::Response<Body>, InvokeError> {
         let (sender, mut receiver) = oneshot::channel();
-        let mut guest: Guest = Box::pin(self.clone().run_guest(request, sender, held, source));
+        let mut guest: Guest = Box::pin(metered(
+            Arc::clone(&self.function),
+            self.clone().run_guest(request, sender, held, source),
+        ));
         let first = std::future::poll_fn(|cx| {
             let end = guest.as_mut().poll(cx);
             if self.state.is_body_too_large() {
@@ -326,7 +348,8 @@ impl Call {
     async fn instantiate(&self, place: Place) -> Result<Instance, wasmtime::Error> {
         let begun = self.shared.clock.elapsed();
         let (spec, loaded) = (&self.revision, &self.function.loaded);
-        let host = Host::new(&spec.args, &spec.env, spec.limits.memory, &self.function.log);
+        let mut host = Host::new(&spec.args, &spec.env, spec.limits.memory, &self.function.log);
+        host.limiter.count_in(&self.function.memory);
         let mut wasm_store = host.into_store(loaded.engine.engine());
         let proxy = match &loaded.pre {
             ProxyPre::P2(pre) => pre.instantiate_async(&mut wasm_store).await?,

@@ -31,4 +31,4 @@ mod single_flight;
 pub use config::{Config, Resets};
 pub use engine::swap::is_impossible as is_swapping_impossible;
 pub use error::BuildError;
-pub use runtime::{Inputs, Runtime, Task, build};
+pub use runtime::{Inputs, Runtime, THIS_PROCESS, Task, build};

@@ -16,6 +16,7 @@ use futures::future::BoxFuture;
 use kittiwake_core::artifact::{Prepare, PrepareError, PreparePhase, PrepareRequest, Prepared};
 use kittiwake_core::body::Body;
 use kittiwake_core::clock::Clock;
+use kittiwake_core::instances::InstanceHub;
 use kittiwake_core::invoke::{Invoke, InvokeError};
 use kittiwake_core::log::LogHub;
 use kittiwake_core::report::Reporter;
@@ -26,10 +27,15 @@ use std::time::Duration;
 /// How often gauges are measured and idle functions looked for; also how exactly the end of a call is known to them.
 const HOUSEKEEPING_PERIOD: Duration = Duration::from_secs(1);
 
+/// The number of this process among those that tell what lives; workers have other ones.
+pub const THIS_PROCESS: u64 = u64::MAX;
+
 /// What the runtime is handed.
 pub struct Inputs {
     /// Where guests' output and traps go.
     pub logs: Arc<LogHub>,
+    /// Where it is told which revisions are in memory.
+    pub instances: Arc<InstanceHub>,
     /// Where the health of revisions is told.
     pub reporter: Reporter,
     /// Where metrics are registered.
@@ -61,6 +67,7 @@ pub(crate) struct Shared {
     pub answered: Answered,
     pub bringing_up: SingleFlight<Arc<str>, BroughtUp>,
     pub logs: Arc<LogHub>,
+    pub instances: Arc<InstanceHub>,
     pub reporter: Reporter,
     pub clock: Arc<dyn Clock>,
     pub metrics: Metrics,
@@ -88,6 +95,7 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Arc<Runtime>, Task), Bui
         answered: Answered::default(),
         bringing_up: SingleFlight::new(),
         logs: inputs.logs,
+        instances: inputs.instances,
         reporter: inputs.reporter,
         clock: inputs.clock,
         metrics,
@@ -107,6 +115,7 @@ fn components(
 }
 
 async fn keep_house(shared: Weak<Shared>) {
+    let mut told = Duration::ZERO;
     loop {
         tokio::time::sleep(HOUSEKEEPING_PERIOD).await;
         let Some(shared) = shared.upgrade() else { return };
@@ -115,6 +124,10 @@ async fn keep_house(shared: Weak<Shared>) {
             .unload_idle(shared.clock.elapsed(), shared.config.idle_unload);
         shared.expire_waiting(shared.clock.elapsed(), instance::WAIT_MAX);
         shared.measure();
+        let now = shared.clock.elapsed();
+        let live = shared.functions.live(now.saturating_sub(told));
+        shared.instances.tell(THIS_PROCESS, live);
+        told = now;
         shared.watch_swap();
     }
 }

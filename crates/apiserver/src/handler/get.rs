@@ -8,11 +8,14 @@ use axum::response::Response;
 
 /// Answers with the newest state, which satisfies every `resourceVersion` in the query but one of the future.
 pub(crate) fn handle(call: &Call) -> Result<Response, ApiError> {
-    list_options::not_newer(&call.query, call.server.store.resource_version())?;
+    list_options::not_newer(
+        &call.query,
+        call.server.store_of(&call.served.kind).resource_version(),
+    )?;
     let key = Server::key(&call.served, &call.path.namespace, call.name());
     let stored = call
         .server
-        .store
+        .store_of(&call.served.kind)
         .get(&key)
         .ok_or_else(|| ApiError::not_found(call.served.names(), call.name()))?;
     if call.format.shape == Shape::Whole

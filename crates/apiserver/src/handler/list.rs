@@ -146,7 +146,7 @@ fn snapshot(call: &Call) -> Result<Page, ApiError> {
     let selection = Selection::parse(call)?;
     let snapshot = call
         .server
-        .store
+        .store_of(&call.served.kind)
         .list(&call.served.kind.storage_resource, selection.namespace());
     list_options::check_list_version(&call.query, snapshot.resource_version)?;
     Ok(Page {

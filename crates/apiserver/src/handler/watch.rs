@@ -29,7 +29,10 @@ const CHUNK_BYTES_MAX: usize = 64 * 1024;
 pub(crate) fn handle(call: &Call) -> Result<Response, ApiError> {
     let selection = Selection::parse(call)?;
     let include = IncludeObject::parse(call.query.get("includeObject"))?;
-    let start = list_options::watch_start(&call.query, call.server.store.resource_version())?;
+    let start = list_options::watch_start(
+        &call.query,
+        call.server.store_of(&call.served.kind).resource_version(),
+    )?;
     let writer = EventWriter {
         server: Arc::clone(&call.server),
         served: call.served.clone(),
@@ -158,7 +161,7 @@ struct Stream {
 
 impl Stream {
     fn open(&mut self, start: WatchStart) {
-        let store = &self.writer.server.store;
+        let store = self.writer.server.store_of(&self.writer.served.kind);
         let resource = &self.writer.served.kind.storage_resource;
         let from = match start {
             WatchStart::After(version) => version,

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kittiwake_apiserver::{Config, Handle, Inputs, build};
 use kittiwake_core::clock::ManualClock;
+use kittiwake_core::instances::InstanceHub;
 use kittiwake_core::log::LogHub;
 use kittiwake_store::ObjectStore;
 use serde_json::{Value, json};
@@ -26,6 +27,7 @@ pub struct Api {
     pub handle: Handle,
     pub clock: Arc<ManualClock>,
     pub logs: Arc<LogHub>,
+    pub instances: Arc<InstanceHub>,
 }
 
 /// An answer, read whole.
@@ -77,11 +79,13 @@ impl Api {
         let start: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
         let clock = Arc::new(ManualClock::new(start));
         let logs = Arc::new(LogHub::new(clock.clone()));
+        let instances = Arc::new(InstanceHub::default());
         let inputs = Inputs {
             store,
             crds: CRDS.get_or_init(kittiwake_api::crd::all).clone(),
             clock: clock.clone(),
             logs: logs.clone(),
+            instances: instances.clone(),
         };
         let config = Config {
             namespace_purge_delay: Duration::ZERO,
@@ -89,7 +93,12 @@ impl Api {
         };
         let (handle, task) = build(config, inputs).unwrap();
         tokio::spawn(task);
-        let api = Self { handle, clock, logs };
+        let api = Self {
+            handle,
+            clock,
+            logs,
+            instances,
+        };
         api.until("/readyz", |answer| answer.code == 200).await;
         api
     }

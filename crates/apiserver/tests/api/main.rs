@@ -15,6 +15,7 @@ mod discovery;
 mod large;
 mod lifecycle;
 mod model;
+mod pods;
 mod reading;
 mod refusals;
 mod transcript;

@@ -87,6 +87,7 @@ impl Platform {
             crds: kittiwake_api::crd::all(),
             clock: Arc::clone(&clock),
             logs: Arc::clone(&logs),
+            instances: Arc::default(),
         };
         let (apiserver, task) =
             kittiwake_apiserver::build(kittiwake_apiserver::Config::default(), inputs).unwrap();

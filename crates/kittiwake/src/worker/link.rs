@@ -3,12 +3,15 @@
 use crate::config::Config;
 use futures::{SinkExt, StreamExt};
 use jiff::Timestamp;
+use kittiwake_core::instances::{Live, Usage};
 use kittiwake_core::log::{LogLine, LogStream};
 use kittiwake_core::report::{Health, Report};
 use kittiwake_core::revision::RevisionKey;
+use kittiwake_core::unit::ByteCount;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io;
+use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
@@ -62,6 +65,8 @@ pub enum Up {
     LogLost(u64),
     /// What a function's calls say of it.
     Report(Said),
+    /// The revisions in memory.
+    Live(Vec<InMemory>),
     /// All metrics, in Prometheus' text format.
     Metrics(String),
     /// It ends, and cut off so many calls.
@@ -174,6 +179,47 @@ impl From<Said> for Report {
     }
 }
 
+/// A revision in memory, on its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InMemory {
+    namespace: String,
+    revision: String,
+    uid: String,
+    since_micros: i64,
+    cpu: Duration,
+    window: Duration,
+    memory_bytes: u64,
+}
+
+impl From<Live> for InMemory {
+    fn from(live: Live) -> Self {
+        Self {
+            namespace: live.revision.namespace.to_string(),
+            revision: live.revision.name.to_string(),
+            uid: live.uid.to_string(),
+            since_micros: live.since.as_microsecond(),
+            cpu: live.usage.cpu,
+            window: live.usage.window,
+            memory_bytes: live.usage.memory.0,
+        }
+    }
+}
+
+impl From<InMemory> for Live {
+    fn from(said: InMemory) -> Self {
+        Self {
+            revision: RevisionKey::new(said.namespace, said.revision),
+            uid: said.uid.into(),
+            since: Timestamp::from_microsecond(said.since_micros).unwrap_or(Timestamp::UNIX_EPOCH),
+            usage: Usage {
+                cpu: said.cpu,
+                window: said.window,
+                memory: ByteCount(said.memory_bytes),
+            },
+        }
+    }
+}
+
 /// One end of the link.
 pub struct Link(Framed<UnixStream, LengthDelimitedCodec>);
 
@@ -232,6 +278,17 @@ mod tests {
         };
         worker.say(&Up::Log(line.clone().into())).await.unwrap();
         worker.say(&Up::Report(report.clone().into())).await.unwrap();
+        let live = Live {
+            revision: line.revision.clone(),
+            uid: "u".into(),
+            since: line.at,
+            usage: Usage {
+                cpu: Duration::from_millis(3),
+                window: Duration::from_secs(1),
+                memory: ByteCount::mib(1),
+            },
+        };
+        worker.say(&Up::Live(vec![live.clone().into()])).await.unwrap();
         drop(worker);
         let Some(Up::Log(received)) = supervisor.next().await.unwrap() else {
             panic!()
@@ -241,6 +298,10 @@ mod tests {
             panic!()
         };
         assert_eq!(Report::from(received), report);
+        let Some(Up::Live(received)) = supervisor.next().await.unwrap() else {
+            panic!()
+        };
+        assert_eq!(Live::from(received[0].clone()), live);
         assert!(supervisor.next::<Up>().await.unwrap().is_none());
     }
 }

@@ -1,14 +1,16 @@
 //! One worker process: a runtime and a gateway on a socket that it was handed, serving what the API says.
 
 use super::handoff;
-use super::link::{Assignment, Down, Link, Placed, Settings, Up};
+use super::link::{Assignment, Down, InMemory, Link, Placed, Settings, Up};
 use crate::platform;
 use anyhow::Context;
 use kittiwake_core::clock::{Clock, SystemClock};
+use kittiwake_core::instances::InstanceHub;
 use kittiwake_core::invoke::Invoke;
 use kittiwake_core::log::{LogHub, LogLine};
 use kittiwake_core::report::{self, Report};
 use kittiwake_core::routing_table::{RouteEntry, RoutingTable};
+use kittiwake_runtime::THIS_PROCESS;
 use prometheus::{Registry, TextEncoder};
 use std::net::TcpListener;
 use std::os::fd::AsFd;
@@ -20,6 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 /// Names of the process, as `ps -o comm` and top show them.
@@ -29,6 +32,8 @@ const WORKER_NAME: &str = "kittiwake";
 const LINGER: Duration = Duration::from_secs(2);
 /// How often a worker looks whether its supervisor is still there.
 const ORPHAN_CHECK_PERIOD: Duration = Duration::from_millis(200);
+/// How often a worker looks whether there is something new to tell of the revisions in its memory.
+const LIVE_PERIOD: Duration = Duration::from_secs(1);
 
 /// Runs a worker that a supervisor started: its standard input is the link.
 ///
@@ -101,6 +106,7 @@ async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let (logs, lines, lines_lost) = LogHub::forwarding(Arc::clone(&clock));
     let logs = Arc::new(logs);
+    let instances = Arc::new(InstanceHub::default());
     let registry = Registry::new();
     let shutdown = CancellationToken::new();
     let followed = shutdown.child_token();
@@ -110,6 +116,7 @@ async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
         platform::runtime_config(&config, config.data_dir.clone(), config.max_calls),
         kittiwake_runtime::Inputs {
             logs: Arc::clone(&logs),
+            instances: Arc::clone(&instances),
             reporter,
             registry: registry.clone(),
             clock: Arc::clone(&clock),
@@ -176,6 +183,8 @@ async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
         lines,
         lines_lost,
         reports,
+        instances,
+        told: Vec::new(),
         cut,
     };
     tokio::spawn(async move {
@@ -224,6 +233,9 @@ struct Talk {
     lines: mpsc::Receiver<LogLine>,
     lines_lost: Arc<AtomicU64>,
     reports: mpsc::Receiver<Report>,
+    instances: Arc<InstanceHub>,
+    /// The revisions in memory as they were told.
+    told: Vec<InMemory>,
     cut: mpsc::Receiver<usize>,
 }
 
@@ -232,8 +244,11 @@ impl Talk {
     async fn run(mut self) -> std::io::Result<()> {
         self.tell_routes().await?;
         self.link.say(&Up::Ready).await?;
+        let mut look = tokio::time::interval(LIVE_PERIOD);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                _ = look.tick() => self.tell_live().await?,
                 asked = self.link.next::<Down>() => match asked? {
                     Some(Down::Metrics) => self.tell_metrics().await?,
                     None => return Err(std::io::ErrorKind::UnexpectedEof.into()),
@@ -262,6 +277,16 @@ impl Talk {
         let words = differences(&self.said, &now);
         self.said = now;
         self.link.say(&words).await
+    }
+
+    async fn tell_live(&mut self) -> std::io::Result<()> {
+        let live = self.instances.of(THIS_PROCESS);
+        let live: Vec<InMemory> = live.into_iter().map(InMemory::from).collect();
+        if live != self.told {
+            self.link.say(&Up::Live(live.clone())).await?;
+            self.told = live;
+        }
+        Ok(())
     }
 
     async fn tell_metrics(&mut self) -> std::io::Result<()> {

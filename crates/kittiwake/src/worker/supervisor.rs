@@ -6,6 +6,7 @@ use super::handoff;
 use super::link::{Assignment, Down, Link, Settings, Up};
 use super::placement::{Placement, RouteName};
 use anyhow::Context;
+use kittiwake_core::instances::InstanceHub;
 use kittiwake_core::log::LogHub;
 use kittiwake_core::report::Reporter;
 use prometheus::{IntCounter, IntGauge, Registry};
@@ -51,6 +52,8 @@ pub struct Inputs {
     pub routes_changed: Box<dyn Fn(&RouteName) + Send + Sync>,
     /// Where functions' output goes.
     pub logs: Arc<LogHub>,
+    /// Where it is told which revisions are in workers' memory.
+    pub instances: Arc<InstanceHub>,
     /// Where reports on revisions go.
     pub reporter: Reporter,
     /// Where metrics are registered.
@@ -517,6 +520,7 @@ impl Listening {
             });
         }
         self.shared.count_ready();
+        inputs.instances.tell(self.serial, Vec::new());
         self.shared.look_again(&inputs.placement.forget(self.serial));
         self.state.send_replace(State::Ended(how));
     }
@@ -542,6 +546,13 @@ impl Listening {
             Up::Log(line) => {
                 let line = kittiwake_core::log::LogLine::from(line);
                 inputs.logs.revision(&line.revision).append(line);
+            }
+            Up::Live(live) => {
+                let live = live
+                    .into_iter()
+                    .map(kittiwake_core::instances::Live::from)
+                    .collect();
+                inputs.instances.tell(self.serial, live);
             }
             Up::LogLost(lines) => {
                 tracing::warn!(

@@ -47,6 +47,7 @@ impl Rig {
         let (reporter, reports) = report::channel();
         let metrics = prometheus::Registry::new();
         let inputs = Inputs {
+            instances: Arc::default(),
             logs: Arc::clone(&logs),
             reporter,
             registry: metrics.clone(),

@@ -1,0 +1,222 @@
+//! What a pod and its metrics look like, as pure functions.
+
+use super::{QUEUE_PROXY, USER_CONTAINER};
+use crate::object::{self, text};
+use jiff::Timestamp;
+use kittiwake_core::instances::Live;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+/// The node that all pods are on.
+const NODE: &str = "kittiwake";
+/// Where functions are reached, for those who look.
+const POD_IP: &str = "127.0.0.1";
+/// Labels of a Revision that say nothing of a pod.
+const NOT_OF_PODS: [&str; 1] = ["serving.knative.dev/routingState"];
+
+/// The pod of a revision that is in memory.
+pub(super) fn pod(revision: &Value, live: &Live) -> Value {
+    let (name, uid) = (object::name(revision), object::uid(revision));
+    let digest = Sha256::digest(format!("{uid} {}", live.since));
+    let since = object::time(live.since);
+    let suffix: String = digest.iter().take(3).map(|byte| format!("{byte:02x}")).collect();
+    let mut labels: Map<String, Value> = revision
+        .pointer("/metadata/labels")
+        .and_then(Value::as_object)
+        .cloned()
+        .unwrap_or_default();
+    labels.retain(|label, _| !NOT_OF_PODS.contains(&label.as_str()));
+    labels.insert("app".into(), name.into());
+    labels.insert("serving.knative.dev/revision".into(), name.into());
+    labels.insert("serving.knative.dev/revisionUID".into(), uid.into());
+    let containers = containers(revision);
+    let default_container = containers
+        .first()
+        .map_or(USER_CONTAINER, |container| text(container, "/name"))
+        .to_owned();
+    let statuses: Vec<Value> = containers
+        .iter()
+        .map(|container| {
+            let name = text(container, "/name");
+            json!({
+                "name": name,
+                "image": text(container, "/image"),
+                "imageID": image_id(revision, name),
+                "ready": true,
+                "started": true,
+                "restartCount": 0,
+                "state": {"running": {"startedAt": since}},
+                "lastState": {},
+            })
+        })
+        .collect();
+    let condition = |kind: &str| json!({"type": kind, "status": "True", "lastTransitionTime": since});
+    let conditions: Value = ["Initialized", "Ready", "ContainersReady", "PodScheduled"]
+        .map(condition)
+        .to_vec()
+        .into();
+    let mut spec = json!({"containers": containers, "nodeName": NODE, "restartPolicy": "Always"});
+    for field in ["runtimeClassName", "serviceAccountName", "volumes"] {
+        if let Some(value) = revision.pointer(&format!("/spec/{field}")) {
+            object::map_mut(&mut spec).insert(field.into(), value.clone());
+        }
+    }
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": format!("{name}-deployment-{suffix}"),
+            "namespace": object::namespace(revision),
+            "uid": uid_of(&digest),
+            "creationTimestamp": since,
+            "labels": labels,
+            "annotations": {"kubectl.kubernetes.io/default-container": default_container},
+            "ownerReferences": [{
+                "apiVersion": text(revision, "/apiVersion"), "kind": text(revision, "/kind"),
+                "name": name, "uid": uid, "controller": true, "blockOwnerDeletion": true,
+            }],
+        },
+        "spec": spec,
+        "status": {
+            "phase": "Running",
+            "conditions": conditions,
+            "containerStatuses": statuses,
+            "hostIP": POD_IP,
+            "podIP": POD_IP,
+            "podIPs": [{"ip": POD_IP}],
+            "startTime": since,
+            "qosClass": "Burstable",
+        },
+    })
+}
+
+/// The user's containers, and the one that stands for the platform.
+fn containers(revision: &Value) -> Vec<Value> {
+    let mut containers = revision
+        .pointer("/spec/containers")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    for container in &mut containers {
+        if text(container, "/name").is_empty() {
+            object::map_mut(container).insert("name".into(), USER_CONTAINER.into());
+        }
+    }
+    containers.push(json!({"name": QUEUE_PROXY, "image": concat!("kittiwake:", env!("CARGO_PKG_VERSION"))}));
+    containers
+}
+
+/// The pinned image of a container.
+fn image_id<'r>(revision: &'r Value, container: &str) -> &'r str {
+    let statuses = revision
+        .pointer("/status/containerStatuses")
+        .and_then(Value::as_array);
+    statuses
+        .into_iter()
+        .flatten()
+        .find(|status| text(status, "/name") == container)
+        .map_or("", |status| text(status, "/imageDigest"))
+}
+
+fn uid_of(digest: &[u8]) -> String {
+    let mut bytes = [0; 16];
+    for (byte, from) in bytes.iter_mut().zip(digest) {
+        *byte = *from;
+    }
+    uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
+}
+
+/// What the containers of a pod use: all of it is the user's.
+pub(super) fn metrics(pod: &Value, live: &Live, now: Timestamp) -> Value {
+    let window = live.usage.window.max(std::time::Duration::from_millis(1));
+    let nanocores = live.usage.cpu.as_nanos() * 1_000_000_000 / window.as_nanos().max(1);
+    let kib = live.usage.memory.0.div_ceil(1024);
+    let containers = pod.pointer("/spec/containers").and_then(Value::as_array);
+    let containers: Vec<Value> = containers
+        .into_iter()
+        .flatten()
+        .enumerate()
+        .map(|(index, container)| {
+            let (cpu, memory) = if index == 0 { (nanocores, kib) } else { (0, 0) };
+            json!({"name": text(container, "/name"), "usage": {"cpu": format!("{cpu}n"), "memory": format!("{memory}Ki")}})
+        })
+        .collect();
+    json!({
+        "apiVersion": "metrics.k8s.io/v1beta1",
+        "kind": "PodMetrics",
+        "metadata": {
+            "name": object::name(pod),
+            "namespace": object::namespace(pod),
+            "creationTimestamp": object::time(now),
+            "labels": pod.pointer("/metadata/labels"),
+        },
+        "timestamp": object::time(now),
+        "window": format!("{:.3}s", window.as_secs_f64()),
+        "containers": containers,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kittiwake_core::instances::Usage;
+    use kittiwake_core::revision::RevisionKey;
+    use kittiwake_core::unit::ByteCount;
+    use std::time::Duration;
+
+    fn live() -> Live {
+        Live {
+            revision: RevisionKey::new("default", "hello-00001"),
+            uid: "u".into(),
+            since: Timestamp::from_second(1).unwrap(),
+            usage: Usage {
+                cpu: Duration::from_millis(50),
+                window: Duration::from_secs(1),
+                memory: ByteCount::mib(2),
+            },
+        }
+    }
+
+    fn revision() -> Value {
+        json!({
+            "apiVersion": "serving.knative.dev/v1", "kind": "Revision",
+            "metadata": {"name": "hello-00001", "namespace": "default", "uid": "u", "labels": {
+                "serving.knative.dev/service": "hello", "serving.knative.dev/routingState": "active"}},
+            "spec": {"runtimeClassName": "wasmedge", "timeoutSeconds": 300, "containers": [{"image": "hello:v1"}]},
+            "status": {"containerStatuses": [{"name": "user-container", "imageDigest": "hello@sha256:1"}]},
+        })
+    }
+
+    #[test]
+    fn a_pod_looks_like_one_of_knatives() {
+        let pod = pod(&revision(), &live());
+        assert!(object::name(&pod).starts_with("hello-00001-deployment-"));
+        let labels = &pod["metadata"]["labels"];
+        assert_eq!(labels["serving.knative.dev/service"], "hello");
+        assert_eq!(labels["serving.knative.dev/revision"], "hello-00001");
+        assert!(labels.get("serving.knative.dev/routingState").is_none());
+        assert_eq!(pod["metadata"]["ownerReferences"][0]["uid"], "u");
+        assert_eq!(pod["spec"]["containers"][0]["name"], USER_CONTAINER);
+        assert_eq!(pod["spec"]["containers"][1]["name"], QUEUE_PROXY);
+        assert_eq!(pod["spec"]["runtimeClassName"], "wasmedge");
+        assert!(pod["spec"].get("timeoutSeconds").is_none());
+        assert_eq!(pod["status"]["containerStatuses"][0]["imageID"], "hello@sha256:1");
+        assert_eq!(pod, super::pod(&revision(), &live()), "the same while it lives");
+        assert_eq!(
+            uuid::Uuid::parse_str(object::uid(&pod)).unwrap().to_string(),
+            object::uid(&pod)
+        );
+    }
+
+    #[test]
+    fn metrics_are_in_kubernetes_units() {
+        let pod = pod(&revision(), &live());
+        let metrics = metrics(&pod, &live(), Timestamp::from_second(2).unwrap());
+        let usage = &metrics["containers"][0]["usage"];
+        assert_eq!(
+            (&usage["cpu"], &usage["memory"]),
+            (&json!("50000000n"), &json!("2048Ki"))
+        );
+        assert_eq!(metrics["window"], "1.000s");
+    }
+}

@@ -1,0 +1,193 @@
+//! Pods: what lives now, as kubectl sees it.
+
+use crate::harness::{Api, JSON, TABLE, step};
+use jiff::Timestamp;
+use kittiwake_core::instances::{Live, Usage};
+use kittiwake_core::log::LogStream;
+use kittiwake_core::revision::RevisionKey;
+use kittiwake_core::unit::ByteCount;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const PODS: &str = "/api/v1/namespaces/default/pods";
+const METRICS: &str = "/apis/metrics.k8s.io/v1beta1/namespaces/default/pods";
+const REVISIONS: &str = "/apis/serving.knative.dev/v1/namespaces/default/revisions";
+
+/// A revision that is in memory; its uid.
+async fn live(api: &Api, name: &str) -> String {
+    let revision = json!({
+        "apiVersion": "serving.knative.dev/v1", "kind": "Revision",
+        "metadata": {"name": name, "labels": {"serving.knative.dev/service": "hello"}},
+        "spec": {"containers": [{"image": "example.com/hello:v1"}]},
+    });
+    let answer = api.post(REVISIONS, &revision).await;
+    assert_eq!(answer.code, 201, "{}", answer.text);
+    answer.json["metadata"]["uid"].as_str().unwrap().to_owned()
+}
+
+fn tell(api: &Api, revisions: &[(&str, &str)]) {
+    let live = revisions.iter().map(|(name, uid)| Live {
+        revision: RevisionKey::new("default", *name),
+        uid: (*uid).into(),
+        since: "2026-01-02T03:04:00Z".parse::<Timestamp>().unwrap(),
+        usage: Usage {
+            cpu: Duration::from_millis(20),
+            window: Duration::from_secs(1),
+            memory: ByteCount::mib(3),
+        },
+    });
+    api.instances.tell(0, live.collect());
+}
+
+fn count(list: &Value) -> usize {
+    list["items"].as_array().unwrap().len()
+}
+
+#[tokio::test]
+async fn a_pod_is_there_while_its_revision_is_in_memory() {
+    let api = Api::start().await;
+    assert_eq!(count(&api.get(PODS).await.json), 0);
+    let mut watch = api
+        .watch(&format!(
+            "{PODS}?watch=true&labelSelector=serving.knative.dev/service%3Dhello"
+        ))
+        .await;
+    let uid = live(&api, "hello-00001").await;
+    tell(&api, &[("hello-00001", &uid), ("ghost-00001", "no-such-uid")]);
+    let list = api.until(PODS, |answer| count(&answer.json) == 1).await.json;
+    let pod = &list["items"][0];
+    let name = pod["metadata"]["name"].as_str().unwrap().to_owned();
+    assert_eq!(pod["metadata"]["ownerReferences"][0]["uid"], uid);
+    assert_eq!(
+        pod["metadata"]["labels"]["serving.knative.dev/revision"],
+        "hello-00001"
+    );
+    assert_eq!(watch.step().await, step("ADDED", &name));
+
+    let table = api.accept(PODS, TABLE).await.json;
+    assert_eq!(
+        table["rows"][0]["cells"].as_array().unwrap()[..5],
+        [json!(name), json!("2/2"), json!("Running"), json!(0), json!("5s")]
+    );
+    let other = format!("{PODS}?labelSelector=serving.knative.dev/service%3Dother");
+    assert_eq!(count(&api.get(&other).await.json), 0);
+    let running = format!("{PODS}?fieldSelector=status.phase%3DRunning");
+    assert_eq!(count(&api.get(&running).await.json), 1);
+    assert_eq!(count(&api.get("/api/v1/pods").await.json), 1);
+
+    let metrics = api.get(&format!("{METRICS}/{name}")).await.json;
+    assert_eq!(metrics["kind"], "PodMetrics");
+    assert_eq!(
+        metrics["containers"][0]["usage"],
+        json!({"cpu": "20000000n", "memory": "3072Ki"})
+    );
+
+    api.instances.tell(0, Vec::new());
+    assert_eq!(watch.step().await, step("DELETED", &name));
+    api.until(METRICS, |answer| count(&answer.json) == 0).await;
+}
+
+#[tokio::test]
+async fn a_deleted_revision_takes_its_pod_with_it() {
+    let api = Api::start().await;
+    let uid = live(&api, "hello-00001").await;
+    tell(&api, &[("hello-00001", &uid)]);
+    api.until(PODS, |answer| count(&answer.json) == 1).await;
+    api.delete(&format!("{REVISIONS}/hello-00001")).await;
+    api.until(PODS, |answer| count(&answer.json) == 0).await;
+}
+
+#[tokio::test]
+async fn logs_are_those_of_the_revision() {
+    let api = Api::start().await;
+    let uid = live(&api, "hello-00001").await;
+    tell(&api, &[("hello-00001", &uid)]);
+    let list = api.until(PODS, |answer| count(&answer.json) == 1).await.json;
+    let name = list["items"][0]["metadata"]["name"].as_str().unwrap();
+    let log = api.logs.revision(&RevisionKey::new("default", "hello-00001"));
+    log.write(LogStream::Stdout, "one");
+    log.write(LogStream::Platform, "two");
+    let path = |query: &str| format!("{PODS}/{name}/log?{query}");
+    for (query, wanted) in [
+        ("container=user-container", "one\ntwo\n"),
+        ("container=queue-proxy", "two\n"),
+        ("container=user-container&tailLines=1", "two\n"),
+        ("container=user-container&limitBytes=2", "on"),
+        (
+            "container=user-container&timestamps=true&tailLines=1",
+            "2026-01-02T03:04:05Z two\n",
+        ),
+        ("container=user-container&sinceTime=2027-01-01T00:00:00Z", ""),
+        ("container=user-container&sinceSeconds=60", "one\ntwo\n"),
+    ] {
+        let answer = api.get(&path(query)).await;
+        assert_eq!((answer.code, answer.text.as_str()), (200, wanted), "{query}");
+    }
+    for (query, code, wanted) in [
+        ("", 400, "a container name must be specified for pod"),
+        (
+            "container=other",
+            400,
+            "choose one of: [user-container queue-proxy]",
+        ),
+        (
+            "container=user-container&previous=true",
+            400,
+            "previous terminated container",
+        ),
+        ("container=user-container&tailLines=-1", 400, "tailLines"),
+        ("container=user-container&sinceTime=now", 422, "sinceTime"),
+        (
+            "container=user-container&sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z",
+            422,
+            "at most one of",
+        ),
+        ("container=user-container&limitBytes=0", 422, "limitBytes"),
+    ] {
+        let answer = api.get(&path(query)).await;
+        assert_eq!(answer.code, code, "{query} {}", answer.text);
+        assert!(answer.message().contains(wanted), "{query} {}", answer.message());
+    }
+    assert_eq!(
+        api.get(&format!("{PODS}/other/log?container=user-container"))
+            .await
+            .code,
+        404
+    );
+}
+
+#[tokio::test]
+async fn nobody_writes_pods() {
+    let api = Api::start().await;
+    let pod =
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"containers": []}});
+    for (method, path) in [
+        ("POST", PODS.to_owned()),
+        ("DELETE", PODS.to_owned()),
+        ("PUT", format!("{PODS}/a")),
+        ("PATCH", format!("{PODS}/a")),
+        ("DELETE", format!("{PODS}/a")),
+        ("POST", METRICS.to_owned()),
+    ] {
+        let answer = api.send(method, &path, JSON, pod.to_string()).await;
+        assert_eq!(answer.code, 405, "{method} {path}");
+        assert!(
+            answer.message().contains("change the Service instead"),
+            "{}",
+            answer.message()
+        );
+    }
+}
+
+#[tokio::test]
+async fn runtime_classes_are_there_from_the_start() {
+    let api = Api::start().await;
+    let list = api.get("/apis/node.k8s.io/v1/runtimeclasses").await.json;
+    let names: Vec<&str> = list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|class| class["handler"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["crun", "wasmedge", "wasmtime"]);
+}
