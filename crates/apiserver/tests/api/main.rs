@@ -11,6 +11,7 @@
 mod harness;
 
 mod constraint_kinds;
+mod coverage;
 mod discovery;
 mod large;
 mod lifecycle;
