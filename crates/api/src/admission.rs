@@ -7,7 +7,7 @@
 mod container;
 mod diff;
 pub mod field_error;
-mod image;
+pub(crate) mod image;
 pub(crate) mod immutable;
 pub(crate) mod json;
 pub(crate) mod metadata;

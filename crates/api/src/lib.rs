@@ -17,6 +17,8 @@ pub mod duck;
 pub mod duration;
 pub mod eventing;
 pub mod flows;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gatekeeper;
 pub mod messaging;
 pub mod meta;

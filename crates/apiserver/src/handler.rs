@@ -8,7 +8,7 @@ pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod get;
 pub(crate) mod list;
-mod list_options;
+pub(crate) mod list_options;
 pub(crate) mod pages;
 pub(crate) mod patch;
 pub(crate) mod reply;

@@ -13,6 +13,8 @@ mod constraint_kinds;
 mod decode;
 mod discovery;
 mod events;
+#[doc(hidden)]
+pub mod fuzzing;
 mod garbage_collector;
 mod handler;
 mod json_path;

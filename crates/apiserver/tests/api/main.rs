@@ -19,6 +19,7 @@ mod model;
 mod pods;
 mod reading;
 mod refusals;
+mod seeds;
 mod transcript;
 mod transcripts;
 mod typed_client;

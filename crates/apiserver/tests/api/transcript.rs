@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Conversation {
     pub title: String,
     directives: Vec<(usize, String)>,
-    steps: Vec<Step>,
+    pub steps: Vec<Step>,
 }
 
 /// One request and its reply.

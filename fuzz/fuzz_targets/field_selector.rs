@@ -1,0 +1,4 @@
+//! See `kittiwake_apiserver::fuzzing::field_selector`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| kittiwake_apiserver::fuzzing::field_selector(bytes));

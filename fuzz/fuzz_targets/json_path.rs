@@ -1,0 +1,4 @@
+//! See `kittiwake_apiserver::fuzzing::json_path`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| kittiwake_apiserver::fuzzing::json_path(bytes));
