@@ -106,7 +106,7 @@ impl Tidy {
             (r"(Replicas: +)\d+/\d+".to_owned(), "${1}[number]"),
             // Columns are as wide as what stands in them.
             (r"(?m)[ \t]+$".to_owned(), ""),
-            (" {2,}".to_owned(), "  "),
+            (r"(\S) {2,}".to_owned(), "${1}  "),
         ];
         Self(
             rules
