@@ -32,7 +32,7 @@ const DATA_BYTES_MAX: usize = 1024 * 1024;
 
 /// All rows.
 pub(crate) fn kinds() -> Result<Vec<Kind>, RegistryError> {
-    Ok(vec![
+    let mut rows = vec![
         namespaces()?,
         config_maps()?,
         secrets()?,
@@ -42,7 +42,9 @@ pub(crate) fn kinds() -> Result<Vec<Kind>, RegistryError> {
         pod::metrics()?,
         runtime_class::kind()?,
         lease::kind()?,
-    ])
+    ];
+    rows.extend(crate::auth::rbac::kinds::rows()?);
+    Ok(rows)
 }
 
 /// The OpenAPI schema of a type, without references.
@@ -54,7 +56,11 @@ pub(crate) fn schema_of<T: JsonSchema>() -> Value {
     schema
 }
 
-fn version(api_version: &str, open_api: Value, columns: Columns) -> Result<Version, RegistryError> {
+pub(crate) fn version(
+    api_version: &str,
+    open_api: Value,
+    columns: Columns,
+) -> Result<Version, RegistryError> {
     let compiled = Schema::compile(&open_api).map_err(|error| RegistryError {
         crd: api_version.to_owned(),
         message: error.to_string(),
@@ -70,7 +76,13 @@ fn version(api_version: &str, open_api: Value, columns: Columns) -> Result<Versi
     })
 }
 
-fn core_kind(plural: &str, singular: &str, kind: &str, short_name: &str, versions: Vec<Version>) -> Kind {
+pub(crate) fn core_kind(
+    plural: &str,
+    singular: &str,
+    kind: &str,
+    short_name: &str,
+    versions: Vec<Version>,
+) -> Kind {
     Kind {
         group: String::new(),
         plural: plural.to_owned(),
@@ -98,12 +110,12 @@ fn core_kind(plural: &str, singular: &str, kind: &str, short_name: &str, version
     }
 }
 
-const NAME: Column = Column {
+pub(crate) const NAME: Column = Column {
     name: "Name",
     kind: "string",
     priority: 0,
 };
-const AGE: Column = Column {
+pub(crate) const AGE: Column = Column {
     name: "Age",
     kind: "string",
     priority: 0,
@@ -358,7 +370,7 @@ fn entries(object: &Value, key: &str) -> usize {
         .map_or(0, serde_json::Map::len)
 }
 
-fn created(object: &Value, now: Timestamp) -> Value {
+pub(crate) fn created(object: &Value, now: Timestamp) -> Value {
     age(text(object, "/metadata/creationTimestamp"), now).into()
 }
 
@@ -408,7 +420,12 @@ mod tests {
                 "pods",
                 "pods",
                 "runtimeclasses",
-                "leases"
+                "leases",
+                "serviceaccounts",
+                "roles",
+                "clusterroles",
+                "rolebindings",
+                "clusterrolebindings"
             ]
         );
     }

@@ -1,5 +1,6 @@
 //! Settings of the API server.
 
+use crate::auth;
 use kittiwake_core::unit::ByteCount;
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ pub struct Config {
     pub bookmark_interval: Duration,
     /// Pause between two sweeps of expired events.
     pub event_sweep_interval: Duration,
+    /// Who is believed, and what is written down.
+    pub auth: auth::Config,
 }
 
 impl Default for Config {
@@ -30,6 +33,7 @@ impl Default for Config {
             events_max: 10_000,
             bookmark_interval: Duration::from_secs(60),
             event_sweep_interval: Duration::from_secs(60),
+            auth: auth::Config::default(),
         }
     }
 }

@@ -251,7 +251,8 @@ mod tests {
                 "namespaces/status",
                 "pods",
                 "pods/log",
-                "secrets"
+                "secrets",
+                "serviceaccounts"
             ]
         );
         assert_eq!(group_version(&registry, "x", "v1").err().unwrap().code, 404);

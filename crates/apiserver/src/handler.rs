@@ -18,13 +18,14 @@ pub(crate) mod update;
 pub(crate) mod watch;
 pub(crate) mod write;
 
+use crate::auth::{Identity, reviews, service_account};
+use crate::logs;
 use crate::negotiation::{self, Format};
 use crate::query::Query;
 use crate::registry::Served;
 use crate::request_info::{self, ResourcePath, Target};
 use crate::server::Server;
 use crate::status::ApiError;
-use crate::{logs, reviews};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, Request};
@@ -42,6 +43,8 @@ pub(crate) struct Call {
     pub query: Query,
     pub headers: HeaderMap,
     pub format: Format,
+    /// Who makes the request.
+    pub identity: Arc<Identity>,
 }
 
 impl Call {
@@ -101,13 +104,16 @@ async fn handle(State(server): State<Arc<Server>>, request: Request<Body>) -> Re
 
 async fn route(server: Arc<Server>, request: Request<Body>) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
+    // Every router says who its callers are; one that does not serves nobody.
+    let identity = parts.extensions.get::<Arc<Identity>>().cloned();
+    let identity = identity.ok_or_else(ApiError::unauthorized)?;
     let path = match request_info::parse(parts.uri.path())? {
         Target::Resource(path) => path,
         other => return root::handle(&server, &other, &parts),
     };
     if let Some(review) = reviews::find(&path) {
         let body = body::read(&server, &parts.headers, body).await?;
-        return reviews::handle(review, &parts, &body);
+        return reviews::handle(&server, &identity, review, &path, &parts, &body).await;
     }
     let kinds = server.kinds.load();
     let served = kinds.registry.find(&path.group, &path.version, &path.resource);
@@ -115,6 +121,9 @@ async fn route(server: Arc<Server>, request: Request<Body>) -> Result<Response, 
     drop(kinds);
     if !path.namespace.is_empty() && !served.kind.namespaced {
         return Err(ApiError::page_not_found());
+    }
+    if service_account::is_token(&served, &path) {
+        return service_account::handle(&server, &served, &path, &parts, body).await;
     }
     let query = Query::parse(&parts.uri)?;
     let log = logs::is_log(&served, &path);
@@ -130,6 +139,7 @@ async fn route(server: Arc<Server>, request: Request<Body>) -> Result<Response, 
         query,
         headers: parts.headers,
         format,
+        identity,
     };
     if log {
         return logs::handle(&call);

@@ -7,6 +7,7 @@
 //! CustomResourceDefinitions; the few kinds of Kubernetes itself are rows of [`builtin`].
 
 mod admission;
+pub mod auth;
 mod builtin;
 pub mod config;
 mod constraint_kinds;
@@ -31,7 +32,6 @@ mod protobuf;
 mod query;
 mod registry;
 mod request_info;
-mod reviews;
 mod schema;
 mod selector;
 mod server;
@@ -72,6 +72,9 @@ pub enum BuildError {
     /// A CRD or a built-in row is wrong.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// A setting of authentication or of the audit log cannot be used.
+    #[error("{0}")]
+    Auth(String),
 }
 
 /// Says whether the platform is ready, or what it still waits for.
@@ -88,9 +91,20 @@ pub struct Handle {
 pub type Task = BoxFuture<'static, ()>;
 
 impl Handle {
-    /// The API as a service, for a listener or for `kube::Client::new(router, "default")`.
+    /// The API for what runs in this process, for `kube::Client::new(router, "default")`: whoever holds it is the
+    /// administrator. Never to be put behind a socket; see [`Handle::guarded`].
     pub fn router(&self) -> axum::Router {
-        handler::router(Arc::clone(&self.server))
+        let identity = Arc::new(auth::Identity::administrator());
+        handler::router(Arc::clone(&self.server)).layer(axum::Extension(identity))
+    }
+
+    /// The API, and what `others` routes, for a socket: every request is authenticated, authorized and audited. The
+    /// listener puts a [`auth::Peer`] into the extensions of each request.
+    pub fn guarded(&self, others: axum::Router) -> axum::Router {
+        let check = axum::middleware::from_fn_with_state(Arc::clone(&self.server), auth::guard::check);
+        others
+            .fallback_service(handler::router(Arc::clone(&self.server)))
+            .layer(check)
     }
 
     /// Sets what `/readyz` asks besides the server's own start. The last call counts.
@@ -129,6 +143,8 @@ async fn run(server: Arc<Server>) {
         garbage_collector::run(Arc::clone(&server), shutdown.clone()),
         namespace_lifecycle::run(Arc::clone(&server), shutdown.clone()),
         events::sweep(Arc::clone(&server), shutdown.clone()),
-        pods::run(Arc::clone(&server), shutdown),
+        pods::run(Arc::clone(&server), shutdown.clone()),
+        auth::default_accounts::run(Arc::clone(&server), shutdown.clone()),
+        auth::rbac::aggregation::run(Arc::clone(&server), shutdown),
     );
 }

@@ -99,6 +99,8 @@ pub(crate) struct Hooks {
     pub defines_kinds: bool,
     /// Why clients cannot write it, and what to do instead.
     pub read_only: Option<&'static str>,
+    /// Whether names need be no more than a segment of a path, for example `system:discovery`.
+    pub path_names: bool,
 }
 
 /// How a version differs from the stored form.

@@ -1,17 +1,18 @@
 //! The state that all requests share.
 
 use crate::admission::{Admit, Knative};
+use crate::auth::{self, Auth, Identity};
 use crate::builtin::{self, runtime_class};
 use crate::config::Config;
 use crate::constraint_kinds::Made;
 use crate::handler::pages::Snapshots;
-use crate::handler::write::{Actor, Write};
+use crate::handler::write::{Actor, Proposal, Write};
 use crate::kinds::CurrentKinds;
 use crate::pods::PODS;
 use crate::query::FieldValidation;
-use crate::registry::{Kind, RegistryError, Served};
+use crate::registry::{Kind, Served};
 use crate::status::ApiError;
-use crate::{Inputs, Readiness};
+use crate::{BuildError, Inputs, Readiness};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kittiwake_core::clock::Clock;
 use kittiwake_core::instances::InstanceHub;
@@ -40,15 +41,18 @@ pub(crate) struct Server {
     pub admission: Vec<Box<dyn Admit>>,
     pub snapshots: Snapshots,
     pub shutdown: CancellationToken,
+    pub auth: Auth,
     crds: Vec<CustomResourceDefinition>,
     readiness: RwLock<Option<Readiness>>,
     bootstrapped: watch::Sender<bool>,
 }
 
 impl Server {
-    pub(crate) fn new(config: Config, inputs: Inputs) -> Result<Self, RegistryError> {
+    pub(crate) fn new(config: Config, inputs: Inputs) -> Result<Self, BuildError> {
         let (kinds, made) = CurrentKinds::new(&inputs.crds, &inputs.store)?;
+        let auth = Auth::new(&config.auth, inputs.store.clone(), Arc::clone(&inputs.clock));
         Ok(Self {
+            auth: auth.map_err(BuildError::Auth)?,
             config,
             store: inputs.store,
             made: ObjectStore::in_memory(kittiwake_store::Config::default()),
@@ -127,6 +131,8 @@ impl Server {
                 Err(error) => tracing::error!(%error, "a CRD cannot be written as JSON"),
             }
         }
+        auth::default_accounts::sweep(self).await;
+        auth::rbac::bootstrap::run(self).await;
         self.bootstrapped.send_replace(true);
     }
 
@@ -136,21 +142,53 @@ impl Server {
         let Some(served) = kinds.registry.find(group, version, plural) else {
             return;
         };
-        let actor = Actor {
-            manager: MANAGER.to_owned(),
-            user: MANAGER.to_owned(),
-        };
-        let write = Write {
-            server: self,
-            served,
-            namespace: String::new(),
-            subresource: None,
-            actor,
-            dry_run: false,
-            validation: FieldValidation::Ignore,
-        };
+        let write = self.own_write(served, "");
         if let Err(error) = write.put_own(object).await {
             tracing::error!(%error, plural, "an object that must always be there cannot be written");
+        }
+    }
+
+    /// Changes or creates one object of the server's own; `propose` sees it as it is, and answers `None` to leave it so.
+    pub(crate) async fn put_own(
+        &self,
+        group: &str,
+        version: &str,
+        plural: &str,
+        namespace: &str,
+        name: &str,
+        propose: impl FnOnce(Option<&Value>) -> Option<Value> + Send,
+    ) {
+        let Some(served) = self.registry.find(group, version, plural) else {
+            return;
+        };
+        let write = self.own_write(served, namespace);
+        let written = write.change(name, |old| {
+            let unchanged = || {
+                old.cloned()
+                    .ok_or_else(|| ApiError::not_found(served.names(), name))
+            };
+            Ok(Proposal {
+                object: propose(old).map_or_else(unchanged, Ok)?,
+                ..Proposal::default()
+            })
+        });
+        if let Err(error) = written.await {
+            tracing::warn!(%error, plural, namespace, name, "an object of the server's own cannot be written");
+        }
+    }
+
+    fn own_write<'a>(&'a self, served: &'a Served, namespace: &str) -> Write<'a> {
+        Write {
+            server: self,
+            served,
+            namespace: namespace.to_owned(),
+            subresource: None,
+            actor: Actor {
+                manager: MANAGER.to_owned(),
+                identity: Arc::new(Identity::new(MANAGER, &[auth::MASTERS])),
+            },
+            dry_run: false,
+            validation: FieldValidation::Ignore,
         }
     }
 }

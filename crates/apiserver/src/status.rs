@@ -206,6 +206,27 @@ impl ApiError {
         .with_details(details)
     }
 
+    /// 401: who is it? Why it is not known is said in the log only.
+    pub(crate) fn unauthorized() -> Self {
+        Self::new(401, "Unauthorized", "Unauthorized")
+    }
+
+    /// 403 of somebody who may not do something with a resource, or (`plural` empty) with a path.
+    pub(crate) fn access_denied(group: &str, plural: &str, name: &str, why: &str) -> Self {
+        let names = Names {
+            group,
+            plural,
+            kind: "",
+        };
+        let what = match (plural.is_empty(), name.is_empty()) {
+            (true, _) => String::new(),
+            (false, true) => format!("{} is ", names.qualified(plural)),
+            (false, false) => format!("{} {name:?} is ", names.qualified(plural)),
+        };
+        Self::new(403, "Forbidden", format!("{what}forbidden: {why}"))
+            .with_details(names.details(name, plural))
+    }
+
     /// What an admission step answers, in its own words and with its own code.
     pub(crate) fn denied(code: u16, webhook: &str, text: &str) -> Self {
         let reason = if code == 403 { "Forbidden" } else { "BadRequest" };

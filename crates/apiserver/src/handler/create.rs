@@ -5,9 +5,7 @@ use crate::handler::{Call, body, reply};
 use crate::status::ApiError;
 use axum::body::Body;
 use axum::response::Response;
-
-/// Who everybody is until there is authentication: the administrator, as in a kubeconfig made by kubeadm.
-pub(crate) const USER: &str = "kubernetes-admin";
+use std::sync::Arc;
 
 impl Call {
     /// The write request that this call is.
@@ -19,7 +17,7 @@ impl Call {
             subresource: self.path.subresource.as_deref(),
             actor: Actor {
                 manager: self.manager()?,
-                user: USER.to_owned(),
+                identity: Arc::clone(&self.identity),
             },
             dry_run: self.query.dry_run()?,
             validation: self.query.field_validation()?,

@@ -1,5 +1,6 @@
 //! Writing responses.
 
+use crate::auth::audit;
 use crate::handler::Call;
 use crate::negotiation::{Encoding, Shape};
 use crate::object;
@@ -40,6 +41,7 @@ pub(crate) fn bytes(code: u16, content_type: &str, body: impl Into<Body>) -> Res
 /// A failure as a `Status`.
 pub(crate) fn error(error: &ApiError) -> Response {
     let mut response = json(error.code, &error.to_status());
+    response.extensions_mut().insert(audit::Failure(error.reason));
     if let Some(seconds) = error.retry_after_seconds() {
         response.headers_mut().insert(RETRY_AFTER, seconds.into());
     }
@@ -68,6 +70,10 @@ pub(crate) fn object(
         }
     };
     add_warnings(&mut response, warnings);
+    response.extensions_mut().insert(audit::Shown {
+        name: object::name(value).to_owned(),
+        uid: object::uid(value).to_owned(),
+    });
     Ok(response)
 }
 

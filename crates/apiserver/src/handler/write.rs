@@ -6,6 +6,9 @@
 //! patch never loses a race.
 
 use crate::admission::Review;
+use crate::auth::Identity;
+use crate::auth::attributes::{Attributes, ResourceAttributes};
+use crate::auth::rbac::{escalation, validation};
 use crate::constraint_kinds;
 use crate::handler::size;
 use crate::metadata;
@@ -41,8 +44,8 @@ const NAMESPACE_MISMATCH: &str =
 pub(crate) struct Actor {
     /// Field manager.
     pub manager: String,
-    /// User name, for admission.
-    pub user: String,
+    /// The user.
+    pub identity: Arc<Identity>,
 }
 
 /// One write request.
@@ -127,6 +130,7 @@ impl Write<'_> {
         self.commit(name, |old| {
             let Some(stored) = old else {
                 let mut proposal = propose(None)?;
+                self.may_create(name)?;
                 self.check_namespace(name)?;
                 self.check_names(name, &mut proposal.object)?;
                 return self.prepare_create(proposal);
@@ -512,24 +516,51 @@ impl Write<'_> {
             kind: &kind.kind,
             subresource: self.subresource,
             old,
-            user: &self.actor.user,
+            user: &self.actor.identity.name,
             dry_run: self.dry_run,
         };
         for step in &self.server.admission {
             warnings.extend(step.admit(&review, object)?);
         }
         let name = object::name(object);
-        let mut causes = if old.is_none() {
-            metadata::check_name("metadata.name", name, kind.hooks.label_names)
-        } else {
-            Vec::new()
+        let mut causes = match old {
+            Some(_) => Vec::new(),
+            None if kind.hooks.path_names => validation::check_name(name),
+            None => metadata::check_name("metadata.name", name, kind.hooks.label_names),
         };
         causes.extend(metadata::check(object));
         causes.extend(schema.validate(object).into_iter().map(field_cause));
         if let Some(validate) = kind.hooks.validate {
             causes.extend(validate(old, object));
         }
-        self.refuse(object, causes)
+        self.refuse(object, causes)?;
+        let grant = escalation::Grant {
+            served: self.served,
+            namespace: &self.namespace,
+            old,
+            new: object,
+        };
+        escalation::check(&self.server.auth.rbac, &self.actor.identity, &grant)
+    }
+
+    /// A change that creates needs the right to create as well (server-side apply).
+    fn may_create(&self, name: &str) -> Result<(), ApiError> {
+        let kind = &self.served.kind;
+        let asked = Attributes::Resource(ResourceAttributes {
+            verb: "create".to_owned(),
+            group: kind.group.clone(),
+            version: self.served.version.name.clone(),
+            resource: kind.plural.clone(),
+            subresource: String::new(),
+            namespace: self.namespace.clone(),
+            name: name.to_owned(),
+        });
+        let identity = &self.actor.identity;
+        let decision = self.server.auth.rbac.decide(identity, &asked);
+        if decision.allowed {
+            return Ok(());
+        }
+        Err(asked.denied(identity, &decision.reason))
     }
 
     fn refuse(&self, object: &Value, causes: Vec<Cause>) -> Result<(), ApiError> {

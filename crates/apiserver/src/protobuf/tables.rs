@@ -1,5 +1,7 @@
 //! Which field of which message has which number (the `generated.proto` files of `k8s.io/api` and `apimachinery`).
 
+mod auth;
+
 /// One field of a message.
 #[derive(Debug)]
 pub(super) struct Field {
@@ -49,6 +51,15 @@ pub(super) fn of(api_version: &str, kind: &str) -> Option<&'static [Field]> {
         ("events.k8s.io/v1", "Event") => EVENT,
         // It belongs to every group: each client writes the version of the kind that it deletes.
         (_, "DeleteOptions") => DELETE_OPTIONS,
+        ("v1", "ServiceAccount") => auth::SERVICE_ACCOUNT,
+        ("rbac.authorization.k8s.io/v1", "Role") => auth::ROLE,
+        ("rbac.authorization.k8s.io/v1", "ClusterRole") => auth::CLUSTER_ROLE,
+        ("rbac.authorization.k8s.io/v1", "RoleBinding" | "ClusterRoleBinding") => auth::BINDING,
+        ("authentication.k8s.io/v1", "TokenRequest") => auth::TOKEN_REQUEST,
+        ("authentication.k8s.io/v1", "TokenReview") => auth::TOKEN_REVIEW,
+        ("authorization.k8s.io/v1", "SubjectAccessReview" | "LocalSubjectAccessReview") => {
+            auth::SUBJECT_ACCESS_REVIEW
+        }
         ("authorization.k8s.io/v1", "SelfSubjectAccessReview") => SELF_SUBJECT_ACCESS_REVIEW,
         ("authorization.k8s.io/v1", "SelfSubjectRulesReview") => SELF_SUBJECT_RULES_REVIEW,
         ("authentication.k8s.io/v1", "SelfSubjectReview") => SELF_SUBJECT_REVIEW,
@@ -205,27 +216,23 @@ const SELF_SUBJECT_ACCESS_REVIEW: &[Field] = &[
         2,
         "spec",
         Form::Message(&[
-            field(
-                1,
-                "resourceAttributes",
-                Form::Message(&[
-                    field(1, "namespace", Form::Text),
-                    field(2, "verb", Form::Text),
-                    field(3, "group", Form::Text),
-                    field(4, "version", Form::Text),
-                    field(5, "resource", Form::Text),
-                    field(6, "subresource", Form::Text),
-                    field(7, "name", Form::Text),
-                ]),
-            ),
-            field(
-                2,
-                "nonResourceAttributes",
-                Form::Message(&[field(1, "path", Form::Text), field(2, "verb", Form::Text)]),
-            ),
+            field(1, "resourceAttributes", Form::Message(RESOURCE_ATTRIBUTES)),
+            field(2, "nonResourceAttributes", Form::Message(NON_RESOURCE_ATTRIBUTES)),
         ]),
     ),
 ];
+
+const RESOURCE_ATTRIBUTES: &[Field] = &[
+    field(1, "namespace", Form::Text),
+    field(2, "verb", Form::Text),
+    field(3, "group", Form::Text),
+    field(4, "version", Form::Text),
+    field(5, "resource", Form::Text),
+    field(6, "subresource", Form::Text),
+    field(7, "name", Form::Text),
+];
+
+const NON_RESOURCE_ATTRIBUTES: &[Field] = &[field(1, "path", Form::Text), field(2, "verb", Form::Text)];
 
 const SELF_SUBJECT_RULES_REVIEW: &[Field] = &[
     field(1, "metadata", Form::Message(OBJECT_META)),

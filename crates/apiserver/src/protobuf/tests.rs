@@ -50,6 +50,39 @@ fn body(api_version: &str, kind: &str, object: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+fn roles_and_token_requests_are_read() {
+    // The core group is the empty text: an element of a list is kept also when it is empty.
+    let rule = [
+        block(1, b"get"),
+        block(1, b"list"),
+        block(2, b""),
+        block(3, b"pods"),
+    ]
+    .concat();
+    let role = [block(1, &block(1, b"reader")), block(2, &rule)].concat();
+    assert_eq!(
+        decode(&body("rbac.authorization.k8s.io/v1", "Role", &role)).unwrap(),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "reader"},
+            "rules": [{"verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods"]}],
+        })
+    );
+    let spec = [block(1, b"vault"), number(4, 600)].concat();
+    assert_eq!(
+        decode(&body(
+            "authentication.k8s.io/v1",
+            "TokenRequest",
+            &block(2, &spec)
+        ))
+        .unwrap(),
+        json!({
+            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+            "spec": {"audiences": ["vault"], "expirationSeconds": 600},
+        })
+    );
+}
+
+#[test]
 fn what_kubectl_sends_is_read() {
     for (sent, wanted) in [
         // kubectl create namespace demo

@@ -48,6 +48,13 @@ impl FieldSelector {
         })
     }
 
+    /// The text that a field must be, where one is said.
+    #[must_use]
+    pub fn exact(&self, field: &str) -> Option<&str> {
+        let term = self.terms.iter().find(|term| term.equal && term.field == field)?;
+        Some(&term.value)
+    }
+
     /// Whether an object is selected. A missing field counts as the empty text.
     #[must_use]
     pub fn matches(&self, object: &Value) -> bool {

@@ -116,7 +116,7 @@ async fn crds_can_be_read_and_not_written() {
 }
 
 #[tokio::test]
-async fn everybody_may_do_everything_and_learns_so() {
+async fn who_holds_the_router_may_do_everything_and_learns_so() {
     let api = Api::start().await;
     let asked = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": {"verb": "get"}}});
     let answer = api

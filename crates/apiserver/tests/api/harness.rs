@@ -6,6 +6,7 @@ use http::{HeaderMap, Request};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kittiwake_apiserver::auth::{self, TokenFile};
 use kittiwake_apiserver::{Config, Handle, Inputs, build};
 use kittiwake_core::clock::ManualClock;
 use kittiwake_core::instances::InstanceHub;
@@ -76,6 +77,11 @@ impl Api {
 
     /// The same over a store of the test's own.
     pub async fn start_with(store: ObjectStore) -> Self {
+        Self::start_guarded(store, auth::Config::default()).await
+    }
+
+    /// The same with settings of who is believed.
+    pub async fn start_guarded(store: ObjectStore, auth: auth::Config) -> Self {
         let start: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
         let clock = Arc::new(ManualClock::new(start));
         let logs = Arc::new(LogHub::new(clock.clone()));
@@ -89,6 +95,7 @@ impl Api {
         };
         let config = Config {
             namespace_purge_delay: Duration::ZERO,
+            auth,
             ..Config::default()
         };
         let (handle, task) = build(config, inputs).unwrap();
@@ -103,8 +110,48 @@ impl Api {
         api
     }
 
+    /// A server that believes the tokens of these users: `(token, user, groups)`.
+    pub async fn with_users(users: &[(&str, &str, &str)]) -> Self {
+        let lines: Vec<String> = users
+            .iter()
+            .map(|(token, user, groups)| format!("{token},{user},u-{user},\"{groups}\""))
+            .collect();
+        let auth = auth::Config {
+            tokens: TokenFile::parse(&lines.join("\n")).unwrap(),
+            ..auth::Config::default()
+        };
+        Self::start_guarded(ObjectStore::in_memory(kittiwake_store::Config::default()), auth).await
+    }
+
+    /// A request from outside, with a bearer token unless that is empty.
+    pub async fn ask(&self, token: &str, method: &str, path: &str, body: &Value) -> Answer {
+        let content_type = if method == "PATCH" { MERGE } else { JSON };
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", content_type);
+        if !token.is_empty() {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let body = if body.is_null() {
+            Body::empty()
+        } else {
+            Body::from(body.to_string())
+        };
+        self.ask_with(request.body(body).unwrap()).await
+    }
+
+    /// A request from outside.
+    pub async fn ask_with(&self, request: Request<Body>) -> Answer {
+        let guarded = self.handle.guarded(axum::Router::new());
+        Self::read(guarded.oneshot(request).await.unwrap()).await
+    }
+
     pub async fn request(&self, request: Request<Body>) -> Answer {
-        let response = self.handle.router().oneshot(request).await.unwrap();
+        Self::read(self.handle.router().oneshot(request).await.unwrap()).await
+    }
+
+    async fn read(response: axum::response::Response) -> Answer {
         let (head, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let text = String::from_utf8_lossy(&bytes).into_owned();

@@ -10,12 +10,15 @@
 
 mod harness;
 
+mod authentication;
+mod authorization;
 mod constraint_kinds;
 mod coverage;
 mod discovery;
 mod large;
 mod lifecycle;
 mod model;
+mod oidc;
 mod pods;
 mod reading;
 mod refusals;
