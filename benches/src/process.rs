@@ -206,6 +206,7 @@ pub fn kittiwake_command(program: &Path, data_dir: &Path, flags: &[String]) -> C
             "127.0.0.1:0",
             "--http-listen",
             "127.0.0.1:0",
+            "--api-insecure",
             "--data-dir",
         ])
         .arg(data_dir)

@@ -1,6 +1,9 @@
 //! The command line, in the manner of kubectl and kn: verbs, `-n`, `-o`, `-f`, `-w`, `-l`.
 
+mod auth;
 pub mod objects;
+
+pub use auth::AuthArgs;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kittiwake_core::unit::ByteCount;
@@ -98,9 +101,6 @@ pub struct UpArgs {
     /// Domain of function URLs: http://NAME.NAMESPACE.DOMAIN [default: localhost]
     #[arg(long, value_name = "DOMAIN", env = "KITTIWAKE_DOMAIN")]
     pub domain: Option<String>,
-    /// Let the API listen beyond loopback although it has no authentication yet
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", env = "KITTIWAKE_API_INSECURE")]
-    pub api_insecure: Option<bool>,
     /// Accept images from this machine's disk (file://, oci-layout://) [default: only if the API is on loopback]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", env = "KITTIWAKE_ALLOW_FILE_IMAGES")]
     pub allow_file_images: Option<bool>,
@@ -142,6 +142,9 @@ pub struct UpArgs {
     /// Form of log lines [default: text]
     #[arg(long, value_name = "FORMAT", env = "KITTIWAKE_LOG_FORMAT")]
     pub log_format: Option<LogFormat>,
+    /// Who may use the API.
+    #[command(flatten)]
+    pub auth: AuthArgs,
 }
 
 /// `kittiwake doctor`.

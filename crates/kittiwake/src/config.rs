@@ -1,5 +1,9 @@
 //! Settings of `kittiwake up`: raw flags, environment and file in, one resolved [`Config`] out.
 
+mod auth;
+
+pub use auth::{AuditLog, Auth, Oidc};
+
 use crate::cli::{LogFormat, UpArgs};
 use anyhow::{Context, bail};
 use kittiwake_core::unit::ByteCount;
@@ -50,6 +54,8 @@ pub struct Config {
     pub log: String,
     /// Form of log lines.
     pub log_format: LogFormat,
+    /// Who may use the API.
+    pub auth: Auth,
 }
 
 /// The settings file. Unknown keys are refused: a misspelt setting must not be silently without effect.
@@ -62,7 +68,6 @@ struct File {
     http_listen: Option<SocketAddr>,
     apply: Vec<PathBuf>,
     domain: Option<String>,
-    api_insecure: Option<bool>,
     allow_file_images: Option<bool>,
     insecure_registries: Vec<String>,
     docker_config: Option<PathBuf>,
@@ -74,6 +79,41 @@ struct File {
     request_metrics: Option<bool>,
     log: Option<String>,
     log_format: Option<LogFormat>,
+    // Listed one by one: serde cannot refuse unknown keys beside a flattened struct.
+    api_insecure: Option<bool>,
+    api_hosts: Vec<String>,
+    token_auth_file: Option<PathBuf>,
+    oidc_issuer_url: Option<String>,
+    oidc_client_id: Option<String>,
+    oidc_username_claim: Option<String>,
+    oidc_username_prefix: Option<String>,
+    oidc_groups_claim: Option<String>,
+    oidc_groups_prefix: Option<String>,
+    oidc_ca_file: Option<PathBuf>,
+    audit_log_path: Option<PathBuf>,
+    audit_log_maxsize: Option<u64>,
+    audit_log_maxbackup: Option<u32>,
+}
+
+impl File {
+    /// Takes out what is about who may use the API.
+    fn take_auth(&mut self) -> auth::File {
+        auth::File {
+            api_insecure: self.api_insecure,
+            api_hosts: std::mem::take(&mut self.api_hosts),
+            token_auth_file: self.token_auth_file.take(),
+            oidc_issuer_url: self.oidc_issuer_url.take(),
+            oidc_client_id: self.oidc_client_id.take(),
+            oidc_username_claim: self.oidc_username_claim.take(),
+            oidc_username_prefix: self.oidc_username_prefix.take(),
+            oidc_groups_claim: self.oidc_groups_claim.take(),
+            oidc_groups_prefix: self.oidc_groups_prefix.take(),
+            oidc_ca_file: self.oidc_ca_file.take(),
+            audit_log_path: self.audit_log_path.take(),
+            audit_log_maxsize: self.audit_log_maxsize,
+            audit_log_maxbackup: self.audit_log_maxbackup,
+        }
+    }
 }
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -94,15 +134,10 @@ impl Config {
     /// # Errors
     /// When the file cannot be read or a value is out of its range; the message names the setting.
     pub fn resolve(args: UpArgs) -> anyhow::Result<Self> {
-        let file = args.config.as_deref().map(read).transpose()?.unwrap_or_default();
+        let mut file = args.config.as_deref().map(read).transpose()?.unwrap_or_default();
         let api_listen = args.api_listen.or(file.api_listen).unwrap_or(API_LISTEN);
         let on_loopback = api_listen.ip().is_loopback();
-        if !on_loopback && !args.api_insecure.or(file.api_insecure).unwrap_or(false) {
-            bail!(
-                "--api-listen {api_listen} is not a loopback address, and the API has no authentication yet: \
-                 anyone who reaches it could deploy code. Use 127.0.0.1, or say --api-insecure if the network is yours alone"
-            );
-        }
+        let auth = Auth::resolve(args.auth, file.take_auth(), api_listen)?;
         let cache_size = match (args.cache_size, file.cache_size) {
             (Some(size), _) => size,
             (None, Some(text)) => text.parse().context("cacheSize in the settings file")?,
@@ -166,6 +201,7 @@ impl Config {
             request_metrics: args.request_metrics.or(file.request_metrics).unwrap_or(true),
             log: log_filter(args.log.or(file.log), access_log),
             log_format: args.log_format.or(file.log_format).unwrap_or_default(),
+            auth,
         })
     }
 }
@@ -254,7 +290,7 @@ mod tests {
             ),
             (with_file("cacheSize: lots", UpArgs::default()), "cacheSize"),
             (
-                with_file("apiListen: 0.0.0.0:6443", UpArgs::default()),
+                with_file("apiListen: 0.0.0.0:6443\napiInsecure: true", UpArgs::default()),
                 "--api-insecure",
             ),
             (with_file("maxCalls: 0", UpArgs::default()), "--max-calls"),
@@ -288,7 +324,7 @@ mod tests {
 
     #[test]
     fn file_images_are_off_once_others_can_reach_the_api() {
-        let config = with_file("apiListen: 0.0.0.0:6443\napiInsecure: true", UpArgs::default()).unwrap();
+        let config = with_file("apiListen: 0.0.0.0:6443", UpArgs::default()).unwrap();
         assert!(!config.allow_file_images);
     }
 }

@@ -3,6 +3,8 @@
 //! Architecture invariant: this is the only crate that sees two services. It hands the runtime's `Invoke` and
 //! `Prepare` to gateway and controllers, and the API server's router to the controllers' client.
 
+pub mod api_listener;
+pub mod api_security;
 pub mod cli;
 pub mod client;
 pub mod command;
@@ -12,6 +14,7 @@ pub mod keys;
 pub mod kubeconfig;
 pub mod manifest;
 pub mod output;
+pub mod pki;
 pub mod platform;
 pub mod resource;
 pub mod table;

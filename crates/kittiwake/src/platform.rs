@@ -3,9 +3,12 @@
 //! Two phases: first all handles exist, then the tasks run. So wiring cannot form a cycle, and nothing runs when
 //! a part cannot be made.
 
+use crate::api_listener;
+use crate::api_security::ApiSecurity;
 use crate::config::Config;
 use crate::keys;
-use crate::worker::link::Settings;
+use crate::kubeconfig::{self, Access};
+use crate::worker::link::{Secret, Settings};
 use crate::worker::placement::Placement;
 use crate::worker::supervisor::{self, Adopted, Supervisor};
 use crate::worker::upgrade::Handover;
@@ -52,6 +55,8 @@ pub struct Platform {
     pub http: SocketAddr,
     /// A client of the API that needs no socket.
     pub client: kube::Client,
+    /// How the administrator reaches the API over its socket.
+    pub access: Access,
     serving: Serving,
     /// Kept for the program that may take this one's place.
     api_listener: TcpListener,
@@ -159,6 +164,8 @@ impl Platform {
         };
         let store =
             kittiwake_store::ObjectStore::open(&objects, store_config).context("cannot open the objects")?;
+        // After the objects were opened: two programs on one folder must not make two authorities.
+        let security = ApiSecurity::prepare(config, &data_dir, api, reachable(api), clock.now())?;
         let (runtime, runtime_task) = kittiwake_runtime::build(
             // With workers it only makes artifacts ready, a few at a time.
             runtime_config(
@@ -180,7 +187,10 @@ impl Platform {
         )
         .context("cannot start the runtime")?;
         let (apiserver, apiserver_task) = kittiwake_apiserver::build(
-            kittiwake_apiserver::Config::default(),
+            kittiwake_apiserver::Config {
+                auth: security.auth,
+                ..kittiwake_apiserver::Config::default()
+            },
             kittiwake_apiserver::Inputs {
                 store: store.clone(),
                 crds: kittiwake_api::crd::all(),
@@ -256,7 +266,7 @@ impl Platform {
             Serving::Workers(supervisor::start(supervisor::Inputs {
                 program: std::env::current_exe().context("cannot find this program")?,
                 drain: config.drain,
-                settings: worker_settings(config, http_listeners.len(), api, external_port),
+                settings: worker_settings(config, http_listeners.len(), &security.worker, external_port),
                 listeners: http_listeners,
                 placement,
                 routes_changed: Box::new(move |(namespace, route)| routes.gateways_changed(namespace, route)),
@@ -268,18 +278,26 @@ impl Platform {
             })?)
         };
         let workers = serving.workers();
-        tasks.spawn(serve_api(
-            api_listener,
-            api,
-            apiserver.router(),
-            Metrics { registry, workers },
-            apiserver.shutdown(),
-        ));
+        let metrics = Router::new().route(
+            "/metrics",
+            get(print_metrics).with_state(Metrics { registry, workers }),
+        );
+        let mut app = apiserver.guarded(metrics);
+        if security.tls.is_none() {
+            app = app.layer(middleware::from_fn(refuse_foreign_sites));
+        }
+        tasks.spawn(api_listener::serve(api_listener::Inputs {
+            listener: api_listener,
+            app,
+            tls: security.tls,
+            shutdown: apiserver.shutdown(),
+        }));
         let api_shutdown = apiserver.shutdown();
         Ok(Self {
             api,
             http,
             client,
+            access: security.administrator,
             serving,
             api_listener: kept_api_listener,
             controllers,
@@ -427,7 +445,7 @@ pub(crate) fn gateway_config(config: &Config) -> kittiwake_gateway::Config {
 }
 
 /// What each of `count` workers is told, with its share of the calls and of the cores.
-fn worker_settings(config: Config, count: usize, api: SocketAddr, external_port: Option<u16>) -> Settings {
+fn worker_settings(config: Config, count: usize, access: &Access, external_port: Option<u16>) -> Settings {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let share = u32::try_from(count).unwrap_or(u32::MAX).max(1);
     let config = Config {
@@ -436,7 +454,7 @@ fn worker_settings(config: Config, count: usize, api: SocketAddr, external_port:
     };
     Settings {
         supervisor: std::process::id(),
-        api: format!("http://{}", reachable(api)),
+        kubeconfig: Secret(kubeconfig::render(access)),
         external_port,
         threads: cores.div_ceil(count.max(1)),
         config,
@@ -511,31 +529,6 @@ fn bind(address: SocketAddr, what: &str, flag: &str, sharing: Sharing) -> anyhow
     })
 }
 
-/// Serves the API on its socket until shutdown.
-async fn serve_api(
-    listener: TcpListener,
-    address: SocketAddr,
-    api: Router,
-    metrics: Metrics,
-    shutdown: CancellationToken,
-) {
-    let listener = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, "cannot serve the API"),
-    };
-    let app = Router::new()
-        .route("/metrics", get(print_metrics).with_state(metrics))
-        .fallback_service(api)
-        .layer(middleware::from_fn_with_state(address, refuse_foreign_sites));
-    let serve = axum::serve(listener, app).with_graceful_shutdown(shutdown.clone().cancelled_owned());
-    tokio::select! {
-        served = serve => if let Err(error) = served {
-            tracing::error!(%error, "the API stopped serving");
-        },
-        () = async { shutdown.cancelled().await; tokio::time::sleep(Duration::from_millis(200)).await; } => {}
-    }
-}
-
 /// Whose metrics there are.
 #[derive(Clone)]
 struct Metrics {
@@ -555,16 +548,15 @@ async fn print_metrics(State(Metrics { registry, workers }): State<Metrics>) -> 
     ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response()
 }
 
-/// The API on loopback has no passwords, so a web page open in a browser on this machine must not reach it, neither
+/// The API without TLS has no passwords, so a web page open in a browser on this machine must not reach it, neither
 /// by a request from its own origin nor by a name that it makes resolve to 127.0.0.1 (DNS rebinding).
-async fn refuse_foreign_sites(State(address): State<SocketAddr>, request: Request, next: Next) -> Response {
+async fn refuse_foreign_sites(request: Request, next: Next) -> Response {
     let headers = request.headers();
     let host = headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok())
         .or(request.uri().authority().map(|a| a.as_str()));
-    let named_well = !address.ip().is_loopback() || host.is_none_or(is_loopback_name);
-    if headers.contains_key(header::ORIGIN) || !named_well {
+    if headers.contains_key(header::ORIGIN) || !host.is_none_or(is_loopback_name) {
         let text = "this API answers programs on this machine only: call it by its loopback address, and not from a web page\n";
         return (StatusCode::FORBIDDEN, text).into_response();
     }

@@ -88,7 +88,8 @@ fn without_a_server_the_error_says_what_to_do() {
     );
 
     let kubeconfig = folder.path().join("config");
-    kittiwake::kubeconfig::write(&kubeconfig, "http://127.0.0.1:1").unwrap();
+    let nowhere = kittiwake::kubeconfig::Access::plain("http://127.0.0.1:1");
+    kittiwake::kubeconfig::write(&kubeconfig, &nowhere).unwrap();
     let output = kittiwake()
         .args(["get", "ksvc", "--kubeconfig"])
         .arg(&kubeconfig)
@@ -307,7 +308,7 @@ fn ctrl_c_lets_a_call_in_flight_finish() {
     call.env("KUBECONFIG", up.folder.path().join("data/kubeconfig"))
         .stdout(Stdio::piped());
     let call = call.spawn().unwrap();
-    while !http_get(&up.address("Metrics")).contains("kittiwake_gateway_in_flight 1") {
+    while !up.metrics().contains("kittiwake_gateway_in_flight 1") {
         std::thread::yield_now();
     }
     up.signal("-INT");
@@ -333,7 +334,7 @@ fn a_second_ctrl_c_does_not_wait_for_calls_in_flight() {
     call.args(["invoke", "asleep"])
         .env("KUBECONFIG", up.folder.path().join("data/kubeconfig"));
     let mut call = call.stderr(Stdio::null()).spawn().unwrap();
-    while !http_get(&up.address("Metrics")).contains("kittiwake_gateway_in_flight 1") {
+    while !up.metrics().contains("kittiwake_gateway_in_flight 1") {
         std::thread::yield_now();
     }
     up.signal("-INT");
@@ -369,21 +370,6 @@ fn what_was_acknowledged_survives_kill_9_and_serves_without_its_source() {
         up.first
     );
     assert!(up.ok(&["invoke", "hello"]).starts_with("Hello"));
-    let metrics = http_get(&up.address("Metrics"));
+    let metrics = up.metrics();
     assert!(metrics.contains("revision_request_count"), "{metrics}");
-}
-
-/// A plain GET of `address/path`.
-fn http_get(url: &str) -> String {
-    use std::io::{Read, Write};
-    let (authority, path) = url.split_once('/').unwrap_or((url, ""));
-    let mut stream = std::net::TcpStream::connect(authority).unwrap();
-    write!(
-        stream,
-        "GET /{path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n"
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
 }

@@ -310,10 +310,7 @@ async fn after_a_restart_functions_serve_from_the_cache() {
         condition(&before, "Ready"),
         "Ready must not flap over a restart"
     );
-    let metrics = send(platform.api(), request(Method::GET, "127.0.0.1", "/metrics", ""))
-        .await
-        .unwrap()
-        .text();
+    let metrics = platform.metrics().await.unwrap();
     assert!(
         metrics.contains("kittiwake_cold_start_seconds_count"),
         "{metrics}"
@@ -332,14 +329,12 @@ async fn calls_in_flight_finish_when_the_platform_stops() {
         .unwrap();
     let address = platform.gateway();
     let call = tokio::spawn(async move { send(address, request(Method::GET, &host, "/", "")).await });
-    let metrics =
-        |platform: &TestPlatform| send(platform.api(), request(Method::GET, "127.0.0.1", "/metrics", ""));
     // The call is in flight once the gateway says so (or has already ended, which is as good).
     while !call.is_finished()
-        && !metrics(&platform)
+        && !platform
+            .metrics()
             .await
             .unwrap()
-            .text()
             .contains("kittiwake_gateway_in_flight 1")
     {
         tokio::task::yield_now().await;
@@ -350,7 +345,9 @@ async fn calls_in_flight_finish_when_the_platform_stops() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_get_clear_answers() {
-    let platform = TestPlatform::start().await.unwrap();
+    let platform = TestPlatform::start_with(|config| config.auth.api_insecure = true)
+        .await
+        .unwrap();
     let answer = platform.get("nobody.default.localhost", "/").await.unwrap();
     assert_eq!(answer.status, StatusCode::NOT_FOUND);
     assert!(
@@ -395,7 +392,9 @@ async fn strangers_get_clear_answers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_refuses_bad_input_as_kubernetes_does() {
-    let platform = TestPlatform::start().await.unwrap();
+    let platform = TestPlatform::start_with(|config| config.auth.api_insecure = true)
+        .await
+        .unwrap();
     let path = "/apis/serving.knative.dev/v1/namespaces/default/services";
     let post = |query: &str, body: String| {
         let mut asked = request(Method::POST, "127.0.0.1", &format!("{path}{query}"), body);

@@ -96,9 +96,7 @@ fn until(what: &str, is_so: impl Fn() -> bool) {
 }
 
 fn metrics(up: &Up) -> String {
-    let address = up.address("Kubernetes API").parse().unwrap();
-    let asked = request(Method::GET, "127.0.0.1", "/metrics", "");
-    runtime().block_on(async { send(address, asked).await.unwrap().text() })
+    up.metrics()
 }
 
 /// Calls without a pause, each over a connection of its own, while `meanwhile` runs; returns how many were answered.

@@ -99,6 +99,15 @@ impl TestPlatform {
             .map_or(self.config.http_listen, |running| running.http)
     }
 
+    /// The metrics, as Prometheus would read them.
+    ///
+    /// # Errors
+    /// When the API does not answer.
+    pub async fn metrics(&self) -> anyhow::Result<String> {
+        let request = ::http::Request::get("/metrics").body(Vec::new())?;
+        Ok(self.connection().await?.client.request_text(request).await?)
+    }
+
     /// A folder for this test's files.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -123,7 +132,8 @@ impl TestPlatform {
     /// When it cannot be written.
     pub fn kubeconfig(&self) -> anyhow::Result<PathBuf> {
         let path = self.folder.path().join("kubeconfig");
-        kittiwake::kubeconfig::write(&path, &format!("http://{}", self.api()))?;
+        let running = self.running.as_ref().context("the platform was stopped")?;
+        kittiwake::kubeconfig::write(&path, &running.access)?;
         Ok(path)
     }
 

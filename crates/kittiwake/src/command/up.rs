@@ -46,7 +46,7 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
     };
     let workers = platform.workers();
     let kubeconfig_path = config.data_dir.join("kubeconfig");
-    kubeconfig::write(&kubeconfig_path, &format!("http://{}", platform.api))?;
+    kubeconfig::write(&kubeconfig_path, &platform.access)?;
     let kubeconfig_path = kubeconfig_path
         .canonicalize()
         .context("cannot find the kubeconfig just written")?;
@@ -59,7 +59,7 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
     let applied = async {
         if !manifests.is_empty() {
             platform.synced().await;
-            let connection = Connection::over(platform.client.clone(), format!("http://{}", platform.api));
+            let connection = Connection::over(platform.client.clone(), platform.access.server.clone());
             if let Err(error) = apply_all(&connection, &manifests).await {
                 eprintln!("error: --apply: {error:#}");
             }
@@ -114,7 +114,8 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
 
 /// What a stranger reads first.
 fn welcome(config: &Config, platform: &Platform, kubeconfig: &Path) -> String {
-    let Platform { api, http, .. } = platform;
+    let Platform { http, access, .. } = platform;
+    let api = &access.server;
     let port = if http.port() == 80 {
         String::new()
     } else {
@@ -123,9 +124,9 @@ fn welcome(config: &Config, platform: &Platform, kubeconfig: &Path) -> String {
     let domain = &config.domain;
     format!(
         "Kittiwake {version} is up.\n\n\
-         \x20 Kubernetes API  http://{api}\n\
+         \x20 Kubernetes API  {api}\n\
          \x20 Functions       http://{http}   (http://NAME.NAMESPACE.{domain}{port})\n\
-         \x20 Metrics         http://{api}/metrics\n\
+         \x20 Metrics         {api}/metrics\n\
          \x20 State           {data}\n{workers}\n\
          In another terminal:\n\
          \x20 export KUBECONFIG={kubeconfig}\n\

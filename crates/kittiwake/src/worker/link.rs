@@ -23,14 +23,25 @@ const FRAME_BYTES_MAX: usize = 256 << 20;
 pub struct Settings {
     /// Process of the supervisor: a worker whose parent is another one is an orphan.
     pub supervisor: u32,
-    /// Where the API is, for example `http://127.0.0.1:6443`.
-    pub api: String,
+    /// How to reach the API, as the text of a kubeconfig.
+    pub kubeconfig: Secret,
     /// The port in functions' URLs; `None` for 80.
     pub external_port: Option<u16>,
     /// Threads that answer calls.
     pub threads: usize,
     /// The settings of `up`, with limits already shared out.
     pub config: Config,
+}
+
+/// A text that is not for logs.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
 }
 
 /// What makes a worker of a process that has waited; its listening socket comes beside it.

@@ -11,6 +11,7 @@ use kittiwake_core::log::{LogHub, LogLine};
 use kittiwake_core::report::{self, Report};
 use kittiwake_core::routing_table::{RouteEntry, RoutingTable};
 use kittiwake_runtime::THIS_PROCESS;
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use prometheus::{Registry, TextEncoder};
 use std::net::TcpListener;
 use std::os::fd::AsFd;
@@ -97,7 +98,7 @@ async fn assignment(mut stream: UnixStream) -> anyhow::Result<Option<(TcpListene
 async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
     let Settings {
         supervisor,
-        api,
+        kubeconfig,
         external_port,
         config,
         ..
@@ -123,7 +124,8 @@ async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
         },
     )
     .context("cannot start the runtime")?;
-    let client = kube::Client::try_from(kube::Config::new(api.parse().context("the API's address")?))
+    let client = client(&kubeconfig.0)
+        .await
         .context("cannot make a client of the API")?;
     let (mut table, following) = kittiwake_controllers::data_plane::build(
         platform::controllers_config(&config, external_port),
@@ -203,6 +205,13 @@ async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
     cut_sender.closed().await;
     shutdown.cancel();
     Ok(())
+}
+
+/// A client of the API, with the credentials that the supervisor handed over.
+async fn client(kubeconfig: &str) -> anyhow::Result<kube::Client> {
+    let kubeconfig = Kubeconfig::from_yaml(kubeconfig)?;
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    Ok(kube::Client::try_from(config)?)
 }
 
 async fn pass_on(

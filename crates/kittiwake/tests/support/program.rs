@@ -139,10 +139,24 @@ impl Up {
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
+    /// The metrics, read with the administrator's credentials.
+    pub fn metrics(&self) -> String {
+        let path = self.folder.path().join("data/kubeconfig");
+        let read = async {
+            let kubeconfig = kube::config::Kubeconfig::read_from(path).unwrap();
+            let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await;
+            let client = kube::Client::try_from(config.unwrap()).unwrap();
+            let request = http::Request::get("/metrics").body(Vec::new()).unwrap();
+            client.request_text(request).await.unwrap()
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(read)
+    }
+
     /// The address after `marker` in the first lines.
     pub fn address(&self, marker: &str) -> String {
         let line = self.first.iter().find(|line| line.contains(marker)).unwrap();
-        line.split("http://")
+        line.split("://")
             .nth(1)
             .unwrap()
             .split_whitespace()
