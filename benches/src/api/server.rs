@@ -23,6 +23,7 @@ pub async fn serve(file: &Path) -> anyhow::Result<()> {
         crds: kittiwake_api::crd::all(),
         clock: clock.clone(),
         logs: Arc::new(LogHub::new(clock)),
+        instances: Arc::default(),
     };
     let (handle, task) = build(Config::default(), inputs)?;
     tokio::spawn(task);

@@ -4,10 +4,8 @@
 //! What is served is made from the templates as they are stored, never from a request: so it is the same after a
 //! restart, and the last of several writers is followed whatever their order.
 
-use crate::handler::write::{Actor, Write};
-use crate::query::FieldValidation;
 use crate::registry::{Hooks, Kind, kind_of_crd};
-use crate::server::{self, MANAGER, Server};
+use crate::server::{self, Server};
 use crate::status::Cause;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kittiwake_api::gatekeeper::{self, ConstraintTemplate, constraint};
@@ -32,6 +30,7 @@ pub(crate) const HOOKS: Hooks = Hooks {
     begin_deletion: None,
     refuse_deletion: None,
     label_names: false,
+    path_names: false,
     defines_kinds: true,
     read_only: None,
 };
@@ -178,18 +177,7 @@ async fn put_definition(server: &Server, crd: &CustomResourceDefinition) {
         return;
     };
     server::accept_crd(&mut object);
-    let write = Write {
-        server,
-        served,
-        namespace: String::new(),
-        subresource: None,
-        actor: Actor {
-            manager: MANAGER.to_owned(),
-            user: MANAGER.to_owned(),
-        },
-        dry_run: false,
-        validation: FieldValidation::Ignore,
-    };
+    let write = server.own_write(served, "");
     if let Err(error) = write.put_own(object).await {
         tracing::error!(%error, "the definition of a constraint cannot be written");
     }

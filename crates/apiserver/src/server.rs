@@ -158,7 +158,8 @@ impl Server {
         name: &str,
         propose: impl FnOnce(Option<&Value>) -> Option<Value> + Send,
     ) {
-        let Some(served) = self.registry.find(group, version, plural) else {
+        let kinds = self.kinds.load();
+        let Some(served) = kinds.registry.find(group, version, plural) else {
             return;
         };
         let write = self.own_write(served, namespace);
@@ -177,7 +178,8 @@ impl Server {
         }
     }
 
-    fn own_write<'a>(&'a self, served: &'a Served, namespace: &str) -> Write<'a> {
+    /// A write of the server itself.
+    pub(crate) fn own_write<'a>(&'a self, served: &'a Served, namespace: &str) -> Write<'a> {
         Write {
             server: self,
             served,

@@ -79,6 +79,7 @@ async fn a_thousand_clients_that_do_not_read() {
         crds: Vec::new(),
         clock: Arc::clone(&clock),
         logs: Arc::new(LogHub::new(clock)),
+        instances: Arc::default(),
     };
     let (handle, task) = build(Config::default(), inputs).unwrap();
     tokio::spawn(task);

@@ -36,15 +36,30 @@ pub(crate) struct Function {
     pub waiting: Waiting,
     /// Instances that serve several calls at a time, where its component is a `wasi:http` 0.3 service.
     pub service: Service,
-    /// Linear memory of its instances, in bytes.
-    pub memory: Arc<AtomicU64>,
+    /// What its instances use.
+    pub meter: Meter,
     key: RevisionKey,
     since: Timestamp,
-    /// Time that its guests were polled, which is processor time, since that was last told.
-    busy_nanos: AtomicU64,
     usage: Usage,
     answered: AtomicBool,
     failing: AtomicBool,
+}
+
+/// What the instances of a function use. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Meter {
+    /// Linear memory, in bytes.
+    pub memory: Arc<AtomicU64>,
+    /// Time that its guests were polled, which is processor time, since that was last told.
+    busy_nanos: Arc<AtomicU64>,
+}
+
+impl Meter {
+    /// Notes that a guest was polled for so long.
+    pub(crate) fn was_busy(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.busy_nanos.fetch_add(nanos, Ordering::Relaxed);
+    }
 }
 
 /// The calls that run, and when a call last ran.
@@ -73,10 +88,9 @@ impl Function {
             gate: revision.limits.concurrency.map(Gate::new),
             waiting: Waiting::default(),
             service: Service::default(),
-            memory: Arc::default(),
+            meter: Meter::default(),
             key: revision.key.clone(),
             since,
-            busy_nanos: AtomicU64::new(0),
             usage: Usage {
                 calls: AtomicUsize::new(0),
                 used_millis: AtomicU64::new(millis(now)),
@@ -90,12 +104,6 @@ impl Function {
     pub(crate) fn run(self: &Arc<Self>, now: Duration) -> Running {
         self.usage.begin(now);
         Running(Arc::clone(self))
-    }
-
-    /// Notes that a guest was polled for so long.
-    pub(crate) fn was_busy(&self, time: Duration) {
-        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        self.busy_nanos.fetch_add(nanos, Ordering::Relaxed);
     }
 
     /// Notes an answered call; the first one after a failure is reported.
@@ -295,9 +303,9 @@ impl Functions {
                 uid: Arc::clone(uid),
                 since: function.since,
                 usage: instances::Usage {
-                    cpu: Duration::from_nanos(function.busy_nanos.swap(0, Ordering::Relaxed)),
+                    cpu: Duration::from_nanos(function.meter.busy_nanos.swap(0, Ordering::Relaxed)),
                     window,
-                    memory: ByteCount(function.memory.load(Ordering::Relaxed)),
+                    memory: ByteCount(function.meter.memory.load(Ordering::Relaxed)),
                 },
             }));
         }

@@ -212,7 +212,7 @@ async fn metered<T>(function: Arc<Function>, guest: impl Future<Output = T>) -> 
     std::future::poll_fn(move |cx| {
         let begun = std::time::Instant::now();
         let polled = guest.as_mut().poll(cx);
-        function.was_busy(begun.elapsed());
+        function.meter.was_busy(begun.elapsed());
         polled
     })
     .await
@@ -349,7 +349,7 @@ impl Call {
         let begun = self.shared.clock.elapsed();
         let (spec, loaded) = (&self.revision, &self.function.loaded);
         let mut host = Host::new(&spec.args, &spec.env, spec.limits.memory, &self.function.log);
-        host.limiter.count_in(&self.function.memory);
+        host.limiter.count_in(&self.function.meter.memory);
         let mut wasm_store = host.into_store(loaded.engine.engine());
         let proxy = match &loaded.pre {
             ProxyPre::P2(pre) => pre.instantiate_async(&mut wasm_store).await?,

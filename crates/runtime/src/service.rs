@@ -10,6 +10,7 @@
 //! A trap ends it too, and with it every call that is in it.
 
 use crate::component::Loaded;
+use crate::function::{Function, Meter};
 use crate::gate::Refused;
 use crate::host::Host;
 use crate::invoke::state::CallState;
@@ -49,6 +50,7 @@ pub(crate) struct Version {
     revision: Arc<RevisionSpec>,
     loaded: Arc<Loaded>,
     log: Arc<RevisionLog>,
+    meter: Meter,
     /// Weak, since the functions that hold this are in it.
     shared: Weak<Shared>,
     sharing: Sharing,
@@ -60,8 +62,7 @@ impl Service {
     pub(crate) fn version(
         &self,
         revision: &Arc<RevisionSpec>,
-        loaded: &Arc<Loaded>,
-        log: &Arc<RevisionLog>,
+        function: &Function,
         shared: &Arc<Shared>,
     ) -> Arc<Version> {
         let is_current = |version: &Arc<Version>| Arc::ptr_eq(&version.revision, revision);
@@ -73,8 +74,9 @@ impl Service {
         let made = Arc::new_cyclic(|this| Version {
             this: Weak::clone(this),
             revision: Arc::clone(revision),
-            loaded: Arc::clone(loaded),
-            log: Arc::clone(log),
+            loaded: Arc::clone(&function.loaded),
+            log: Arc::clone(&function.log),
+            meter: function.meter.clone(),
             shared: Arc::downgrade(shared),
             sharing,
             dispatch: Dispatch::new(sharing.at_a_time_max, cores),
@@ -160,7 +162,8 @@ impl Version {
         let live = Counted::new(&shared.metrics.instances_live);
         let begun = shared.clock.elapsed();
         let spec = &self.revision;
-        let host = Host::new(&spec.args, &spec.env, spec.limits.memory, &self.log);
+        let mut host = Host::new(&spec.args, &spec.env, spec.limits.memory, &self.log);
+        host.limiter.count_in(&self.meter.memory);
         let mut wasm_store = host.into_store(self.loaded.engine.engine());
         let made = match &self.loaded.pre {
             ProxyPre::P3(pre) => pre.instantiate_async(&mut wasm_store).await,

@@ -41,6 +41,7 @@ fn child() {
             crds: kittiwake_api::crd::all(),
             clock: clock.clone(),
             logs: Arc::new(LogHub::new(clock)),
+            instances: Arc::default(),
         };
         let (handle, task) = build(kittiwake_apiserver::Config::default(), inputs).unwrap();
         tokio::spawn(task);

@@ -22,7 +22,7 @@ impl Call {
         let function = &self.function;
         let version = function
             .service
-            .version(&self.revision, &function.loaded, &function.log, &self.shared);
+            .version(&self.revision, function, &self.shared);
         let (answer, mut seated) = version.call(self.service_request(request), &self.state, self.deadline);
         let answer = tokio::select! {
             biased;

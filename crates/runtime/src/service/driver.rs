@@ -73,7 +73,10 @@ impl Driver {
             poll_fn(|cx| {
                 vitals.task.register(cx.waker());
                 loop {
-                    if let Poll::Ready(end) = guest.as_mut().poll(cx) {
+                    let begun = std::time::Instant::now();
+                    let polled = guest.as_mut().poll(cx);
+                    version.meter.was_busy(begun.elapsed());
+                    if let Poll::Ready(end) = polled {
                         return Poll::Ready(end.and_then(|end| end));
                     }
                     // It stopped to compute, so it waits, or it computes still and will not see this.
