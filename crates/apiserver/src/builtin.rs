@@ -1,5 +1,6 @@
 //! The kinds of Kubernetes itself that are served: one row each. Schemas come from the types of k8s-openapi.
 
+mod data;
 mod lease;
 mod pod;
 pub(crate) mod runtime_class;
@@ -11,11 +12,9 @@ use crate::registry::{
     Version,
 };
 use crate::schema::Schema;
-use crate::status::Cause;
 use crate::table::age;
-use base64::Engine;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Secret};
+use k8s_openapi::api::core::v1::{Event, Namespace};
 use k8s_openapi::api::events::v1::Event as NewEvent;
 use kube::core::schema::StructuralSchemaRewriter;
 use schemars::JsonSchema;
@@ -27,15 +26,12 @@ use std::sync::Arc;
 pub(crate) const NAMESPACES: [&str; 2] = ["default", "knative-serving"];
 /// The label that every namespace carries (KEP-2161).
 const NAMESPACE_LABEL: &str = "kubernetes.io/metadata.name";
-/// Most bytes that a ConfigMap or Secret holds (k8s.io/api, `MaxSecretSize`).
-const DATA_BYTES_MAX: usize = 1024 * 1024;
-
 /// All rows.
 pub(crate) fn kinds() -> Result<Vec<Kind>, RegistryError> {
     let mut rows = vec![
         namespaces()?,
-        config_maps()?,
-        secrets()?,
+        data::config_maps()?,
+        data::secrets()?,
         events_row()?,
         custom_resource_definitions()?,
         pod::pods()?,
@@ -172,131 +168,6 @@ fn namespaces() -> Result<Kind, RegistryError> {
     })
 }
 
-fn config_maps() -> Result<Kind, RegistryError> {
-    const COLUMNS: &[Column] = &[
-        NAME,
-        Column {
-            name: "Data",
-            kind: "string",
-            priority: 0,
-        },
-        AGE,
-    ];
-    let cells = |object: &Value, now: Timestamp| {
-        let count = entries(object, "data") + entries(object, "binaryData");
-        vec![
-            object::name(object).into(),
-            count.to_string().into(),
-            created(object, now),
-        ]
-    };
-    let v1 = version("v1", schema_of::<ConfigMap>(), Columns::HandMade(COLUMNS, cells))?;
-    let hooks = Hooks {
-        validate: Some(check_data),
-        ..Hooks::default()
-    };
-    Ok(Kind {
-        hooks,
-        ..core_kind("configmaps", "configmap", "ConfigMap", "cm", vec![v1])
-    })
-}
-
-fn secrets() -> Result<Kind, RegistryError> {
-    const COLUMNS: &[Column] = &[
-        NAME,
-        Column {
-            name: "Type",
-            kind: "string",
-            priority: 0,
-        },
-        Column {
-            name: "Data",
-            kind: "string",
-            priority: 0,
-        },
-        AGE,
-    ];
-    let cells = |object: &Value, now: Timestamp| {
-        vec![
-            object::name(object).into(),
-            text(object, "/type").into(),
-            entries(object, "data").to_string().into(),
-            created(object, now),
-        ]
-    };
-    let mut v1 = version("v1", schema_of::<Secret>(), Columns::HandMade(COLUMNS, cells))?;
-    v1.selectable_fields = vec!["type".into()];
-    let hooks = Hooks {
-        default: Some(default_secret),
-        validate: Some(check_data),
-        ..Hooks::default()
-    };
-    Ok(Kind {
-        hooks,
-        ..core_kind("secrets", "secret", "Secret", "", vec![v1])
-    })
-}
-
-/// The type `Opaque`, and `stringData` moved into `data` (it is write-only).
-fn default_secret(secret: &mut Value) {
-    let map = map_mut(secret);
-    map.entry("type").or_insert_with(|| "Opaque".into());
-    let Some(Value::Object(strings)) = map.shift_remove("stringData") else {
-        return;
-    };
-    let data = child_mut(secret, "data");
-    for (key, value) in strings {
-        let plain = value.as_str().unwrap_or_default();
-        data.insert(
-            key,
-            base64::engine::general_purpose::STANDARD.encode(plain).into(),
-        );
-    }
-}
-
-/// Size, immutability, and (in Secrets) base64.
-fn check_data(old: Option<&Value>, new: &Value) -> Vec<Cause> {
-    let mut causes = Vec::new();
-    let maps = ["data", "binaryData"];
-    let size: usize = maps
-        .iter()
-        .filter_map(|key| new.get(*key)?.as_object())
-        .flat_map(|map| {
-            map.iter()
-                .map(|(key, value)| key.len() + value.as_str().map_or(0, str::len))
-        })
-        .sum();
-    if size > DATA_BYTES_MAX {
-        let message = format!("Too long: may not be more than {DATA_BYTES_MAX} bytes");
-        causes.push(Cause::new("", "FieldValueTooLong", message));
-    }
-    let encoded = if new.get("kind").is_some_and(|kind| kind == "Secret") {
-        "data"
-    } else {
-        "binaryData"
-    };
-    for (key, value) in new.get(encoded).and_then(Value::as_object).into_iter().flatten() {
-        let text = value.as_str().unwrap_or_default();
-        if base64::engine::general_purpose::STANDARD.decode(text).is_err() {
-            let message = "Invalid value: the value is not base64 text";
-            causes.push(Cause::new(
-                format!("{encoded}[{key}]"),
-                "FieldValueInvalid",
-                message,
-            ));
-        }
-    }
-    if let Some(old) = old.filter(|old| old.get("immutable") == Some(&Value::Bool(true))) {
-        for key in ["data", "binaryData", "immutable"] {
-            if old.get(key) != new.get(key) {
-                let message = "Forbidden: field is immutable when `immutable` is set";
-                causes.push(Cause::new(key, "FieldValueForbidden", message));
-            }
-        }
-    }
-    causes
-}
-
 fn events_row() -> Result<Kind, RegistryError> {
     let mut v1 = version(
         "v1",
@@ -363,13 +234,6 @@ fn custom_resource_definitions() -> Result<Kind, RegistryError> {
     })
 }
 
-fn entries(object: &Value, key: &str) -> usize {
-    object
-        .get(key)
-        .and_then(Value::as_object)
-        .map_or(0, serde_json::Map::len)
-}
-
 pub(crate) fn created(object: &Value, now: Timestamp) -> Value {
     age(text(object, "/metadata/creationTimestamp"), now).into()
 }
@@ -377,34 +241,6 @@ pub(crate) fn created(object: &Value, now: Timestamp) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn string_data_moves_into_data() {
-        let mut secret = json!({"kind": "Secret", "stringData": {"a": "b"}});
-        default_secret(&mut secret);
-        assert_eq!(
-            secret,
-            json!({"kind": "Secret", "type": "Opaque", "data": {"a": "Yg=="}})
-        );
-        assert!(check_data(None, &secret).is_empty());
-    }
-
-    #[test]
-    fn data_has_rules() {
-        let immutable = json!({"kind": "ConfigMap", "immutable": true, "data": {"a": "b"}});
-        let causes = check_data(
-            Some(&immutable),
-            &json!({"kind": "ConfigMap", "immutable": true, "data": {"a": "c"}}),
-        );
-        assert_eq!(causes[0].field, "data");
-        let causes = check_data(None, &json!({"kind": "Secret", "data": {"a": "%"}}));
-        assert_eq!(causes[0].field, "data[a]");
-        let causes = check_data(
-            None,
-            &json!({"kind": "ConfigMap", "data": {"a": "x".repeat(DATA_BYTES_MAX)}}),
-        );
-        assert_eq!(causes[0].reason, "FieldValueTooLong");
-    }
 
     #[test]
     fn the_rows_are_well_formed() {

@@ -7,12 +7,14 @@
 mod object;
 
 use crate::server::Server;
-use kittiwake_store::{Change, Key, ObjectStore};
+use kittiwake_core::instances::Live;
+use kittiwake_store::{Change, Key, ObjectStore, Stored};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Where pods are in the store of what is made.
@@ -28,20 +30,25 @@ pub(crate) const USER_CONTAINER: &str = "user-container";
 pub(crate) const QUEUE_PROXY: &str = "queue-proxy";
 /// Pause between two looks: many revisions that come at once are looked at together.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
-/// How often metrics are brought up to date without anything having come or gone.
+/// How often metrics are brought up to date, and how much longer it takes for each pod, so that many of them are no work
+/// to speak of.
 const METRICS_PERIOD: Duration = Duration::from_secs(5);
+const METRICS_PERIOD_PER_POD: Duration = Duration::from_millis(5);
 
 /// Keeps pods up to date until the server stops.
 pub(crate) async fn run(server: Arc<Server>, shutdown: CancellationToken) {
     let mut changes = server.instances.changes();
+    let mut measured = Instant::now();
     loop {
         changes.borrow_and_update();
         let from = server.store.resource_version();
-        look(&server).await;
+        let pods = look(&server).await;
+        let count = u32::try_from(pods.len()).unwrap_or(u32::MAX);
+        let period = METRICS_PERIOD.max(METRICS_PERIOD_PER_POD.saturating_mul(count));
         // A revision that is deleted takes its pod with it. Without a watch, the next period sees it.
         let revision_changed = async {
             match server.store.watch(REVISIONS, from) {
-                Ok(mut watcher) if server.has_pods() => drop(watcher.next().await),
+                Ok(mut watcher) if count > 0 => drop(watcher.next().await),
                 _ => std::future::pending().await,
             }
         };
@@ -49,7 +56,10 @@ pub(crate) async fn run(server: Arc<Server>, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
             _ = changes.changed() => {}
             () = revision_changed => {}
-            () = tokio::time::sleep(METRICS_PERIOD) => {}
+            () = tokio::time::sleep_until(measured + period) => {
+                measure(&server, &pods).await;
+                measured = Instant::now();
+            }
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -58,58 +68,63 @@ pub(crate) async fn run(server: Arc<Server>, shutdown: CancellationToken) {
     }
 }
 
-/// Makes the pods of what lives now, and removes the others.
-async fn look(server: &Server) {
-    let now = server.clock.now();
-    let mut wanted: BTreeMap<Key, Value> = BTreeMap::new();
-    for live in server.instances.live().values() {
+/// Makes the pods of what lives now, each with its first metrics, and removes the others. Tells which there are.
+async fn look(server: &Server) -> BTreeMap<Key, Live> {
+    let mut pods: BTreeMap<Key, Live> = BTreeMap::new();
+    for (_, live) in server.instances.live() {
         let (namespace, name) = (&live.revision.namespace, &live.revision.name);
-        let Some(stored) = server
+        let revision = server
             .store
-            .get(&Key::new(REVISIONS, Arc::clone(namespace), Arc::clone(name)))
-        else {
+            .get(&Key::new(REVISIONS, Arc::clone(namespace), Arc::clone(name)));
+        // Its text tells whether it is still that revision, without being read.
+        let Some(revision) = revision.filter(|stored| stored.object.json().contains(&*live.uid)) else {
             continue;
         };
-        let revision = stored.object.tree();
-        if crate::object::uid(&revision) != &*live.uid {
+        let key = Key::new(PODS, Arc::clone(namespace), object::name(&live));
+        // A pod does not change while it lives.
+        if server.made.get(&key).is_none() {
+            let pod = object::pod(&revision.object.tree(), &live);
+            let metrics = object::metrics(&pod, &live, server.clock.now());
+            write(&server.made, metrics_key(&key), Some(metrics)).await;
+            write(&server.made, key.clone(), Some(pod)).await;
+        }
+        pods.insert(key, live);
+    }
+    for stored in server.made.list(PODS, None).items {
+        if !pods.contains_key(&stored.key) {
+            write(&server.made, metrics_key(&stored.key), None).await;
+            write(&server.made, stored.key, None).await;
+        }
+    }
+    pods
+}
+
+/// Brings the metrics of all pods up to date.
+async fn measure(server: &Server, pods: &BTreeMap<Key, Live>) {
+    let (live, now) = (server.instances.live(), server.clock.now());
+    for (key, known) in pods {
+        let (Some(pod), Some(live)) = (server.made.get(key), live.get(&known.uid)) else {
             continue;
-        }
-        let pod = object::pod(&revision, live);
-        let name = crate::object::name(&pod).to_owned();
-        let metrics = object::metrics(&pod, live, now);
-        wanted.insert(Key::new(METRICS, Arc::clone(namespace), name.as_str()), metrics);
-        wanted.insert(Key::new(PODS, Arc::clone(namespace), name), pod);
-    }
-    for resource in [PODS, METRICS] {
-        for stored in server.made.list(resource, None).items {
-            if !wanted.contains_key(&stored.key) {
-                write(&server.made, stored.key, None).await;
-            }
-        }
-    }
-    for (key, object) in wanted {
-        write(&server.made, key, Some(object)).await;
+        };
+        let metrics = object::metrics(&pod.object.tree(), live, now);
+        write(&server.made, metrics_key(key), Some(metrics)).await;
     }
 }
 
-/// Puts or deletes one object, if that changes anything.
+fn metrics_key(pod: &Key) -> Key {
+    Key::new(METRICS, Arc::clone(&pod.namespace), Arc::clone(&pod.name))
+}
+
+/// Puts or deletes one object.
 async fn write(made: &ObjectStore, key: Key, object: Option<Value>) {
-    let decide = |old: Option<&kittiwake_store::Stored>| {
-        let change = match (object, old) {
-            (None, _) => Change::Delete,
-            (Some(object), Some(old)) if same(&old.object.tree(), &object) => Change::Keep,
-            (Some(object), _) => Change::Put(object),
+    let decide = |_: Option<&Stored>| {
+        let change = match object {
+            None => Change::Delete,
+            Some(object) => Change::Put(object),
         };
         Ok::<_, Infallible>((change, ()))
     };
     if let Err(error) = made.write(key, decide).await {
         tracing::debug!(%error, "a pod is not shown");
     }
-}
-
-/// Whether two objects differ in nothing but the resource version.
-fn same(old: &Value, new: &Value) -> bool {
-    let mut old = old.clone();
-    crate::object::metadata_mut(&mut old).shift_remove("resourceVersion");
-    old == *new
 }

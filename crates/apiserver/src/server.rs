@@ -8,7 +8,6 @@ use crate::constraint_kinds::Made;
 use crate::handler::pages::Snapshots;
 use crate::handler::write::{Actor, Proposal, Write};
 use crate::kinds::CurrentKinds;
-use crate::pods::PODS;
 use crate::query::FieldValidation;
 use crate::registry::{Kind, Served};
 use crate::status::ApiError;
@@ -94,11 +93,6 @@ impl Server {
     /// Where the objects of a kind are.
     pub(crate) fn store_of(&self, kind: &Kind) -> &ObjectStore {
         if kind.made { &self.made } else { &self.store }
-    }
-
-    /// Whether there is any pod.
-    pub(crate) fn has_pods(&self) -> bool {
-        !self.made.list(PODS, None).items.is_empty()
     }
 
     /// The store's key of an object.

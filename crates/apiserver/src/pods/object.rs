@@ -14,12 +14,27 @@ const POD_IP: &str = "127.0.0.1";
 /// Labels of a Revision that say nothing of a pod.
 const NOT_OF_PODS: [&str; 1] = ["serving.knative.dev/routingState"];
 
+/// What tells the pods of a revision apart that was in memory several times.
+fn digest(live: &Live) -> impl AsRef<[u8]> {
+    Sha256::digest(format!("{} {}", live.uid, live.since))
+}
+
+/// The name of the pod: Knative's, with an ending of its own.
+pub(super) fn name(live: &Live) -> String {
+    let digest = digest(live);
+    let ending: String = digest
+        .as_ref()
+        .iter()
+        .take(3)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("{}-deployment-{ending}", live.revision.name)
+}
+
 /// The pod of a revision that is in memory.
 pub(super) fn pod(revision: &Value, live: &Live) -> Value {
     let (name, uid) = (object::name(revision), object::uid(revision));
-    let digest = Sha256::digest(format!("{uid} {}", live.since));
     let since = object::time(live.since);
-    let suffix: String = digest.iter().take(3).map(|byte| format!("{byte:02x}")).collect();
     let mut labels: Map<String, Value> = revision
         .pointer("/metadata/labels")
         .and_then(Value::as_object)
@@ -65,9 +80,9 @@ pub(super) fn pod(revision: &Value, live: &Live) -> Value {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "name": format!("{name}-deployment-{suffix}"),
+            "name": self::name(live),
             "namespace": object::namespace(revision),
-            "uid": uid_of(&digest),
+            "uid": uid_of(digest(live).as_ref()),
             "creationTimestamp": since,
             "labels": labels,
             "annotations": {"kubectl.kubernetes.io/default-container": default_container},
