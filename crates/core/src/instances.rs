@@ -29,7 +29,7 @@ pub struct Usage {
     pub cpu: Duration,
     /// The time over which `cpu` was measured.
     pub window: Duration,
-    /// Linear memory of its instances.
+    /// The most linear memory that its instances had at a time within the window: between calls it is none.
     pub memory: ByteCount,
 }
 

@@ -2,6 +2,7 @@
 
 use crate::component::Loaded;
 use crate::gate::Gate;
+use crate::host::MemoryUse;
 use crate::instance::Waiting;
 use crate::service::Service;
 use arc_swap::ArcSwap;
@@ -48,8 +49,8 @@ pub(crate) struct Function {
 /// What the instances of a function use. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Meter {
-    /// Linear memory, in bytes.
-    pub memory: Arc<AtomicU64>,
+    /// Linear memory.
+    pub memory: Arc<MemoryUse>,
     /// Time that its guests were polled, which is processor time, since that was last told.
     busy_nanos: Arc<AtomicU64>,
 }
@@ -305,7 +306,7 @@ impl Functions {
                 usage: instances::Usage {
                     cpu: Duration::from_nanos(function.meter.busy_nanos.swap(0, Ordering::Relaxed)),
                     window,
-                    memory: ByteCount(function.meter.memory.load(Ordering::Relaxed)),
+                    memory: ByteCount(function.meter.memory.take_peak()),
                 },
             }));
         }

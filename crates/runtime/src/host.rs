@@ -54,7 +54,31 @@ pub(crate) struct Limiter {
     memory: ByteCount,
     used: u64,
     /// Where it is added up for all instances of a function.
-    total: Option<Arc<AtomicU64>>,
+    total: Option<Arc<MemoryUse>>,
+}
+
+/// The linear memory that all instances of a function have, in bytes.
+#[derive(Debug, Default)]
+pub(crate) struct MemoryUse {
+    now: AtomicU64,
+    peak: AtomicU64,
+}
+
+impl MemoryUse {
+    fn add(&self, bytes: u64) {
+        let now = self.now.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.peak.fetch_max(now, Ordering::Relaxed);
+    }
+
+    fn remove(&self, bytes: u64) {
+        self.now.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// The most that there was at a time since this was last asked.
+    pub(crate) fn take_peak(&self) -> u64 {
+        let now = self.now.load(Ordering::Relaxed);
+        self.peak.swap(now, Ordering::Relaxed).max(now)
+    }
 }
 
 /// The guest asked for more memory than its revision allows.
@@ -199,7 +223,7 @@ impl Limiter {
     }
 
     /// Adds what the instance has, as long as it has it, to a total. Before it has any.
-    pub(crate) fn count_in(&mut self, total: &Arc<AtomicU64>) {
+    pub(crate) fn count_in(&mut self, total: &Arc<MemoryUse>) {
         self.total = Some(Arc::clone(total));
     }
 }
@@ -207,7 +231,7 @@ impl Limiter {
 impl Drop for Limiter {
     fn drop(&mut self) {
         if let Some(total) = &self.total {
-            total.fetch_sub(self.used, Ordering::Relaxed);
+            total.remove(self.used);
         }
     }
 }
@@ -229,7 +253,7 @@ impl ResourceLimiter for Limiter {
             .into());
         }
         if let Some(total) = &self.total {
-            total.fetch_add(wanted - self.used, Ordering::Relaxed);
+            total.add(wanted - self.used);
         }
         self.used = wanted;
         Ok(true)
@@ -264,15 +288,15 @@ mod tests {
     #[test]
     fn the_memories_of_an_instance_share_one_limit() {
         let mut limiter = Limiter::new(ByteCount(100));
-        let total = Arc::default();
+        let total = Arc::<MemoryUse>::default();
         limiter.count_in(&total);
         assert!(limiter.memory_growing(0, 60, None).unwrap());
         assert!(limiter.memory_growing(0, 30, None).unwrap());
         assert!(limiter.memory_growing(30, 40, None).unwrap());
         let error = limiter.memory_growing(60, 61, None).unwrap_err();
         assert!(error.to_string().contains("memory limit exceeded"), "{error}");
-        assert_eq!(total.load(Ordering::Relaxed), 100);
         drop(limiter);
-        assert_eq!(total.load(Ordering::Relaxed), 0);
+        assert_eq!(total.take_peak(), 100, "the most since it was last asked");
+        assert_eq!(total.take_peak(), 0);
     }
 }
