@@ -1,6 +1,6 @@
-//! Clients that nobody here wrote, each through a whole session: kubectl in three versions, kn, client-go's informers, kube-rs
-//! and Kubernetes' Python client. `tests/tools/install` installs them. In CI a client that is missing is a failure;
-//! elsewhere the test says that it did nothing.
+//! Clients that nobody here wrote, each through a whole session: kubectl in three versions, kn, client-go's informers,
+//! kube-rs, and Kubernetes' Python client. `tests/tools/install` installs them. In CI a client that is missing is a
+//! failure; elsewhere the test says that it did nothing.
 
 #![allow(
     clippy::unwrap_used,
