@@ -11,7 +11,7 @@ use crate::load::Connection;
 use crate::report::Report;
 use crate::statistics::{micros, percentile};
 use anyhow::{Context, ensure};
-use objects::{KINDS, Kind};
+use objects::{KINDS, Kind, kind_of_turn};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -87,7 +87,7 @@ pub async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
         (restarted - empty) * 1024.0 * 1024.0 / objects as f64,
         "bytes/object",
     );
-    let (_, found) = list(server.address("API")?, &KINDS[0].collection(), "").await?;
+    let (_, found) = list(server.address("API")?, &Kind::of("services").collection(), "").await?;
     ensure!(
         found == options.services,
         "{found} of {} are there",
@@ -295,7 +295,7 @@ async fn update(
         if let Some(pause) = &mut pause {
             pause.tick().await;
         }
-        let kind = &KINDS[update % KINDS.len()];
+        let kind = kind_of_turn(update);
         let index = update % options.services;
         let mark = format!("mark-{update}-end");
         let patch = json!({"metadata": {"annotations": {"bench": mark}}});

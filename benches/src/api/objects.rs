@@ -8,12 +8,14 @@ pub struct Kind {
     kind: &'static str,
 }
 
+const SERVICE: Kind = Kind {
+    plural: "services",
+    kind: "Service",
+};
+
 /// In the order in which they come to be.
-pub const KINDS: [Kind; 4] = [
-    Kind {
-        plural: "services",
-        kind: "Service",
-    },
+pub static KINDS: [Kind; 4] = [
+    SERVICE,
     Kind {
         plural: "configurations",
         kind: "Configuration",
@@ -28,6 +30,11 @@ pub const KINDS: [Kind; 4] = [
     },
 ];
 
+/// The kinds in turn.
+pub fn kind_of_turn(turn: usize) -> &'static Kind {
+    KINDS.get(turn % KINDS.len()).unwrap_or(&SERVICE)
+}
+
 /// The name of everything of one function.
 pub fn name(index: usize) -> String {
     format!("function-{index}")
@@ -37,7 +44,7 @@ impl Kind {
     /// The kind of this plural.
     pub fn of(plural: &'static str) -> &'static Self {
         let found = KINDS.iter().find(|kind| kind.plural == plural);
-        found.unwrap_or(&KINDS[0])
+        found.unwrap_or(&SERVICE)
     }
 
     /// The path of all objects.

@@ -1,6 +1,6 @@
 //! Watchers that note when they were told of what.
 
-use super::objects::KINDS;
+use super::objects::{KINDS, Kind, kind_of_turn};
 use crate::load::Connection;
 use anyhow::{Context, ensure};
 use http_body_util::BodyExt;
@@ -12,12 +12,14 @@ use tokio::sync::mpsc;
 
 /// How long all watchers may take to be told of all that was written.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// Deliveries that wait to be counted; more make their watchers wait, which a measurement must not: so it is large.
+const SEEN_MAX: usize = 1 << 20;
 /// What marks an update in the text of an object.
 const MARK: &[u8] = b"\"bench\":\"mark-";
 
 /// Open watches, spread over the kinds.
 pub struct Watchers {
-    seen: mpsc::UnboundedReceiver<(u64, Instant)>,
+    seen: mpsc::Receiver<(u64, Instant)>,
     count: usize,
 }
 
@@ -26,16 +28,16 @@ impl Watchers {
     pub async fn open(api: SocketAddr, count: usize) -> anyhow::Result<Self> {
         let mut connection = Connection::open(api, "127.0.0.1").await?;
         let (_, list) = connection
-            .get(&format!("{}?limit=1", KINDS[0].collection()))
+            .get(&format!("{}?limit=1", Kind::of("services").collection()))
             .await?;
         let list: serde_json::Value = serde_json::from_slice(&list)?;
         let version = list
             .pointer("/metadata/resourceVersion")
             .and_then(serde_json::Value::as_str);
         let version = version.context("no resource version")?.to_owned();
-        let (sender, seen) = mpsc::unbounded_channel();
+        let (sender, seen) = mpsc::channel(SEEN_MAX);
         for watcher in 0..count {
-            let kind = &KINDS[watcher % KINDS.len()];
+            let kind = kind_of_turn(watcher);
             let path = format!(
                 "{}?watch=true&resourceVersion={version}&timeoutSeconds=3600",
                 kind.collection()
@@ -79,7 +81,7 @@ impl Watchers {
 }
 
 /// Reads lines as they come and notes their marks.
-async fn read(mut body: Incoming, seen: mpsc::UnboundedSender<(u64, Instant)>) {
+async fn read(mut body: Incoming, seen: mpsc::Sender<(u64, Instant)>) {
     let mut line = Vec::new();
     while let Some(Ok(frame)) = body.frame().await {
         let now = Instant::now();
@@ -89,7 +91,7 @@ async fn read(mut body: Incoming, seen: mpsc::UnboundedSender<(u64, Instant)>) {
                 continue;
             }
             if let Some(number) = number(&line, MARK)
-                && seen.send((number, now)).is_err()
+                && seen.send((number, now)).await.is_err()
             {
                 return;
             }
