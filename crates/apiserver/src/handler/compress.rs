@@ -44,12 +44,46 @@ pub(crate) async fn compress(response: Response) -> Response {
     let Ok(packed) = packed else {
         return Response::from_parts(head, bytes.into());
     };
-    head.headers.remove(CONTENT_LENGTH);
-    head.headers
-        .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    head.headers
-        .append(VARY, HeaderValue::from_static("Accept-Encoding"));
+    set_gzip(&mut head.headers);
     Response::from_parts(head, packed.into())
+}
+
+/// The same for a body that is made piece by piece.
+pub(crate) struct GzipPieces<P> {
+    pieces: P,
+    /// `None` once the end is written.
+    encoder: Option<GzEncoder<Vec<u8>>>,
+}
+
+impl<P: Iterator<Item = Vec<u8>>> GzipPieces<P> {
+    /// The pieces, compressed as one stream.
+    pub(crate) fn new(pieces: P) -> Self {
+        let encoder = Some(GzEncoder::new(Vec::new(), Compression::fast()));
+        Self { pieces, encoder }
+    }
+}
+
+impl<P: Iterator<Item = Vec<u8>>> Iterator for GzipPieces<P> {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        let encoder = self.encoder.as_mut()?;
+        // Writing to memory cannot fail.
+        match self.pieces.next() {
+            Some(piece) => {
+                encoder.write_all(&piece).ok()?;
+                Some(std::mem::take(encoder.get_mut()))
+            }
+            None => self.encoder.take()?.finish().ok(),
+        }
+    }
+}
+
+/// Says that a body is compressed.
+pub(crate) fn set_gzip(headers: &mut HeaderMap) {
+    headers.remove(CONTENT_LENGTH);
+    headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
 }
 
 /// The reply to HEAD: what GET would get, without the body. Dropping it also ends a watch that nobody would read.

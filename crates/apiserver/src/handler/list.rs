@@ -1,5 +1,6 @@
 //! GET of a collection: selectors, and pages over one unchanging snapshot.
 
+use crate::handler::compress::{self, GzipPieces};
 use crate::handler::pages::{self, Page, Start, Token};
 use crate::handler::{Call, as_stored, list_options, reply};
 use crate::negotiation::Shape;
@@ -210,14 +211,25 @@ impl Iterator for ListJson {
     }
 }
 
-/// A list as JSON: at once when it is short, else as a stream.
-fn list_json(served: &Served, metadata: &Value, stored: Page, range: Range<usize>) -> Body {
-    let mut pieces = ListJson::new(served, metadata, stored, range);
+/// A list as JSON: at once when it is short, else as a stream, which is compressed here where the client wants that.
+fn list_json(call: &Call, metadata: &Value, stored: Page, range: Range<usize>) -> Response {
+    let mut pieces = ListJson::new(&call.served, metadata, stored, range);
     let first = pieces.next().unwrap_or_default();
     if pieces.ended {
-        return first.into();
+        return reply::bytes(200, "application/json", first);
     }
-    let pieces = std::iter::once(first).chain(pieces).map(Bytes::from);
+    let pieces = std::iter::once(first).chain(pieces);
+    if !compress::accepts_gzip(&call.headers) {
+        return reply::bytes(200, "application/json", stream(pieces));
+    }
+    let packed = stream(GzipPieces::new(pieces));
+    let mut response = reply::bytes(200, "application/json", packed);
+    compress::set_gzip(response.headers_mut());
+    response
+}
+
+fn stream(pieces: impl Iterator<Item = Vec<u8>> + Send + 'static) -> Body {
+    let pieces = pieces.map(Bytes::from);
     // Between pieces others have their turn: writing one is computing, not waiting.
     Body::from_stream(futures::stream::iter(pieces).then(async |piece| {
         tokio::task::yield_now().await;
@@ -237,8 +249,7 @@ pub(crate) fn list_value(served: &Served, metadata: Value, stored: &[Stored]) ->
 fn respond(call: &Call, metadata: Value, page: Page, range: Range<usize>) -> Result<Response, ApiError> {
     let read = |stored: &Stored| call.served.read(&stored.object.tree());
     if call.format.shape == Shape::Whole && reply::is_plain_json(call) {
-        let body = list_json(&call.served, &metadata, page, range);
-        return Ok(reply::bytes(200, "application/json", body));
+        return Ok(list_json(call, &metadata, page, range));
     }
     let stored = page.objects.get(range).unwrap_or_default();
     match call.format.shape {

@@ -1,8 +1,13 @@
 //! Many objects, many events: lists in pieces, and watchers that do not read.
 
 use crate::harness::{Api, CONFIG_MAPS, SERVICES, config_map, service};
+use axum::body::Body;
+use http::Request;
+use http_body_util::BodyExt;
 use kittiwake_store::ObjectStore;
 use serde_json::{Value, json};
+use std::io::Read;
+use tower::ServiceExt;
 
 #[tokio::test]
 async fn long_lists_are_streamed_and_hold_what_single_reads_give() {
@@ -22,6 +27,17 @@ async fn long_lists_are_streamed_and_hold_what_single_reads_give() {
         "{}",
         &list.text[..100]
     );
+    let packed = Request::get(CONFIG_MAPS)
+        .header("accept-encoding", "gzip")
+        .body(Body::empty());
+    let packed = api.handle.router().oneshot(packed.unwrap()).await.unwrap();
+    assert_eq!(packed.headers()["content-encoding"], "gzip");
+    let packed = packed.into_body().collect().await.unwrap().to_bytes();
+    assert!(packed.len() < list.text.len() / 4);
+    let mut unpacked = String::new();
+    let mut decoder = flate2::read::GzDecoder::new(&packed[..]);
+    decoder.read_to_string(&mut unpacked).unwrap();
+    assert_eq!(unpacked, list.text);
     let items = list.json["items"].as_array().unwrap();
     assert_eq!(items.len(), 60);
     for item in items {

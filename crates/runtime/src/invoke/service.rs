@@ -20,9 +20,7 @@ impl Call {
         held: Held,
     ) -> Result<(http::Response<Body>, bool), InvokeError> {
         let function = &self.function;
-        let version = function
-            .service
-            .version(&self.revision, function, &self.shared);
+        let version = function.service.version(&self.revision, function, &self.shared);
         let (answer, mut seated) = version.call(self.service_request(request), &self.state, self.deadline);
         let answer = tokio::select! {
             biased;
