@@ -10,6 +10,7 @@ use crate::error::BuildError;
 use crate::host::{self, Host};
 use crate::metrics::Metrics;
 use crate::precompiled;
+use crate::prepare::{is_out_of_room, root_cause};
 use crate::single_flight::SingleFlight;
 use futures::FutureExt;
 use kittiwake_core::artifact::PrepareError;
@@ -208,13 +209,21 @@ impl Components {
             Ok(linked) => linked,
             Err(error) => return Some(Err(error)),
         };
-        let component = precompiled::load(linked.engine.engine(), &path)
-            .inspect_err(|error| {
+        match precompiled::load(linked.engine.engine(), &path) {
+            Ok(component) => Some(linked.link(&component, hold)),
+            Err(error) if is_out_of_room(&error) => Some(Err(PrepareError::new(
+                ErrorCode::Internal,
+                format!(
+                    "the machine has no room for the function's code, which is tried again; run `kittiwake doctor` ({})",
+                    root_cause(&error)
+                ),
+            ))),
+            Err(error) => {
                 tracing::warn!(path = %path.display(), error = format!("{error:#}"), "a compiled component is made again");
                 self.cache.forget_compiled(wasm);
-            })
-            .ok()?;
-        Some(linked.link(&component, hold))
+                None
+            }
+        }
     }
 
     fn compile(&self, wasm: &Digest) -> Result<Loaded, LoadError> {

@@ -8,7 +8,7 @@ use crate::function::{Function, Running};
 use crate::gate::Refused;
 use crate::host::Host;
 use crate::instance::{Instance, Place};
-use crate::prepare::{causes, is_guests_fault, root_cause};
+use crate::prepare::{causes, is_guests_fault, is_out_of_room, root_cause};
 use crate::runtime::{BroughtUp, Shared};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -463,11 +463,8 @@ impl Call {
         let Err(error) = end else {
             return self.no_response("it returned");
         };
-        if error.is::<wasmtime::PoolConcurrencyLimitError>() {
-            self.shared.metrics.failed("pool_exhausted");
-            return InvokeError::Overloaded {
-                retry_after: RETRY_AFTER,
-            };
+        if is_out_of_room(&error) {
+            return self.out_of_room(&error);
         }
         match trap_message(&error) {
             Some(trap) => {
@@ -475,6 +472,21 @@ impl Call {
                 InvokeError::Trapped(trap)
             }
             None => self.no_response("it exited with code 0"),
+        }
+    }
+
+    /// A limit of the machine was reached.
+    fn out_of_room(&self, error: &wasmtime::Error) -> InvokeError {
+        static TOLD: std::sync::Once = std::sync::Once::new();
+        TOLD.call_once(|| {
+            tracing::warn!(
+                error = causes(error),
+                "the machine lets this process hold no more instances, calls are answered 503: run `kittiwake doctor`; metric kittiwake_calls_failed_total{{reason=\"out_of_room\"}}"
+            );
+        });
+        self.shared.metrics.failed("out_of_room");
+        InvokeError::Overloaded {
+            retry_after: RETRY_AFTER,
         }
     }
 

@@ -14,6 +14,7 @@ use kittiwake_core::artifact::{
 };
 use kittiwake_core::code::ErrorCode;
 use kittiwake_core::log::LogStream;
+use rustix::io::Errno;
 use std::pin::pin;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -237,11 +238,24 @@ impl Shared {
 /// Whether the guest, rather than the platform, is to blame: it trapped, exited, asked for too much memory, or was
 /// refused by a host function that it called (only then there is a backtrace of its frames).
 pub(crate) fn is_guests_fault(error: &wasmtime::Error) -> bool {
-    !error.is::<PoolConcurrencyLimitError>()
+    !is_out_of_room(error)
         && (error.is::<Trap>()
             || error.is::<I32Exit>()
             || error.is::<MemoryLimitExceeded>()
             || error.is::<WasmBacktrace>())
+}
+
+/// Whether a limit of the machine or of the pool was reached: no slot, no memory, no memory mapping, no file. Then
+/// nobody is to blame, and it may do again in a moment.
+pub(crate) fn is_out_of_room(error: &wasmtime::Error) -> bool {
+    const REACHED: [Errno; 4] = [Errno::NOMEM, Errno::MFILE, Errno::NFILE, Errno::AGAIN];
+    error.is::<PoolConcurrencyLimitError>()
+        || error.chain().any(|cause| {
+            let io = cause.downcast_ref::<std::io::Error>();
+            let code = io.and_then(Errno::from_io_error);
+            code.or(cause.downcast_ref::<Errno>().copied())
+                .is_some_and(|code| REACHED.contains(&code))
+        })
 }
 
 fn start_failure(error: &wasmtime::Error) -> PrepareError {
@@ -288,4 +302,30 @@ fn lost(pinned: &str) -> PrepareError {
             "{pinned} left the cache while it was being loaded; it is tried again. If it persists, raise the size of the cache"
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_of_the_machine_is_nobodys_fault() {
+        let reached = [
+            wasmtime::Error::from(Errno::NOMEM).context("mmap failed"),
+            wasmtime::Error::from(std::io::Error::from_raw_os_error(12))
+                .context("a")
+                .context("b"),
+            wasmtime::Error::from(std::io::Error::from_raw_os_error(24)),
+        ];
+        for error in reached {
+            assert!(is_out_of_room(&error) && !is_guests_fault(&error), "{error:#}");
+        }
+        for error in [
+            wasmtime::Error::from(Trap::UnreachableCodeReached),
+            wasmtime::Error::from(Errno::ACCESS),
+            wasmtime::Error::msg("os error 12"),
+        ] {
+            assert!(!is_out_of_room(&error), "{error:#}");
+        }
+    }
 }

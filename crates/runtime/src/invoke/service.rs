@@ -2,8 +2,8 @@
 
 use super::request_body::RequestBody;
 use super::response_body::{Guest, Taken};
-use super::{Call, Held, RETRY_AFTER, name_host, trap_message};
-use crate::prepare::is_guests_fault;
+use super::{Call, Held, name_host, trap_message};
+use crate::prepare::{is_guests_fault, is_out_of_room};
 use crate::service::{Failure, Seated};
 use http_body_util::BodyExt;
 use kittiwake_core::body::Body;
@@ -87,12 +87,7 @@ impl Call {
     fn not_answered(&self, failure: Failure) -> InvokeError {
         match failure {
             Failure::NoSlot(refused) => self.refused(refused),
-            Failure::NotInstantiated(error) if error.is::<wasmtime::PoolConcurrencyLimitError>() => {
-                self.shared.metrics.failed("pool_exhausted");
-                InvokeError::Overloaded {
-                    retry_after: RETRY_AFTER,
-                }
-            }
+            Failure::NotInstantiated(error) if is_out_of_room(&error) => self.out_of_room(&error),
             Failure::NotInstantiated(error) | Failure::Trapped(error) => match trap_message(&error) {
                 Some(message) => {
                     self.blame(&error, &message);
