@@ -11,7 +11,7 @@ use crate::registry::Served;
 use crate::server::Server;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use kittiwake_store::{Change, EventKind, Key, Stored};
+use kittiwake_store::{Change, EventKind, Key, ObjectStore, Stored};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
@@ -89,7 +89,8 @@ pub(crate) async fn run(server: Arc<Server>, shutdown: CancellationToken) {
         for kind in server.kinds.load().registry.kinds() {
             // The reader of a kind that went away stays: the kind may come back.
             if read_already.insert(Arc::clone(&kind.storage_resource)) {
-                readers.push(read(&server, Arc::clone(&kind.storage_resource), sender.clone()));
+                let (store, resource) = (server.store_of(kind), Arc::clone(&kind.storage_resource));
+                readers.push(read(&server, store, resource, sender.clone()));
             }
         }
         tokio::select! {
@@ -102,10 +103,10 @@ pub(crate) async fn run(server: Arc<Server>, shutdown: CancellationToken) {
 }
 
 /// Passes on everything that happens to one kind. A watch that cannot go on starts again from the whole state.
-async fn read(server: &Server, resource: Arc<str>, facts: mpsc::Sender<Fact>) {
+async fn read(server: &Server, store: &ObjectStore, resource: Arc<str>, facts: mpsc::Sender<Fact>) {
     let mut known: HashMap<Key, Stored> = HashMap::new();
     loop {
-        let snapshot = server.store.list(&resource, None);
+        let snapshot = store.list(&resource, None);
         let present: HashMap<Key, Stored> = snapshot
             .items
             .into_iter()
@@ -126,7 +127,7 @@ async fn read(server: &Server, resource: Arc<str>, facts: mpsc::Sender<Fact>) {
             }
         }
         known = present;
-        let Ok(mut watcher) = server.store.watch(&resource, snapshot.resource_version) else {
+        let Ok(mut watcher) = store.watch(&resource, snapshot.resource_version) else {
             continue;
         };
         while let Ok(event) = watcher.next().await {
@@ -201,7 +202,8 @@ fn owner_state(server: &Server, dependent: &Key, owner: &OwnerReference) -> Owne
     } else {
         ""
     };
-    let stored = server.store.get(&Server::key(served, namespace, &owner.name));
+    let store = server.store_of(&served.kind);
+    let stored = store.get(&Server::key(served, namespace, &owner.name));
     match stored.map(|stored| stored.object.tree()) {
         Some(object) if object::uid(&object) == owner.uid => {
             let terminating = object::is_terminating(&object);

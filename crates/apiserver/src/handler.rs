@@ -142,6 +142,10 @@ async fn route(server: Arc<Server>, request: Request<Body>) -> Result<Response, 
         identity,
     };
     if log {
+        // What a caller may do was decided by the method: nothing but reading reads.
+        if !matches!(parts.method, Method::GET | Method::HEAD) {
+            return Err(ApiError::method_not_allowed());
+        }
         return logs::handle(&call);
     }
     dispatch(&call, &parts.method, body).await

@@ -134,12 +134,14 @@ impl Server {
         watcher: hyper_util::server::graceful::Watcher,
     ) -> Result<(), String> {
         let _ = stream.set_nodelay(true);
+        // So that peers that vanish give their place back.
+        let _ = socket2::SockRef::from(&stream).set_keepalive(true);
         let Some(tls) = &self.tls else {
             let peer = Peer {
                 address: Some(address),
                 ..Peer::default()
             };
-            return self.requests(stream, peer, watcher).await;
+            return self.requests(stream, peer, false, watcher).await;
         };
         let handshake = self.handshakes.acquire().await;
         let stream = tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream))
@@ -147,6 +149,7 @@ impl Server {
             .map_err(|_| "the TLS handshake took too long".to_owned())?
             .map_err(|error| format!("the TLS handshake failed: {error}"))?;
         drop(handshake);
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let peer = Peer {
             address: Some(address),
@@ -155,13 +158,14 @@ impl Server {
                 .map(|certificate| certificate.clone().into_owned())
                 .collect(),
         };
-        self.requests(stream, peer, watcher).await
+        self.requests(stream, peer, is_http2, watcher).await
     }
 
     async fn requests(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         peer: Peer,
+        is_http2: bool,
         watcher: hyper_util::server::graceful::Watcher,
     ) -> Result<(), String> {
         let app = self.app.clone();
@@ -169,8 +173,14 @@ impl Server {
             request.extensions_mut().insert(peer.clone());
             request.map(axum::body::Body::new)
         });
-        let connection = self
-            .builder
+        // Not by the first bytes: waiting for those has no time limit.
+        let builder = self.builder.clone();
+        let builder = if is_http2 {
+            builder.http2_only()
+        } else {
+            builder.http1_only()
+        };
+        let connection = builder
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
             .into_owned();
         watcher.watch(connection).await.map_err(|error| error.to_string())

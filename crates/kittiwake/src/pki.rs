@@ -77,7 +77,7 @@ impl Pki {
             certificate: folder.join(format!("{name}.crt")),
             key: folder.join(format!("{name}.key")),
         };
-        let (authority, is_new) = authority(&file("ca"), now)?;
+        let (authority, is_new) = authority(&file("ca"), &[file("apiserver"), file("admin")], now)?;
         let authority_pem = read(&file("ca").certificate)?;
         // What a signer needs of its certificate is its name and its key; the name is always the same.
         let issuer = Issuer::new(authority_params(now)?, authority);
@@ -208,11 +208,20 @@ impl Pair {
 }
 
 /// The authority's key, and whether it is a new one.
-fn authority(pair: &Pair, now: Timestamp) -> anyhow::Result<(KeyPair, bool)> {
+fn authority(pair: &Pair, signed: &[Pair], now: Timestamp) -> anyhow::Result<(KeyPair, bool)> {
     if pair.is_good(now, &|_| true)? {
         return Ok((key(&pair.key)?, false));
     }
     let key = KeyPair::generate()?;
+    // First goes what the old one has signed: should this end half-way, it must not be taken for good.
+    for Pair { certificate, .. } in signed {
+        match fs::remove_file(certificate) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", certificate.display()));
+            }
+            _ => {}
+        }
+    }
     let params = authority_params(now)?;
     pair.write(&params.self_signed(&key)?.pem(), &key)?;
     Ok((key, true))

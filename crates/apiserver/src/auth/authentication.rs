@@ -36,7 +36,7 @@ pub(crate) async fn identify(
         Bearer::None => refused,
         Bearer::Unreadable => Some("the Authorization header holds no bearer token".to_owned()),
         Bearer::Token(token) => match by_token(auth, store, token, &[service_account::ISSUER], now).await {
-            Ok(identity) => return Ok(identity.authenticated()),
+            Ok((identity, _)) => return Ok(identity.authenticated()),
             Err(error) => Some(format!("bearer token: {error}")),
         },
     };
@@ -50,7 +50,8 @@ pub(crate) async fn identify(
     }
 }
 
-/// Who a token proves somebody to be, for any of `audiences`.
+/// Who a token proves somebody to be, and for which of `audiences`. Tokens that name none themselves, from the token file
+/// or an issuer elsewhere, are for this API alone (k8s.io/apiserver `authenticator.WrapAudienceAgnostic`).
 ///
 /// # Errors
 /// Why the token is worth nothing.
@@ -60,18 +61,26 @@ pub(crate) async fn by_token(
     token: &str,
     audiences: &[&str],
     now: Timestamp,
-) -> Result<Identity, String> {
+) -> Result<(Identity, Vec<String>), String> {
+    let for_us = |identity: Identity| {
+        let ours = audiences.contains(&service_account::ISSUER);
+        let audience = service_account::ISSUER.to_owned();
+        ours.then_some((identity, vec![audience]))
+            .ok_or_else(|| format!("the token is not for {audiences:?}"))
+    };
     if let Some(identity) = auth.tokens.find(token) {
-        return Ok(identity);
+        return for_us(identity);
     }
     let token = Token::parse(token).ok_or("it is neither in the token file nor a signed token")?;
     if let Some(identity) = auth.service_accounts.identify(&token, audiences, store, now)? {
-        return Ok(identity);
+        let both = token.audiences().into_iter();
+        let both = both.filter(|audience| audiences.contains(audience));
+        return Ok((identity, both.map(str::to_owned).collect()));
     }
     if let Some(issuer) = &auth.oidc
         && let Some(identity) = issuer.identify(&token).await?
     {
-        return Ok(identity);
+        return for_us(identity);
     }
     Err("nobody whose tokens are believed has issued it".to_owned())
 }

@@ -227,10 +227,10 @@ async fn token(server: &Server, spec: &Value) -> Value {
     let text = text(spec, "/token");
     let now = server.clock.now();
     match authentication::by_token(&server.auth, &server.store, text, &audiences, now).await {
-        Ok(identity) => {
+        Ok((identity, audiences)) => {
             let mut status = json!({"authenticated": true, "user": identity.authenticated().to_json()});
             if !wanted.is_empty() {
-                object::map_mut(&mut status).insert("audiences".into(), json!(wanted));
+                object::map_mut(&mut status).insert("audiences".into(), json!(audiences));
             }
             status
         }

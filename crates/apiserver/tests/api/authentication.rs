@@ -143,6 +143,20 @@ async fn tokens_end_by_time_by_audience_and_with_their_account() {
     let answer = api.ask("root", "POST", path, &review(json!(["vault"]))).await;
     assert_eq!(answer.json["status"]["authenticated"], true, "{}", answer.text);
     assert_eq!(answer.json["status"]["audiences"], json!(["vault"]));
+    let answer = api
+        .ask("root", "POST", path, &review(json!(["bank", "vault"])))
+        .await;
+    assert_eq!(
+        answer.json["status"]["audiences"],
+        json!(["vault"]),
+        "what both say, not what was asked"
+    );
+    let of_file = json!({"spec": {"token": "root", "audiences": ["vault"]}});
+    let answer = api.ask("root", "POST", path, &of_file).await;
+    assert_eq!(
+        answer.json["status"]["authenticated"], false,
+        "a token that names nobody is for this API alone"
+    );
     let answer = api.ask("root", "POST", path, &review(json!(["bank"]))).await;
     assert_eq!(answer.json["status"]["authenticated"], false);
     api.clock.advance(Duration::from_secs(600));

@@ -1,6 +1,6 @@
 //! Pods: what lives now, as kubectl sees it.
 
-use crate::harness::{Api, JSON, TABLE, step};
+use crate::harness::{Api, CONFIG_MAPS, JSON, TABLE, config_map, step};
 use jiff::Timestamp;
 use kittiwake_core::instances::{Live, Usage};
 use kittiwake_core::log::LogStream;
@@ -98,6 +98,29 @@ async fn a_deleted_revision_takes_its_pod_with_it() {
 }
 
 #[tokio::test]
+async fn what_a_pod_owns_goes_with_the_pod_and_not_before() {
+    let api = Api::start().await;
+    let uid = live(&api, "hello-00001").await;
+    tell(&api, &[("hello-00001", &uid)]);
+    let list = api.until(PODS, |answer| count(&answer.json) == 1).await.json;
+    let pod = &list["items"][0]["metadata"];
+    let owner = json!({"apiVersion": "v1", "kind": "Pod", "name": pod["name"], "uid": pod["uid"]});
+    let mut owned = config_map("lock");
+    owned["metadata"]["ownerReferences"] = json!([owner]);
+    assert_eq!(api.post(CONFIG_MAPS, &owned).await.code, 201);
+    // One whose owner never was goes at once; when it is gone, the other was looked at too.
+    let mut orphan = config_map("orphan");
+    orphan["metadata"]["ownerReferences"] =
+        json!([{"apiVersion": "v1", "kind": "Pod", "name": "x", "uid": "y"}]);
+    assert_eq!(api.post(CONFIG_MAPS, &orphan).await.code, 201);
+    let path = |name: &str| format!("{CONFIG_MAPS}/{name}");
+    api.until(&path("orphan"), |answer| answer.code == 404).await;
+    assert_eq!(api.get(&path("lock")).await.code, 200);
+    api.instances.tell(0, Vec::new());
+    api.until(&path("lock"), |answer| answer.code == 404).await;
+}
+
+#[tokio::test]
 async fn logs_are_those_of_the_revision() {
     let api = Api::start().await;
     let uid = live(&api, "hello-00001").await;
@@ -108,6 +131,10 @@ async fn logs_are_those_of_the_revision() {
     log.write(LogStream::Stdout, "one");
     log.write(LogStream::Platform, "two");
     let path = |query: &str| format!("{PODS}/{name}/log?{query}");
+    for method in ["POST", "PUT", "PATCH", "DELETE"] {
+        let answer = api.send(method, &path(""), JSON, "{}").await;
+        assert_eq!(answer.code, 405, "only reading reads: {method}");
+    }
     for (query, wanted) in [
         ("container=user-container", "one\ntwo\n"),
         ("container=queue-proxy", "two\n"),

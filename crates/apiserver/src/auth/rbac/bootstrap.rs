@@ -228,6 +228,7 @@ fn core_parts() -> [Value; 3] {
                     ],
                 ),
                 rule(READ, &["events.k8s.io"], &["events"]),
+                rule(READ, &["metrics.k8s.io"], &["pods"]),
             ],
         ),
     ]
