@@ -74,8 +74,8 @@ pub(crate) struct WasmEngine {
 pub(crate) enum Calls {
     /// One call after the other.
     Sequential,
-    /// Several at a time in one instance, as components of WASI 0.3 need it. What wasmtime keeps for that makes a call
-    /// half as dear again (docs/adr/0007), so such components have an engine of their own.
+    /// Several at a time in one instance, as components of WASI 0.3 need it. What wasmtime keeps for that makes a call a
+    /// sixth dearer, and one in a kept instance more (docs/adr/0007), so such components have an engine of their own.
     Concurrent,
 }
 
