@@ -215,8 +215,7 @@ fn basic(calls: Calls) -> EngineConfig {
         .memory_init_cow(true)
         .parallel_compilation(true)
         .wasm_component_model(true)
-        .concurrency_support(calls == Calls::Concurrent)
-        .wasm_component_model_async(calls == Calls::Concurrent);
+        .concurrency_support(calls == Calls::Concurrent);
     engine
 }
 

@@ -56,10 +56,17 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// Notes that a guest was polled for so long.
-    pub(crate) fn was_busy(&self, time: Duration) {
-        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        self.busy_nanos.fetch_add(nanos, Ordering::Relaxed);
+    /// Counts the time in which a guest is polled.
+    pub(crate) async fn run<T>(self, guest: impl Future<Output = T>) -> T {
+        let mut guest = std::pin::pin!(guest);
+        std::future::poll_fn(move |cx| {
+            let begun = std::time::Instant::now();
+            let polled = guest.as_mut().poll(cx);
+            let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            self.busy_nanos.fetch_add(nanos, Ordering::Relaxed);
+            polled
+        })
+        .await
     }
 }
 

@@ -206,18 +206,6 @@ impl Shared {
     }
 }
 
-/// Counts the time in which a guest is polled for its function.
-async fn metered<T>(function: Arc<Function>, guest: impl Future<Output = T>) -> T {
-    let mut guest = std::pin::pin!(guest);
-    std::future::poll_fn(move |cx| {
-        let begun = std::time::Instant::now();
-        let polled = guest.as_mut().poll(cx);
-        function.meter.was_busy(begun.elapsed());
-        polled
-    })
-    .await
-}
-
 impl Call {
     fn limits(&self) -> &Limits {
         &self.revision.limits
@@ -247,15 +235,8 @@ impl Call {
             return Ok(Source::Kept(Box::new(kept)));
         }
         let engine = &self.function.loaded.engine;
-        let slot = match engine.try_slot() {
-            Some(slot) => slot,
-            None => {
-                // Those who wait for calls give way to a call.
-                self.shared.expire_waiting(Duration::MAX, Duration::ZERO);
-                let slot = engine.slot(self.head_deadline()).await;
-                slot.map_err(|refused| self.refused(refused))?
-            }
-        };
+        let slot = self.shared.slot(engine, self.head_deadline()).await;
+        let slot = slot.map_err(|refused| self.refused(refused))?;
         Ok(Source::Fresh(Place::new(slot, &self.shared.metrics)))
     }
 
@@ -285,10 +266,12 @@ impl Call {
         source: Source,
     ) -> Result<http::Response<Body>, InvokeError> {
         let (sender, mut receiver) = oneshot::channel();
-        let mut guest: Guest = Box::pin(metered(
-            Arc::clone(&self.function),
-            self.clone().run_guest(request, sender, held, source),
-        ));
+        let mut guest: Guest = Box::pin(
+            self.function
+                .meter
+                .clone()
+                .run(self.clone().run_guest(request, sender, held, source)),
+        );
         let first = std::future::poll_fn(|cx| {
             let end = guest.as_mut().poll(cx);
             if self.state.is_body_too_large() {

@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::engine::{Resets, WasmEngine, swap};
 use crate::error::BuildError;
 use crate::function::{Answered, Function, Functions};
+use crate::gate::Refused;
 use crate::instance;
 use crate::metrics::Metrics;
 use crate::prepare::Preparations;
@@ -23,6 +24,8 @@ use kittiwake_core::report::Reporter;
 use kittiwake_core::revision::RevisionSpec;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 /// How often gauges are measured and idle functions looked for; also how exactly the end of a call is known to them.
 const HOUSEKEEPING_PERIOD: Duration = Duration::from_secs(1);
@@ -167,6 +170,19 @@ impl Shared {
         if self.metrics.instances_waiting.get() > 0 {
             self.functions.expire_waiting(now, wait_max);
         }
+    }
+
+    /// A slot for one instance, as [`WasmEngine::slot`] has it; where none is free, those that wait for calls give way.
+    pub(crate) async fn slot(
+        &self,
+        engine: &WasmEngine,
+        deadline: Instant,
+    ) -> Result<OwnedSemaphorePermit, Refused> {
+        if let Some(slot) = engine.try_slot() {
+            return Ok(slot);
+        }
+        self.expire_waiting(Duration::MAX, Duration::ZERO);
+        engine.slot(deadline).await
     }
 
     /// Brings the gauges up to date.

@@ -11,7 +11,6 @@
 
 use crate::component::Loaded;
 use crate::function::{Function, Meter};
-use crate::gate::Refused;
 use crate::host::Host;
 use crate::invoke::state::CallState;
 use crate::metrics::Counted;
@@ -21,7 +20,6 @@ use arc_swap::ArcSwapOption;
 use kittiwake_core::log::{LogStream, RevisionLog};
 use kittiwake_core::revision::RevisionSpec;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 use wasmtime::Store;
@@ -158,7 +156,9 @@ impl Version {
         self: &Arc<Self>,
         shared: &Arc<Shared>,
     ) -> Result<((OwnedSemaphorePermit, Counted), Driver), Failure> {
-        let slot = self.slot(shared).await.map_err(Failure::NoSlot)?;
+        let deadline = Instant::now() + self.revision.limits.timeout;
+        let slot = shared.slot(&self.loaded.engine, deadline).await;
+        let slot = slot.map_err(Failure::NoSlot)?;
         let live = Counted::new(&shared.metrics.instances_live);
         let begun = shared.clock.elapsed();
         let spec = &self.revision;
@@ -183,16 +183,6 @@ impl Version {
             service,
         };
         Ok(((slot, live), driver))
-    }
-
-    async fn slot(&self, shared: &Shared) -> Result<OwnedSemaphorePermit, Refused> {
-        let engine = &self.loaded.engine;
-        if let Some(slot) = engine.try_slot() {
-            return Ok(slot);
-        }
-        // Those who wait for calls give way to a call.
-        shared.expire_waiting(Duration::MAX, Duration::ZERO);
-        engine.slot(Instant::now() + self.revision.limits.timeout).await
     }
 
     /// An instance has ended, and is dropped.

@@ -8,10 +8,7 @@ use crate::registry::Served;
 use crate::selector::{FieldSelector, LabelSelector};
 use crate::status::ApiError;
 use crate::table::{self, IncludeObject};
-use axum::body::Body;
 use axum::response::Response;
-use bytes::Bytes;
-use futures::StreamExt;
 use kittiwake_store::{Key, Stored};
 use serde_json::{Map, Value, json};
 use std::convert::Infallible;
@@ -220,21 +217,16 @@ fn list_json(call: &Call, metadata: &Value, stored: Page, range: Range<usize>) -
     }
     let pieces = std::iter::once(first).chain(pieces);
     if !compress::accepts_gzip(&call.headers) {
-        return reply::bytes(200, "application/json", stream(pieces));
+        return reply::bytes(
+            200,
+            "application/json",
+            reply::in_turns(pieces.map(Ok::<_, Infallible>)),
+        );
     }
-    let packed = stream(GzipPieces::new(pieces));
+    let packed = reply::in_turns(GzipPieces::new(pieces).map(Ok::<_, Infallible>));
     let mut response = reply::bytes(200, "application/json", packed);
     compress::set_gzip(response.headers_mut());
     response
-}
-
-fn stream(pieces: impl Iterator<Item = Vec<u8>> + Send + 'static) -> Body {
-    let pieces = pieces.map(Bytes::from);
-    // Between pieces others have their turn: writing one is computing, not waiting.
-    Body::from_stream(futures::stream::iter(pieces).then(async |piece| {
-        tokio::task::yield_now().await;
-        Ok::<_, Infallible>(piece)
-    }))
 }
 
 /// A list of the kind's own list type.

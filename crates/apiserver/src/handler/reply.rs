@@ -8,6 +8,8 @@ use crate::status::ApiError;
 use crate::table::{self, IncludeObject};
 use axum::body::Body;
 use axum::response::Response;
+use bytes::Bytes;
+use futures::StreamExt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WARNING};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
@@ -36,6 +38,16 @@ pub(crate) fn bytes(code: u16, content_type: &str, body: impl Into<Body>) -> Res
         .headers_mut()
         .insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     response
+}
+
+/// A body that is made piece by piece. Between pieces others have their turn: making one is computing, not waiting.
+pub(crate) fn in_turns<E: std::error::Error + Send + Sync + 'static>(
+    pieces: impl Iterator<Item = Result<Vec<u8>, E>> + Send + 'static,
+) -> Body {
+    Body::from_stream(futures::stream::iter(pieces).then(async |piece| {
+        tokio::task::yield_now().await;
+        piece.map(Bytes::from)
+    }))
 }
 
 /// A failure as a `Status`.

@@ -64,7 +64,7 @@ impl Driver {
             serve_calls(accessor, &service, &version, &vitals, &progress).await
         };
         let result = {
-            let mut guest = pin!(wasm_store.run_concurrent(inside));
+            let mut guest = pin!(version.meter.clone().run(wasm_store.run_concurrent(inside)));
             let mut lifetime = Lifetime {
                 timer: Box::pin(sleep_until(Instant::now())),
                 idle_since: None,
@@ -73,10 +73,7 @@ impl Driver {
             poll_fn(|cx| {
                 vitals.task.register(cx.waker());
                 loop {
-                    let begun = std::time::Instant::now();
-                    let polled = guest.as_mut().poll(cx);
-                    version.meter.was_busy(begun.elapsed());
-                    if let Poll::Ready(end) = polled {
+                    if let Poll::Ready(end) = guest.as_mut().poll(cx) {
                         return Poll::Ready(end.and_then(|end| end));
                     }
                     // It stopped to compute, so it waits, or it computes still and will not see this.
