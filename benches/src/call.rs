@@ -13,7 +13,7 @@ use kittiwake_core::clock::{Clock, SystemClock};
 use kittiwake_core::invoke::Invoke;
 use kittiwake_core::log::LogHub;
 use kittiwake_core::report;
-use kittiwake_core::revision::{Isolation, Limits, RevisionKey, RevisionSpec};
+use kittiwake_core::revision::{Isolation, RevisionKey, RevisionSpec};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -63,27 +63,19 @@ pub async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     )?;
     let key = RevisionKey::new("default", "bench-00001");
     let request = PrepareRequest {
-        revision: key.clone(),
-        image: format!("file://{}", component.display()),
+        revision: RevisionSpec::new(key.clone(), "bench", format!("file://{}", component.display())),
         credentials: Vec::new(),
-        args: Vec::new(),
-        env: Vec::new(),
-        limits: Limits::default(),
     };
     let prepared = runtime.prepare(request, Arc::new(|_| ())).await?;
     let revision = Arc::new(RevisionSpec {
-        key,
-        uid: "bench".into(),
         service: "bench".into(),
         configuration: "bench".into(),
-        image: prepared.image.into(),
-        args: Vec::new(),
         env: vec![
             ("PORT".into(), "8080".into()),
             ("K_SERVICE".into(), "bench".into()),
         ],
-        limits: Limits::default(),
         isolation: options.isolation,
+        ..RevisionSpec::new(key, "bench", prepared.image)
     });
     for _ in 0..WARM_UP_CALLS {
         call(&*runtime, &revision).await?;

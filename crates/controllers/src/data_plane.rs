@@ -173,5 +173,10 @@ fn callable(stores: &Stores, key: &ObjectKey, revision: &Revision) -> Option<Rev
     let secret = |name: &str| stores.secrets.by_key(&key.sibling(name));
     let config_map = |name: &str| stores.config_maps.by_key(&key.sibling(name));
     let environment = environment::of(revision, secret, config_map).ok()?;
-    Some(spec::revision_spec(revision, image, environment))
+    Some(spec::revision_spec(
+        revision,
+        image,
+        spec::kind(revision),
+        environment,
+    ))
 }

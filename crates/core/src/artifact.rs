@@ -3,7 +3,7 @@
 //! The runtime implements [`Prepare`]; the binary hands it to the Revision controller.
 
 use crate::code::ErrorCode;
-use crate::revision::{Limits, RevisionKey};
+use crate::revision::RevisionSpec;
 use futures::future::BoxFuture;
 use std::sync::Arc;
 
@@ -30,18 +30,11 @@ impl std::fmt::Debug for RegistryCredential {
 /// What to make ready.
 #[derive(Debug, Clone)]
 pub struct PrepareRequest {
-    /// The revision it is for; names the log that start-up output goes to.
-    pub revision: RevisionKey,
-    /// The image as the user wrote it (`ghcr.io/me/hello:v1`, `file:///…`, `oci-layout:///…`), or already pinned.
-    pub image: String,
+    /// The revision it is for, with `image` as the user wrote it (`ghcr.io/me/hello:v1`, `file:///…`, `oci-layout:///…`)
+    /// or already pinned, and with a `kind` that means nothing yet. Starting it once at deploy time keeps to its limits.
+    pub revision: RevisionSpec,
     /// Credentials to try, in order, before those of the machine's docker configuration.
     pub credentials: Vec<RegistryCredential>,
-    /// `args` of the container.
-    pub args: Vec<String>,
-    /// Environment of the container, complete.
-    pub env: Vec<(String, String)>,
-    /// Limits of one instance: starting it once at deploy time keeps to them too.
-    pub limits: Limits,
 }
 
 /// How far a preparation has come; shown in the Revision's conditions and by `kittiwake apply`.
@@ -56,10 +49,45 @@ pub enum PreparePhase {
 }
 
 /// What kind of program the artifact is, found from the artifact itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum FunctionKind {
     /// A component that exports `wasi:http/incoming-handler` (WASI 0.2) or `wasi:http/handler` (0.3).
+    #[default]
     Component,
+    /// A module or component that listens on a port by itself, and stays.
+    Server,
+    /// A module with `_start` that reads a request as a CGI program does, and answers on its standard output: one
+    /// instance for each call.
+    Command,
+}
+
+impl FunctionKind {
+    /// Its name, as shown to users and kept in the Revision's status.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Component => "component",
+            Self::Server => "server",
+            Self::Command => "command",
+        }
+    }
+
+    /// Whether its instances stay between calls and are counted by the autoscaler one by one.
+    #[must_use]
+    pub fn is_resident(self) -> bool {
+        self == Self::Server
+    }
+}
+
+impl std::str::FromStr for FunctionKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::Component, Self::Server, Self::Command]
+            .into_iter()
+            .find(|kind| kind.name() == text)
+            .ok_or_else(|| format!("{text:?} is none of component, server, command"))
+    }
 }
 
 /// An artifact that is on disk, compiled, and was started once.

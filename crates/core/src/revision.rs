@@ -1,6 +1,9 @@
 //! A revision as the data plane sees it: everything needed to answer one call, and nothing that is not.
 
+use crate::artifact::FunctionKind;
+use crate::probe::Probes;
 use crate::unit::ByteCount;
+use crate::volume::Mount;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -108,6 +111,25 @@ impl std::str::FromStr for Isolation {
     }
 }
 
+/// The protocol that a resident function speaks on its port: the name of its `containerPort`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Protocol {
+    /// HTTP/1.1: `http1`, or no name.
+    #[default]
+    Http1,
+    /// HTTP/2 with prior knowledge: `h2c`. What gRPC needs.
+    H2c,
+}
+
+/// What the request path has to know of a revision's scaling; the rest is the autoscaler's business.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scaling {
+    /// The most instances: `autoscaling.knative.dev/max-scale`. `None`: no limit.
+    pub max: Option<NonZeroU32>,
+    /// The least that a start from zero begins with: `autoscaling.knative.dev/activation-scale`. `None`: 1.
+    pub activation: Option<NonZeroU32>,
+}
+
 /// One immutable revision, ready to be called. Built by the routing table's controller, read by gateway and runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevisionSpec {
@@ -122,12 +144,58 @@ pub struct RevisionSpec {
     /// The image pinned to a digest, as in the Revision's `status.containerStatuses[].imageDigest`:
     /// `registry/repository@sha256:…`, `file:///path/x.wasm@sha256:…` or `oci-layout:///path@sha256:…`.
     pub image: Arc<str>,
+    /// What kind of program the image holds.
+    pub kind: FunctionKind,
+    /// The `command` of its container, which replaces the program's name (its `argv[0]`) and, where it has more, stands
+    /// before `args`. Empty: the image's own.
+    pub command: Vec<String>,
     /// The `args` of its container, after the program's name.
     pub args: Vec<String>,
+    /// The `workingDir` of its container.
+    pub working_dir: Option<Arc<str>>,
     /// Environment variables in order, with `PORT`, `K_SERVICE`, `K_CONFIGURATION` and `K_REVISION` included.
     pub env: Vec<(String, String)>,
+    /// Folders that an instance finds, besides `/tmp`.
+    pub mounts: Vec<Mount>,
+    /// The port on which a resident function listens, as it believes: its `containerPort`, or 8080.
+    pub port: u16,
+    /// What it speaks there.
+    pub protocol: Protocol,
+    /// How a resident function is asked whether it is ready and alive.
+    pub probes: Probes,
     /// What one instance and one call may use.
     pub limits: Limits,
     /// Whether calls share instances.
     pub isolation: Isolation,
+    /// How many instances there may be.
+    pub scaling: Scaling,
+}
+
+/// The port of a container that names none (Knative's default).
+pub const PORT_DEFAULT: u16 = 8080;
+
+impl RevisionSpec {
+    /// A revision of which nothing is said but what it runs: everything else as Knative defaults it.
+    #[must_use]
+    pub fn new(key: RevisionKey, uid: impl Into<Arc<str>>, image: impl Into<Arc<str>>) -> Self {
+        Self {
+            key,
+            uid: uid.into(),
+            service: Arc::default(),
+            configuration: Arc::default(),
+            image: image.into(),
+            kind: FunctionKind::default(),
+            command: Vec::new(),
+            args: Vec::new(),
+            working_dir: None,
+            env: Vec::new(),
+            mounts: Vec::new(),
+            port: PORT_DEFAULT,
+            protocol: Protocol::default(),
+            probes: Probes::default(),
+            limits: Limits::default(),
+            isolation: Isolation::default(),
+            scaling: Scaling::default(),
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //! gateway reads the latest without a lock and never asks anyone.
 
 use crate::revision::RevisionSpec;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub struct RouteTarget {
 }
 
 /// What one host name leads to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RouteEntry {
     /// Namespace of the Route.
     pub namespace: Arc<str>,
@@ -31,6 +31,50 @@ pub struct RouteEntry {
     pub targets: Vec<RouteTarget>,
     /// Why `targets` is empty, for the caller's error message.
     pub unready: Option<Arc<str>>,
+    /// On a main host, who answers a request that names a tag in its header `Knative-Serving-Tag`. Empty where the
+    /// feature `tag-header-based-routing` is off.
+    pub by_tag: BTreeMap<Arc<str>, RouteTarget>,
+    /// Who may call this host.
+    pub visibility: Visibility,
+    /// What a request without TLS is told.
+    pub http: HttpOption,
+    /// The name that the function sees as `Host`, where it is not the one that was called: of a DomainMapping.
+    pub rewrite_host: Option<Arc<str>>,
+}
+
+/// Who may call a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Visibility {
+    /// Everyone.
+    #[default]
+    External,
+    /// Who is inside: other functions, and callers of the cluster-local address.
+    ClusterLocal,
+}
+
+/// What a request without TLS is told (networking `http-protocol`, `HTTPOption` of an Ingress).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum HttpOption {
+    /// It is answered.
+    #[default]
+    Enabled,
+    /// To come again with TLS.
+    Redirected,
+}
+
+/// A certificate with its key, for names that end with TLS here.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// The chain, in PEM, the host's own first.
+    pub chain: Arc<[u8]>,
+    /// Its private key, in PEM.
+    pub key: Arc<[u8]>,
+}
+
+impl std::fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Certificate(…)")
+    }
 }
 
 impl RouteEntry {
@@ -57,6 +101,10 @@ impl RouteEntry {
         for RouteTarget { revision, percent } in &self.targets {
             (&revision.key, &revision.uid, &revision.image, percent).hash(&mut hasher);
         }
+        for (tag, RouteTarget { revision, .. }) in &self.by_tag {
+            (tag, &revision.key, &revision.uid, &revision.image).hash(&mut hasher);
+        }
+        (self.visibility, self.http, &self.rewrite_host).hash(&mut hasher);
         hasher.finish()
     }
 }
@@ -81,6 +129,8 @@ impl Gateways for InThisProcess {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RoutingTable {
     hosts: HashMap<Box<str>, Arc<RouteEntry>>,
+    /// By host name, lower case; `*.example.com` stands for all names one label longer.
+    certificates: BTreeMap<Box<str>, Certificate>,
 }
 
 impl RoutingTable {
@@ -106,6 +156,18 @@ impl RoutingTable {
         self.hosts.iter().map(|(host, entry)| (&**host, entry))
     }
 
+    /// Adds the certificate of a host, or of all names one label below one (`*.example.com`). The last one counts.
+    pub fn insert_certificate(&mut self, host: impl Into<Box<str>>, certificate: Certificate) {
+        self.certificates.insert(host.into(), certificate);
+    }
+
+    /// Every certificate with the host that it is for.
+    pub fn certificates(&self) -> impl Iterator<Item = (&str, &Certificate)> {
+        self.certificates
+            .iter()
+            .map(|(host, certificate)| (&**host, certificate))
+    }
+
     /// How many hosts there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -122,20 +184,10 @@ impl RoutingTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::revision::{Isolation, Limits, RevisionKey};
+    use crate::revision::RevisionKey;
 
     fn target(name: &str, percent: u32) -> RouteTarget {
-        let revision = RevisionSpec {
-            key: RevisionKey::new("default", name),
-            uid: "u".into(),
-            service: "s".into(),
-            configuration: "s".into(),
-            image: "file:///x@sha256:0".into(),
-            args: vec![],
-            env: vec![],
-            limits: Limits::default(),
-            isolation: Isolation::default(),
-        };
+        let revision = RevisionSpec::new(RevisionKey::new("default", name), "u", "file:///x@sha256:0");
         RouteTarget {
             revision: Arc::new(revision),
             percent,
@@ -146,9 +198,8 @@ mod tests {
         RouteEntry {
             namespace: "default".into(),
             name: "s".into(),
-            tag: None,
             targets,
-            unready: None,
+            ..RouteEntry::default()
         }
     }
 

@@ -134,22 +134,11 @@ pub(crate) async fn follow(
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use kittiwake_core::revision::{Isolation, Limits};
     use kittiwake_core::routing_table::RouteTarget;
 
     pub(crate) fn entry(targets: &[(&str, u32)]) -> RouteEntry {
         let targets = targets.iter().map(|(name, percent)| {
-            let revision = RevisionSpec {
-                key: RevisionKey::new("default", *name),
-                uid: "u".into(),
-                service: "s".into(),
-                configuration: "s".into(),
-                image: "file:///x@sha256:0".into(),
-                args: vec![],
-                env: vec![],
-                limits: Limits::default(),
-                isolation: Isolation::default(),
-            };
+            let revision = RevisionSpec::new(RevisionKey::new("default", *name), "u", "file:///x@sha256:0");
             RouteTarget {
                 revision: Arc::new(revision),
                 percent: *percent,
@@ -159,9 +148,8 @@ pub(crate) mod tests {
         RouteEntry {
             namespace: "default".into(),
             name: "s".into(),
-            tag: None,
             targets,
-            unready: None,
+            ..RouteEntry::default()
         }
     }
 

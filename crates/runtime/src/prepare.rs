@@ -14,6 +14,7 @@ use kittiwake_core::artifact::{
 };
 use kittiwake_core::code::ErrorCode;
 use kittiwake_core::log::LogStream;
+use kittiwake_core::revision::RevisionSpec;
 use rustix::io::Errno;
 use std::pin::pin;
 use std::sync::Arc;
@@ -91,7 +92,7 @@ impl Shared {
     ) -> Result<Prepared, PrepareError> {
         let (image, loaded) = self.artifact_shared(&request, &progress).await?;
         progress(PreparePhase::Starting);
-        self.start_once(&request, &loaded).await?;
+        self.start_once(&request.revision, &loaded).await?;
         Ok(Prepared {
             image,
             kind: FunctionKind::Component,
@@ -111,11 +112,14 @@ impl Shared {
 
     /// Joins or starts the preparation of the request's image and passes its phases on.
     async fn artifact_shared(self: &Arc<Self>, request: &PrepareRequest, progress: &Progress) -> Artifact {
-        let key = (request.image.clone(), fingerprint(&request.credentials));
+        let key = (
+            request.revision.image.to_string(),
+            fingerprint(&request.credentials),
+        );
         let mut phases = self.preparations.phases(&key);
         progress(*phases.borrow_and_update());
         let (this, flight_key) = (Arc::clone(self), key.clone());
-        let (image, credentials) = (request.image.clone(), request.credentials.clone());
+        let (image, credentials) = (key.0.clone(), request.credentials.clone());
         let start = move || {
             async move {
                 let tell = |phase| this.preparations.enter(&flight_key, phase);
@@ -195,7 +199,7 @@ impl Shared {
     }
 
     /// Starts one instance, to see at deploy time what would otherwise fail at the first call.
-    async fn start_once(&self, request: &PrepareRequest, loaded: &Loaded) -> Result<(), PrepareError> {
+    async fn start_once(&self, revision: &RevisionSpec, loaded: &Loaded) -> Result<(), PrepareError> {
         let busy = |_| {
             PrepareError::new(
                 ErrorCode::Internal,
@@ -209,8 +213,8 @@ impl Shared {
             .map_err(busy)?;
         // Counted from here, so that nobody looks for a loop in a function that waited for its slot.
         let deadline = Instant::now() + self.config.start_timeout;
-        let log = self.logs.revision(&request.revision);
-        let mut wasm_store = Host::new(&request.args, &request.env, request.limits.memory, &log)
+        let log = self.logs.revision(&revision.key);
+        let mut wasm_store = Host::new(&revision.args, &revision.env, revision.limits.memory, &log)
             .into_store(loaded.engine.engine());
         let failure =
             match tokio::time::timeout_at(deadline, loaded.pre.instantiate_async(&mut wasm_store)).await {

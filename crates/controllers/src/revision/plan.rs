@@ -16,7 +16,7 @@ use kittiwake_api::meta;
 use kittiwake_api::serving::revision::condition::{ACTIVE, CONTAINER_HEALTHY, READY, RESOURCES_AVAILABLE};
 use kittiwake_api::serving::revision::{CONDITIONS, reason};
 use kittiwake_api::serving::{ContainerStatus, Revision, RevisionStatus};
-use kittiwake_core::artifact::{PreparePhase, PrepareRequest, Prepared};
+use kittiwake_core::artifact::{FunctionKind, PreparePhase, PrepareRequest, Prepared};
 use kittiwake_core::code::ErrorCode;
 use std::time::Duration;
 
@@ -103,12 +103,8 @@ pub fn plan(revision: &Revision, observed: Observed<'_>, now: Timestamp) -> Plan
 
 fn request(revision: &Revision, env: Vec<(String, String)>, credentials: &Credentials) -> PrepareRequest {
     PrepareRequest {
-        revision: spec::revision_key(revision),
-        image: spec::image(revision),
+        revision: spec::revision_spec(revision, &spec::image(revision), FunctionKind::default(), env),
         credentials: credentials.known.clone(),
-        args: spec::args(revision),
-        env,
-        limits: spec::limits(revision),
     }
 }
 
@@ -144,10 +140,14 @@ fn follow_preparation(
         }
         Some(Preparation::Ready(prepared)) => {
             status.container_statuses = container_statuses(revision, prepared);
+            status
+                .annotations
+                .insert(meta::KIND_ANNOTATION.to_owned(), prepared.kind.name().to_owned());
             plan.serve = Servable::Yes(Box::new(spec::revision_spec(
                 revision,
                 &prepared.image,
-                request.env,
+                prepared.kind,
+                request.revision.env,
             )));
             conditions.mark_true(RESOURCES_AVAILABLE);
             match &observed.trap {

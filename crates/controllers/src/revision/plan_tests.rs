@@ -75,7 +75,7 @@ fn says(plan: &Plan, type_: &str) -> (&'static str, String) {
 #[test]
 fn a_new_revision_is_prepared_with_all_it_says() {
     let plan = plan(&revision(), observed(None), at(0));
-    let request = plan.prepare.as_ref().unwrap();
+    let request = &plan.prepare.as_ref().unwrap().revision;
     assert_eq!(
         (&*request.image, &*request.args),
         ("ghcr.io/me/hello:v1", &["-v".to_owned()][..])
@@ -133,7 +133,7 @@ fn a_ready_artifact_makes_a_ready_revision_and_nothing_flaps_after_a_restart() {
     let restarted = plan(&revision, observed(None), at(50));
     assert_eq!(restarted.status, None, "it stays ready");
     assert_eq!(
-        restarted.prepare.unwrap().image,
+        &*restarted.prepare.unwrap().revision.image,
         "ghcr.io/me/hello@sha256:1",
         "the pinned image, no tag"
     );

@@ -62,11 +62,7 @@ impl Failure {
     #[must_use]
     pub fn tried_other_than(&self, request: &PrepareRequest) -> bool {
         let tried = &self.request;
-        tried.image != request.image
-            || tried.credentials != request.credentials
-            || tried.args != request.args
-            || tried.env != request.env
-            || tried.limits != request.limits
+        tried.credentials != request.credentials || tried.revision != request.revision
     }
 }
 

@@ -5,7 +5,8 @@ use crate::object::{Meta, ObjectKey};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kittiwake_api::meta;
 use kittiwake_api::serving::Revision;
-use kittiwake_core::revision::{Isolation, Limits, RevisionKey, RevisionSpec};
+use kittiwake_core::artifact::FunctionKind;
+use kittiwake_core::revision::{Isolation, Limits, PORT_DEFAULT, Protocol, RevisionKey, RevisionSpec};
 use kittiwake_core::unit::ByteCount;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -104,22 +105,44 @@ fn bytes(quantity: &Quantity) -> Option<ByteCount> {
     (value >= 1.0).then_some(ByteCount(value as u64))
 }
 
-/// The Revision as the data plane sees it, running `image` with `env`.
+/// What kind of program a Revision runs, once it was ready.
 #[must_use]
-pub fn revision_spec(revision: &Revision, image: &str, env: Vec<(String, String)>) -> RevisionSpec {
+pub fn kind(revision: &Revision) -> FunctionKind {
+    let annotations = revision.status.as_ref().map(|status| &status.annotations);
+    let word = annotations.and_then(|annotations| annotations.get(meta::KIND_ANNOTATION));
+    word.and_then(|word| word.parse().ok()).unwrap_or_default()
+}
+
+/// The Revision as the data plane sees it, running `image`, which is a `kind` of program, with `env`.
+#[must_use]
+pub fn revision_spec(
+    revision: &Revision,
+    image: &str,
+    kind: FunctionKind,
+    env: Vec<(String, String)>,
+) -> RevisionSpec {
+    let container = serving_container(revision);
+    let port = container.and_then(|container| container.ports.as_ref()?.first());
+    let number = port.and_then(|port| u16::try_from(port.container_port).ok());
     RevisionSpec {
-        key: revision_key(revision),
-        uid: revision.uid_str().into(),
         service: revision.label(meta::SERVICE_LABEL).unwrap_or_default().into(),
         configuration: revision
             .label(meta::CONFIGURATION_LABEL)
             .unwrap_or_default()
             .into(),
-        image: image.into(),
+        kind,
+        command: container.and_then(|c| c.command.clone()).unwrap_or_default(),
         args: args(revision),
+        working_dir: container.and_then(|c| c.working_dir.as_deref().map(Into::into)),
         env,
+        port: number.unwrap_or(PORT_DEFAULT),
+        protocol: match port.and_then(|port| port.name.as_deref()) {
+            Some("h2c") => Protocol::H2c,
+            _ => Protocol::Http1,
+        },
         limits: limits(revision),
         isolation: isolation(revision),
+        ..RevisionSpec::new(revision_key(revision), revision.uid_str(), image)
     }
 }
 

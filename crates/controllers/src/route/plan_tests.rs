@@ -3,7 +3,7 @@
 use super::*;
 use crate::object::ObjectKey;
 use kittiwake_api::condition::find;
-use kittiwake_core::revision::{Isolation, Limits, RevisionKey, RevisionSpec};
+use kittiwake_core::revision::{RevisionKey, RevisionSpec};
 use kittiwake_core::routing_table::RoutingTable;
 use serde_json::{Value, json};
 
@@ -67,17 +67,11 @@ fn run(route: &Route, table: &RoutingTable) -> Plan {
 /// The routing table that is made of a Route.
 fn table(route: &Route) -> RoutingTable {
     let servable = |key: &ObjectKey| {
-        Some(Arc::new(RevisionSpec {
-            key: RevisionKey::new(Arc::clone(&key.namespace), Arc::clone(&key.name)),
-            uid: "u".into(),
-            service: "s".into(),
-            configuration: "c".into(),
-            image: "i".into(),
-            args: vec![],
-            env: vec![],
-            limits: Limits::default(),
-            isolation: Isolation::default(),
-        }))
+        Some(Arc::new(RevisionSpec::new(
+            RevisionKey::new(Arc::clone(&key.namespace), Arc::clone(&key.name)),
+            "u",
+            "i",
+        )))
     };
     crate::routing_table::plan::plan(&[Arc::new(route.clone())], servable, &config())
 }

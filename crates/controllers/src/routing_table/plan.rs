@@ -75,6 +75,7 @@ fn insert(
         tag: tag.map(Into::into),
         targets,
         unready,
+        ..RouteEntry::default()
     });
     for host in url::hosts(route, tag, config) {
         table.insert(host, Arc::clone(&entry));

@@ -1,7 +1,7 @@
 //! Tables for the routing table.
 
 use super::*;
-use kittiwake_core::revision::{Isolation, Limits, RevisionKey};
+use kittiwake_core::revision::{RevisionKey, RevisionSpec};
 use serde_json::{Value, json};
 
 fn route(name: &str, second: i64, labels: Value, traffic: Value) -> Arc<Route> {
@@ -19,17 +19,11 @@ fn route(name: &str, second: i64, labels: Value, traffic: Value) -> Arc<Route> {
 /// Every Revision can be called but those named `lost…`.
 fn servable(key: &ObjectKey) -> Option<Arc<RevisionSpec>> {
     (!key.name.starts_with("lost")).then(|| {
-        Arc::new(RevisionSpec {
-            key: RevisionKey::new(Arc::clone(&key.namespace), Arc::clone(&key.name)),
-            uid: "u".into(),
-            service: "s".into(),
-            configuration: "c".into(),
-            image: "i".into(),
-            args: vec![],
-            env: vec![],
-            limits: Limits::default(),
-            isolation: Isolation::default(),
-        })
+        Arc::new(RevisionSpec::new(
+            RevisionKey::new(Arc::clone(&key.namespace), Arc::clone(&key.name)),
+            "u",
+            "i",
+        ))
     })
 }
 

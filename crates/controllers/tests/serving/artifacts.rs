@@ -79,12 +79,13 @@ impl Prepare for Artifacts {
             }
             let mut state = state.lock().unwrap();
             state.running -= 1;
-            if let Some(error) = state.failures.get(&request.image) {
+            let image = &*request.revision.image;
+            if let Some(error) = state.failures.get(image) {
                 return Err(error.clone());
             }
-            let image = match request.image.split_once('@') {
-                Some(_) => request.image,
-                None => request.image.replace(':', "@sha256:"),
+            let image = match image.split_once('@') {
+                Some(_) => image.to_owned(),
+                None => image.replace(':', "@sha256:"),
             };
             Ok(Prepared {
                 image,

@@ -266,7 +266,7 @@ async fn after_a_restart_everything_is_served_again_without_flapping() {
         "synced means routed"
     );
     assert_eq!(
-        platform.artifacts.last_request().image,
+        &*platform.artifacts.last_request().revision.image,
         "good@sha256:v1",
         "the digest, not the tag"
     );
@@ -291,7 +291,10 @@ async fn a_restart_prepares_only_what_is_not_on_disk() {
     platform.restart().await;
     platform.settle().await;
     assert_eq!(platform.artifacts.requests(), before + 1);
-    assert_eq!(platform.artifacts.last_request().image, "gone@sha256:v1");
+    assert_eq!(
+        &*platform.artifacts.last_request().revision.image,
+        "gone@sha256:v1"
+    );
     for name in ["kept", "gone"] {
         assert_eq!(
             platform.split(&format!("{name}.default.localhost")),

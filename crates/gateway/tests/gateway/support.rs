@@ -10,7 +10,7 @@ use kittiwake_core::body::{self, Body};
 use kittiwake_core::clock::SystemClock;
 use kittiwake_core::code::ErrorCode;
 use kittiwake_core::invoke::{CallReport, Invoke, InvokeError};
-use kittiwake_core::revision::{Isolation, Limits, RevisionKey, RevisionSpec};
+use kittiwake_core::revision::{Limits, RevisionKey, RevisionSpec};
 use kittiwake_core::routing_table::{RouteEntry, RouteTarget, RoutingTable};
 use kittiwake_core::unit::ByteCount;
 use kittiwake_gateway::{Config, Handle, Inputs, build};
@@ -171,18 +171,17 @@ pub struct Server {
 
 pub fn revision(name: &str) -> Arc<RevisionSpec> {
     Arc::new(RevisionSpec {
-        key: RevisionKey::new("default", name),
-        uid: format!("uid-{name}").into(),
         service: "hello".into(),
         configuration: "hello".into(),
-        image: "file:///hello.wasm@sha256:0".into(),
-        args: vec![],
-        env: vec![],
         limits: Limits {
             request_body: ByteCount(BODY_BYTES_MAX),
             ..Limits::default()
         },
-        isolation: Isolation::default(),
+        ..RevisionSpec::new(
+            RevisionKey::new("default", name),
+            format!("uid-{name}"),
+            "file:///hello.wasm@sha256:0",
+        )
     })
 }
 
@@ -194,9 +193,9 @@ pub fn entry(targets: &[(&str, u32)], unready: Option<&str>) -> Arc<RouteEntry> 
     Arc::new(RouteEntry {
         namespace: "default".into(),
         name: "hello".into(),
-        tag: None,
         targets: targets.iter().map(target).collect(),
         unready: unready.map(Into::into),
+        ..RouteEntry::default()
     })
 }
 

@@ -92,9 +92,7 @@ mod tests {
         RouteEntry {
             namespace: "default".into(),
             name: name.into(),
-            tag: None,
-            targets: vec![],
-            unready: None,
+            ..RouteEntry::default()
         }
     }
 

@@ -4,7 +4,7 @@ use crate::support::{Rig, spec};
 use kittiwake_core::artifact::{Prepare, PreparePhase, PrepareRequest};
 use kittiwake_core::code::ErrorCode;
 use kittiwake_core::log::LogStream;
-use kittiwake_core::revision::{Limits, RevisionKey};
+use kittiwake_core::revision::{Limits, RevisionKey, RevisionSpec};
 use kittiwake_testkit::guest;
 use std::sync::{Arc, Mutex};
 
@@ -152,12 +152,8 @@ async fn phases_are_told_in_order() {
     rig.write("x.wasm", &guest::hello());
     let seen = Arc::new(Mutex::new(Vec::new()));
     let request = PrepareRequest {
-        revision: RevisionKey::new("default", "fn-00001"),
-        image: "file://x.wasm".into(),
+        revision: RevisionSpec::new(RevisionKey::new("default", "fn-00001"), "u", "file://x.wasm"),
         credentials: vec![],
-        args: vec![],
-        env: vec![],
-        limits: Limits::default(),
     };
     let sink = Arc::clone(&seen);
     rig.runtime

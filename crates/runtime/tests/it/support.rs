@@ -8,7 +8,7 @@ use kittiwake_core::clock::SystemClock;
 use kittiwake_core::invoke::{CallReport, Invoke, InvokeError};
 use kittiwake_core::log::{LogHub, LogStream};
 use kittiwake_core::report::{self, Report};
-use kittiwake_core::revision::{Isolation, Limits, RevisionKey, RevisionSpec};
+use kittiwake_core::revision::{Limits, RevisionKey, RevisionSpec};
 use kittiwake_runtime::{Config, Inputs, Runtime, build};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -79,13 +79,10 @@ impl Rig {
         image: &str,
         credentials: Vec<RegistryCredential>,
     ) -> Result<Prepared, PrepareError> {
+        let revision = RevisionSpec::new(RevisionKey::new("default", "fn-00001"), "uid-1", image);
         let request = PrepareRequest {
-            revision: RevisionKey::new("default", "fn-00001"),
-            image: image.to_owned(),
+            revision,
             credentials,
-            args: vec![],
-            env: vec![],
-            limits: Limits::default(),
         };
         self.runtime.prepare(request, Arc::new(|_| ())).await
     }
@@ -156,18 +153,15 @@ impl Rig {
 
 pub fn spec(image: &str, limits: Limits) -> RevisionSpec {
     RevisionSpec {
-        key: RevisionKey::new("default", "fn-00001"),
-        uid: "uid-1".into(),
         service: "fn".into(),
         configuration: "fn".into(),
-        image: image.into(),
         args: vec!["one".into(), "two".into()],
         env: vec![
             ("K_REVISION".into(), "fn-00001".into()),
             ("GREETING".into(), "hi".into()),
         ],
         limits,
-        isolation: Isolation::default(),
+        ..RevisionSpec::new(RevisionKey::new("default", "fn-00001"), "uid-1", image)
     }
 }
 
