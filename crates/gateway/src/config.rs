@@ -26,6 +26,11 @@ pub struct Config {
     /// Revisions that left the routing table and keep their metric series for a while, so that what they counted since
     /// the last scrape is not lost; at the limit the one that left first loses them. Default 256.
     pub series_lingering_max: usize,
+    /// Calls of one revision that may run at a time; a few more of all together. More wait. Default 10,000.
+    pub calls_max: usize,
+    /// Calls of all revisions that may wait for room or for a first instance, besides the limit that each revision has.
+    /// At the limit a revision that has its fair share of them is refused (503). Default 50,000.
+    pub waiting_max: usize,
     /// Writes one log record per call (target `access`). Default off.
     pub access_log: bool,
     /// Counts and times each call in the metrics of its revision. Default on.
@@ -47,6 +52,8 @@ impl Default for Config {
             http2_ping_timeout: Duration::from_secs(20),
             unready_retry_after: Duration::from_secs(1),
             series_lingering_max: 256,
+            calls_max: 10_000,
+            waiting_max: 50_000,
             access_log: false,
             request_metrics: true,
         }

@@ -9,6 +9,7 @@
 
 #![deny(missing_docs)]
 
+mod activator;
 mod config;
 mod drain;
 mod listener;
@@ -19,6 +20,7 @@ mod response;
 mod router;
 mod traffic_split;
 
+pub use activator::{Inputs as ActivatorInputs, SLOTS_FOR_OTHERS};
 pub use config::Config;
 pub use drain::Handle;
 
@@ -36,8 +38,10 @@ pub struct Inputs {
     pub listener: std::net::TcpListener,
     /// The routing table and its changes.
     pub routes: watch::Receiver<Arc<RoutingTable>>,
-    /// Who answers calls.
+    /// Who answers calls of functions that live for one call.
     pub invoke: Arc<dyn Invoke>,
+    /// Those that stay, and how far they are scaled.
+    pub activator: ActivatorInputs,
     /// Where the metrics are registered.
     pub registry: prometheus::Registry,
     /// For latencies.
@@ -70,6 +74,7 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Handle, Task), BuildErro
         listener,
         routes,
         invoke,
+        activator,
         registry,
         clock,
         shutdown,
@@ -81,10 +86,21 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Handle, Task), BuildErro
     let drain = drain::Drain::new(metrics.in_flight.clone());
     let (in_use_sender, in_use) = watch::channel(Arc::default());
     let handle = Handle::new(address, drain.clone(), in_use);
-    let router = router::Router::new(metrics.clone(), config.series_lingering_max);
+    let activator = Arc::new(activator::Activator::new(
+        activator,
+        config.calls_max,
+        config.waiting_max,
+    ));
+    let router = router::Router::new(
+        metrics.clone(),
+        Arc::clone(&activator),
+        Arc::clone(&clock),
+        config.series_lingering_max,
+    );
     let gateway = Arc::new(proxy::Gateway {
         config,
         router,
+        activator,
         invoke,
         metrics,
         clock,
@@ -92,10 +108,14 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Handle, Task), BuildErro
     });
     let task = async move {
         let following = router::follow(Arc::clone(&gateway), routes, in_use_sender);
+        let clock = Arc::clone(&gateway.clock);
+        let scaled = Arc::clone(&gateway);
+        let scaling = activator::run(&scaled.activator, || scaled.router.throttles(), clock);
         tokio::select! {
             () = listener::serve(gateway, listener, shutdown) => {}
             // Also while it drains: calls on connections that are still open go where they should.
             () = following => {}
+            () = scaling => {}
         }
     };
     Ok((handle, Box::pin(task)))

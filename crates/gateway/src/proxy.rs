@@ -4,6 +4,7 @@ pub(crate) mod call;
 pub(crate) mod headers;
 pub(crate) mod host;
 
+use crate::activator::{Activator, Admission};
 use crate::config::Config;
 use crate::drain::Drain;
 use crate::metrics::{Metrics, Unrouted};
@@ -19,7 +20,8 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use kittiwake_core::body::{self, Body, BodyError};
 use kittiwake_core::clock::Clock;
-use kittiwake_core::invoke::Invoke;
+use kittiwake_core::invoke::{Invoke, InvokeError};
+use kittiwake_core::revision::RevisionSpec;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -27,6 +29,7 @@ use std::sync::Arc;
 pub(crate) struct Gateway {
     pub(crate) config: Config,
     pub(crate) router: Router,
+    pub(crate) activator: Arc<Activator>,
     pub(crate) invoke: Arc<dyn Invoke>,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Arc<dyn Clock>,
@@ -97,7 +100,7 @@ impl Gateway {
         }
         let is_head = request.method() == Method::HEAD;
         let request = forwarded(request, call.peer, &authority);
-        match self.invoke.invoke(Arc::clone(&revision), request).await {
+        match self.invoke(&mut call, &revision, request).await {
             Ok(answer) => self.returned(call, answer, is_head),
             Err(error) => {
                 tracing::debug!(revision = %revision.key, error = &error as &dyn std::error::Error, "a call failed");
@@ -109,6 +112,22 @@ impl Gateway {
                 ))
             }
         }
+    }
+
+    /// Calls the function, once the activator lets the call through.
+    async fn invoke(
+        &self,
+        call: &mut Call,
+        revision: &Arc<RevisionSpec>,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, InvokeError> {
+        let admission = call.target.throttle.admit(&self.activator).await?;
+        let calling = match &admission {
+            Admission::PerCall { .. } => self.invoke.invoke(Arc::clone(revision), request),
+            Admission::Resident(seat) => seat.resident().invoke(request, call.accepted()),
+        };
+        call.admitted(admission);
+        calling.await
     }
 
     /// The function's answer on its way to the caller.

@@ -1,8 +1,10 @@
 //! Host → targets, with everything a call needs resolved beforehand. Requests read a snapshot; one task replaces it.
 
+use crate::activator::{Activator, Throttle};
 use crate::metrics::{Metrics, RevisionMetrics};
 use crate::proxy::Gateway;
 use arc_swap::ArcSwap;
+use kittiwake_core::clock::Clock;
 use kittiwake_core::revision::{RevisionKey, RevisionSpec};
 use kittiwake_core::routing_table::{RouteEntry, RoutingTable};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -14,6 +16,7 @@ use tokio::sync::watch;
 pub(crate) struct Target {
     pub(crate) revision: Arc<RevisionSpec>,
     pub(crate) metrics: Arc<RevisionMetrics>,
+    pub(crate) throttle: Arc<Throttle>,
 }
 
 /// One host. `targets` are those of `entry`, in its order.
@@ -24,7 +27,14 @@ pub(crate) struct Host {
 }
 
 type Hosts = HashMap<Box<str>, Arc<Host>>;
-type Revisions = HashMap<(RevisionKey, Arc<str>), Arc<RevisionMetrics>>;
+type Revisions = HashMap<(RevisionKey, Arc<str>), Served>;
+
+/// What is kept of a revision from one snapshot to the next.
+#[derive(Debug, Clone)]
+struct Served {
+    metrics: Arc<RevisionMetrics>,
+    throttle: Arc<Throttle>,
+}
 
 /// The newest snapshot, and what it takes to make the next one.
 pub(crate) struct Router {
@@ -32,13 +42,15 @@ pub(crate) struct Router {
     /// Touched by updates only.
     known: Mutex<Known>,
     metrics: Metrics,
+    activator: Arc<Activator>,
+    clock: Arc<dyn Clock>,
     lingering_max: usize,
 }
 
-/// Revisions that have series.
+/// Revisions that are served, or were a while ago.
 #[derive(Default)]
 struct Known {
-    /// Metrics of every revision in the snapshot and of those in `left`, by key and uid.
+    /// Every revision in the snapshot and of those in `left`, by key and uid.
     revisions: Revisions,
     /// Revisions that are in the snapshot no more, in the order in which they left. Their series stay for a while: the
     /// calls since the last scrape must not be lost, and a rollback goes on counting where it was.
@@ -47,30 +59,48 @@ struct Known {
 
 impl Known {
     /// Takes in the revisions of a new snapshot; drops the series of those that left longest ago.
-    fn replace(&mut self, seen: Revisions, lingering_max: usize) {
+    fn replace(&mut self, seen: Revisions, lingering_max: usize, activator: &Activator) {
         self.left.retain(|key| !seen.contains_key(key));
         let lingering: HashSet<_> = self.left.iter().cloned().collect();
         let leaving = self.revisions.keys();
         let leaving = leaving.filter(|key| !seen.contains_key(key) && !lingering.contains(key));
-        self.left.extend(leaving.cloned().collect::<Vec<_>>());
+        let leaving: Vec<_> = leaving.cloned().collect();
+        for served in leaving.iter().filter_map(|key| self.revisions.get(key)) {
+            served.throttle.route(None, activator);
+        }
+        self.left.extend(leaving);
         while self.left.len() > lingering_max {
-            let Some(metrics) = self.left.pop_front().and_then(|key| self.revisions.remove(&key)) else {
+            let Some(served) = self.left.pop_front().and_then(|key| self.revisions.remove(&key)) else {
                 break;
             };
-            metrics.retire();
+            served.metrics.retire();
         }
         self.revisions.extend(seen);
     }
 }
 
 impl Router {
-    pub(crate) fn new(metrics: Metrics, lingering_max: usize) -> Self {
+    pub(crate) fn new(
+        metrics: Metrics,
+        activator: Arc<Activator>,
+        clock: Arc<dyn Clock>,
+        lingering_max: usize,
+    ) -> Self {
         Self {
             hosts: ArcSwap::default(),
             known: Mutex::default(),
             metrics,
+            activator,
+            clock,
             lingering_max,
         }
+    }
+
+    /// All revisions that are served or were a while ago.
+    pub(crate) fn throttles(&self) -> Vec<Arc<Throttle>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let served = known.revisions.values();
+        served.map(|served| Arc::clone(&served.throttle)).collect()
     }
 
     /// The host in the form of [`kittiwake_core::host::normalize_host`].
@@ -89,13 +119,19 @@ impl Router {
             let targets = entry.targets.iter().map(|target| {
                 let revision = Arc::clone(&target.revision);
                 let key = (revision.key.clone(), Arc::clone(&revision.uid));
-                let metrics = seen.entry(key).or_insert_with_key(|key| {
-                    let known = revisions.get(key).cloned();
-                    known.unwrap_or_else(|| Arc::new(self.metrics.revision(&revision)))
-                });
+                let Served { metrics, throttle } = seen
+                    .entry(key)
+                    .or_insert_with_key(|key| {
+                        let known = revisions.get(key).cloned();
+                        let served = known.unwrap_or_else(|| self.serve(&revision));
+                        served.throttle.route(Some(&revision), &self.activator);
+                        served
+                    })
+                    .clone();
                 Target {
-                    metrics: Arc::clone(metrics),
                     revision,
+                    metrics,
+                    throttle,
                 }
             });
             let targets = targets.collect();
@@ -108,8 +144,17 @@ impl Router {
             };
             hosts.insert(name.into(), host);
         }
-        known.replace(seen, self.lingering_max);
+        known.replace(seen, self.lingering_max, &self.activator);
         self.hosts.store(Arc::new(hosts));
+    }
+}
+
+impl Router {
+    fn serve(&self, revision: &Arc<RevisionSpec>) -> Served {
+        Served {
+            metrics: Arc::new(self.metrics.revision(revision)),
+            throttle: Arc::new(Throttle::new(revision, &self.activator, self.clock.elapsed())),
+        }
     }
 }
 
@@ -162,7 +207,12 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn router(entries: &[(&str, RouteEntry)]) -> Router {
-        let router = Router::new(Metrics::register(&prometheus::Registry::new()).unwrap(), 1);
+        let router = Router::new(
+            Metrics::register(&prometheus::Registry::new()).unwrap(),
+            Arc::new(Activator::new(crate::activator::tests::inputs(), 100, 100)),
+            Arc::new(kittiwake_core::clock::SystemClock::new()),
+            1,
+        );
         let entries: Vec<_> = entries
             .iter()
             .map(|(host, entry)| (*host, Arc::new(entry.clone())))

@@ -24,8 +24,9 @@ use kittiwake_core::clock::{Clock, SystemClock};
 use kittiwake_core::instances::InstanceHub;
 use kittiwake_core::invoke::Invoke;
 use kittiwake_core::log::LogHub;
+use kittiwake_core::resident::NoResidents;
 use kittiwake_core::routing_table::{Gateways, InThisProcess};
-use kittiwake_core::{artifact::Prepare, report};
+use kittiwake_core::{artifact::Prepare, report, scale};
 use prometheus::{Registry, TextEncoder};
 use socket2::{Domain, Socket, Type};
 use std::io::ErrorKind;
@@ -154,6 +155,7 @@ impl Platform {
         let registry = Registry::new();
         let shutdown = CancellationToken::new();
         let (reporter, reports) = report::channel();
+        let (stats, _) = scale::channel();
 
         let objects = data_dir.join(OBJECTS_FILE);
         let key_file = config.encryption_key_file.as_deref();
@@ -245,6 +247,13 @@ impl Platform {
                     listener,
                     routes: controllers.routing_table(),
                     invoke: runtime as Arc<dyn Invoke>,
+                    activator: kittiwake_gateway::ActivatorInputs {
+                        residents: Arc::new(NoResidents),
+                        scale: tokio::sync::watch::channel(Arc::default()).1,
+                        stats,
+                        instances,
+                        process: kittiwake_runtime::THIS_PROCESS,
+                    },
                     registry: registry.clone(),
                     clock,
                     shutdown: shutdown.clone(),
@@ -418,7 +427,8 @@ pub(crate) fn runtime_config(
         allow_file_images: config.allow_file_images,
         insecure_registries: config.insecure_registries.clone(),
         docker_config: config.docker_config.clone().or_else(usual_docker_config),
-        instances_max: calls_max,
+        // Those that the gateway keeps for other functions than a flooded one come on top.
+        instances_max: calls_max.saturating_add(kittiwake_gateway::SLOTS_FOR_OTHERS),
         ..kittiwake_runtime::Config::default()
     }
 }
@@ -438,6 +448,7 @@ pub(crate) fn controllers_config(
 /// The gateway's settings.
 pub(crate) fn gateway_config(config: &Config) -> kittiwake_gateway::Config {
     kittiwake_gateway::Config {
+        calls_max: usize::try_from(config.max_calls).unwrap_or(usize::MAX),
         access_log: config.access_log,
         request_metrics: config.request_metrics,
         ..kittiwake_gateway::Config::default()

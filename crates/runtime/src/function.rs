@@ -1,7 +1,6 @@
 //! Functions in memory: one per revision that was called lately, found without a lock.
 
 use crate::component::Loaded;
-use crate::gate::Gate;
 use crate::host::MemoryUse;
 use crate::instance::Waiting;
 use crate::service::Service;
@@ -31,8 +30,6 @@ pub(crate) struct Function {
     pub loaded: Arc<Loaded>,
     /// Its log.
     pub log: Arc<RevisionLog>,
-    /// Holds calls to `containerConcurrency`.
-    pub gate: Option<Gate>,
     /// Instances kept from earlier calls.
     pub waiting: Waiting,
     /// Instances that serve several calls at a time, where its component is a `wasi:http` 0.3 service.
@@ -93,7 +90,6 @@ impl Function {
         Self {
             loaded,
             log,
-            gate: revision.limits.concurrency.map(Gate::new),
             waiting: Waiting::default(),
             service: Service::default(),
             meter: Meter::default(),

@@ -23,7 +23,7 @@ use kittiwake_core::revision::{Limits, RevisionSpec};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use wasmtime::error::Context as _;
 use wasmtime_wasi::I32Exit;
@@ -61,7 +61,6 @@ struct Call {
 
 /// What must be held while a call runs.
 struct Held {
-    _turn: Option<OwnedSemaphorePermit>,
     _running: Running,
 }
 
@@ -108,7 +107,9 @@ impl Shared {
             deadline,
             shared: self,
         };
-        let held = call.take_turn(begun).await?;
+        let held = Held {
+            _running: call.function.run(begun),
+        };
         let (mut response, queued, reused) = if call.function.loaded.is_service() {
             let queued = call.shared.clock.elapsed().saturating_sub(begun);
             let (response, reused) = call.answer_as_service(request, held).await?;
@@ -209,22 +210,6 @@ impl Shared {
 impl Call {
     fn limits(&self) -> &Limits {
         &self.revision.limits
-    }
-
-    /// Waits for the function's turn.
-    async fn take_turn(&self, now: Duration) -> Result<Held, InvokeError> {
-        let running = self.function.run(now);
-        let turn = match &self.function.gate {
-            Some(gate) => {
-                let entered = gate.enter(self.head_deadline()).await;
-                Some(entered.map_err(|refused| self.refused(refused))?)
-            }
-            None => None,
-        };
-        Ok(Held {
-            _turn: turn,
-            _running: running,
-        })
     }
 
     /// Finds an instance that was kept, or waits for the slot of a new one.

@@ -67,7 +67,7 @@ impl Service {
         if let Some(version) = self.0.load_full().filter(is_current) {
             return version;
         }
-        let sharing = Sharing::of(revision.isolation);
+        let sharing = Sharing::of(revision.isolation, revision.limits.concurrency);
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let made = Arc::new_cyclic(|this| Version {
             this: Weak::clone(this),

@@ -1,6 +1,7 @@
 //! One call from its head to the end of its answer, and the record it leaves.
 
 use super::Gateway;
+use crate::activator::Admission;
 use crate::metrics::{Counted, Finished};
 use crate::probe;
 use crate::router::Target;
@@ -16,6 +17,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// The status that is recorded when the client went away before there was one (as nginx does).
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -32,6 +34,12 @@ pub(crate) struct Call {
     report: Option<CallReport>,
     /// Off for probers, whose calls must not count as traffic.
     counted: bool,
+    /// Off for probers too: they must not keep an instance alive.
+    metered: bool,
+    /// What the call holds until it ends.
+    admission: Option<Admission>,
+    /// How long it waited for that.
+    waited: Duration,
     access: Option<Access>,
     _in_flight: Counted,
     _queue_depth: Option<Counted>,
@@ -58,12 +66,20 @@ impl Call {
             path: request.uri().path().to_owned(),
             host: authority.to_owned(),
         });
-        let counted = gateway.config.request_metrics && !probe::is_prober(request.headers());
+        let metered = !probe::is_prober(request.headers());
+        let counted = gateway.config.request_metrics && metered;
+        let started = gateway.clock.elapsed();
+        if metered {
+            target.throttle.begin(started);
+        }
         Self {
             peer,
             function_ran: false,
             clock: Arc::clone(&gateway.clock),
-            started: gateway.clock.elapsed(),
+            started,
+            metered,
+            admission: None,
+            waited: Duration::ZERO,
             status: None,
             report: None,
             counted,
@@ -77,7 +93,20 @@ impl Call {
     /// The head of the function's answer is known.
     pub(crate) fn head(&mut self, status: StatusCode, report: Option<CallReport>) {
         self.status = Some(status);
-        self.report = Some(report.unwrap_or_default());
+        let mut report = report.unwrap_or_default();
+        report.queued = report.queued.saturating_add(self.waited);
+        self.report = Some(report);
+    }
+
+    /// When the request came in, by tokio's clock.
+    pub(crate) fn accepted(&self) -> Instant {
+        Instant::now() - self.clock.elapsed().saturating_sub(self.started)
+    }
+
+    /// The activator let it through.
+    pub(crate) fn admitted(&mut self, admission: Admission) {
+        self.waited = self.clock.elapsed().saturating_sub(self.started);
+        self.admission = Some(admission);
     }
 
     /// The gateway answers in the function's place; the call lasts until that answer is sent.
@@ -90,7 +119,11 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let latency = self.clock.elapsed().saturating_sub(self.started);
+        let now = self.clock.elapsed();
+        let latency = now.saturating_sub(self.started);
+        if self.metered {
+            self.target.throttle.end(now);
+        }
         let status = self
             .status
             .map_or(CLIENT_CLOSED_REQUEST, |status| status.as_u16());

@@ -10,10 +10,11 @@ use kittiwake_core::body::{self, Body};
 use kittiwake_core::clock::SystemClock;
 use kittiwake_core::code::ErrorCode;
 use kittiwake_core::invoke::{CallReport, Invoke, InvokeError};
+use kittiwake_core::resident::NoResidents;
 use kittiwake_core::revision::{Limits, RevisionKey, RevisionSpec};
 use kittiwake_core::routing_table::{RouteEntry, RouteTarget, RoutingTable};
 use kittiwake_core::unit::ByteCount;
-use kittiwake_gateway::{Config, Handle, Inputs, build};
+use kittiwake_gateway::{ActivatorInputs, Config, Handle, Inputs, build};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -235,6 +236,13 @@ pub fn start_with(config: Config) -> Server {
         listener: std::net::TcpListener::bind("127.0.0.1:0").unwrap(),
         routes: receiver,
         invoke: Arc::clone(&function) as Arc<dyn Invoke>,
+        activator: ActivatorInputs {
+            residents: Arc::new(NoResidents),
+            scale: watch::channel(Arc::default()).1,
+            stats: kittiwake_core::scale::channel().0,
+            instances: Arc::default(),
+            process: 0,
+        },
         registry: registry.clone(),
         clock: Arc::new(SystemClock::new()),
         shutdown: shutdown.clone(),

@@ -9,7 +9,9 @@ use kittiwake_core::instances::InstanceHub;
 use kittiwake_core::invoke::Invoke;
 use kittiwake_core::log::{LogHub, LogLine};
 use kittiwake_core::report::{self, Report};
+use kittiwake_core::resident::NoResidents;
 use kittiwake_core::routing_table::{RouteEntry, RoutingTable};
+use kittiwake_core::scale;
 use kittiwake_runtime::THIS_PROCESS;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use prometheus::{Registry, TextEncoder};
@@ -168,6 +170,13 @@ async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
             listener,
             routes,
             invoke: runtime as Arc<dyn Invoke>,
+            activator: kittiwake_gateway::ActivatorInputs {
+                residents: Arc::new(NoResidents),
+                scale: watch::channel(Arc::default()).1,
+                stats: scale::channel().0,
+                instances: Arc::clone(&instances),
+                process: kittiwake_runtime::THIS_PROCESS,
+            },
             registry: registry.clone(),
             clock,
             shutdown: shutdown.clone(),

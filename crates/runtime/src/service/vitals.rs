@@ -6,6 +6,7 @@ use crate::invoke::state::CallFailure;
 use crate::prepare::root_cause;
 use futures::task::AtomicWaker;
 use kittiwake_core::revision::Isolation;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,13 +25,19 @@ pub(super) struct Sharing {
 }
 
 impl Sharing {
-    /// What a revision has chosen.
-    pub(super) fn of(isolation: Isolation) -> Self {
+    /// What a revision has chosen; `concurrency` is its `containerConcurrency`.
+    pub(super) fn of(isolation: Isolation, concurrency: Option<NonZeroU32>) -> Self {
         let reused = usize::try_from(CALLS_MAX).unwrap_or(usize::MAX);
         let (calls_max, at_a_time_max) = match isolation {
             Isolation::Request => (1, 1),
             Isolation::Serial => (reused, 1),
-            Isolation::Concurrent => (reused, CALLS_AT_A_TIME_MAX),
+            Isolation::Concurrent => {
+                let most = concurrency.and_then(|most| usize::try_from(most.get()).ok());
+                (
+                    reused,
+                    most.map_or(CALLS_AT_A_TIME_MAX, |most| most.min(CALLS_AT_A_TIME_MAX)),
+                )
+            }
         };
         Self {
             calls_max,

@@ -11,7 +11,6 @@ use kittiwake_core::revision::{Isolation, Limits, RevisionSpec};
 use kittiwake_core::unit::ByteCount;
 use kittiwake_runtime::Resets;
 use kittiwake_testkit::guest;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -472,34 +471,6 @@ async fn leaving_cancels_the_guest() {
             .is_err()
     );
     assert_eq!(rig.metric("kittiwake_instances_live"), 0);
-}
-
-#[tokio::test]
-async fn container_concurrency_is_a_limit_with_a_queue() {
-    let rig = Rig::new();
-    let one = limits(|limits| limits.concurrency = NonZeroU32::new(1));
-    let revision = rig.deploy(&guest::stall(), one).await;
-    let held = rig.call(&revision, body::empty()).await.unwrap();
-    let waiting: Vec<_> = (0..10)
-        .map(|_| {
-            let (runtime, revision) = (Arc::clone(&rig.runtime), Arc::clone(&revision));
-            let request = http::Request::get("http://fn.localhost/")
-                .body(body::empty())
-                .unwrap();
-            tokio::spawn(async move { runtime.invoke(revision, request).await.map(drop) })
-        })
-        .collect();
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
-    assert!(matches!(
-        rig.call(&revision, body::empty()).await,
-        Err(InvokeError::Overloaded { .. })
-    ));
-    drop(held);
-    for call in waiting {
-        call.await.unwrap().unwrap();
-    }
 }
 
 #[tokio::test]
