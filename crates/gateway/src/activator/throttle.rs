@@ -31,7 +31,7 @@ pub(crate) struct Throttle {
     meter: Meter,
     seen: Mutex<Seen>,
     queue: Queue,
-    wanted: Mutex<Wanted>,
+    wanted: Mutex<Asked>,
     /// Whether the next call has to tell the autoscaler at once that it came.
     at_zero: AtomicBool,
     way: Way,
@@ -43,6 +43,13 @@ enum Way {
     PerCall(Arc<Capacity>),
     /// Instances stay.
     Resident(Arc<Pool>, AbortHandle),
+}
+
+/// How many instances are wanted, and were asked for.
+#[derive(Debug, Default)]
+struct Asked {
+    wanted: Wanted,
+    count: u32,
 }
 
 /// What was told of it last.
@@ -172,11 +179,9 @@ impl Throttle {
     /// Starts the first instances without waiting for the autoscaler, and has it told at once.
     fn poke(&self, activator: &Activator) {
         let news = {
-            let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-            let news = wanted.poke();
-            if news {
-                self.scale(&wanted, activator);
-            }
+            let mut asked = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+            let news = asked.wanted.poke();
+            self.scale(&mut asked, false, activator);
             news
         };
         self.at_zero.store(false, Ordering::Relaxed);
@@ -203,30 +208,26 @@ impl Throttle {
         if !routed {
             self.at_zero.store(true, Ordering::Relaxed);
         }
-        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = *wanted;
-        wanted.route(routed);
-        if before != *wanted || !same {
-            self.scale(&wanted, activator);
-        }
+        let mut asked = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.wanted.route(routed);
+        self.scale(&mut asked, !same, activator);
     }
 
     fn change(&self, activator: &Activator, change: impl FnOnce(&mut Wanted)) {
-        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = *wanted;
-        change(&mut wanted);
-        if before != *wanted {
-            self.scale(&wanted, activator);
-        }
+        let mut asked = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut asked.wanted);
+        self.scale(&mut asked, false, activator);
     }
 
-    /// Asks for what is wanted; called under the lock of `wanted`, so that the last word is the newest.
-    fn scale(&self, wanted: &Wanted, activator: &Activator) {
-        if matches!(self.way, Way::Resident(..)) {
-            let revision = self.revision.load_full();
-            activator
-                .residents
-                .scale(&revision, wanted.count(revision.scaling));
+    /// Asks for what is wanted, where that is not what was asked for, or of another version of the revision. Called
+    /// under a lock, so that the last word is the newest.
+    fn scale(&self, asked: &mut Asked, other_version: bool, activator: &Activator) {
+        let revision = self.revision.load_full();
+        let count = asked.wanted.count(revision.scaling);
+        let same = count == asked.count && !(other_version && count > 0);
+        if matches!(self.way, Way::Resident(..)) && !same {
+            asked.count = count;
+            activator.residents.scale(&revision, count);
         }
     }
 

@@ -8,6 +8,7 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+mod activating;
 mod ending;
 mod observing;
 mod routing;

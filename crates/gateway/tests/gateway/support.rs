@@ -225,6 +225,17 @@ pub fn start_with(config: Config) -> Server {
             entry(&[], Some("Revision \"hello-00001\" failed: no such image")),
         ),
     ]);
+    let activator = ActivatorInputs {
+        residents: Arc::new(NoResidents),
+        scale: watch::channel(Arc::default()).1,
+        stats: kittiwake_core::scale::channel().0,
+        instances: Arc::default(),
+        process: 0,
+    };
+    start_over(config, routes, activator)
+}
+
+pub fn start_over(config: Config, routes: Arc<RoutingTable>, activator: ActivatorInputs) -> Server {
     let (seen_sender, seen) = mpsc::channel(64);
     let function = Arc::new(Function {
         calls: AtomicUsize::new(0),
@@ -236,13 +247,7 @@ pub fn start_with(config: Config) -> Server {
         listener: std::net::TcpListener::bind("127.0.0.1:0").unwrap(),
         routes: receiver,
         invoke: Arc::clone(&function) as Arc<dyn Invoke>,
-        activator: ActivatorInputs {
-            residents: Arc::new(NoResidents),
-            scale: watch::channel(Arc::default()).1,
-            stats: kittiwake_core::scale::channel().0,
-            instances: Arc::default(),
-            process: 0,
-        },
+        activator,
         registry: registry.clone(),
         clock: Arc::new(SystemClock::new()),
         shutdown: shutdown.clone(),
