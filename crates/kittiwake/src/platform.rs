@@ -282,6 +282,7 @@ impl Platform {
                 logs,
                 instances,
                 reporter,
+                stats,
                 registry: registry.clone(),
                 adopted,
             })?)

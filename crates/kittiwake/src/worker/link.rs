@@ -7,6 +7,7 @@ use kittiwake_core::instances::{Live, Usage};
 use kittiwake_core::log::{LogLine, LogStream};
 use kittiwake_core::report::{Health, Report};
 use kittiwake_core::revision::RevisionKey;
+use kittiwake_core::scale::{Stat, Stats};
 use kittiwake_core::unit::ByteCount;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -78,6 +79,8 @@ pub enum Up {
     Report(Said),
     /// The revisions in memory.
     Live(Vec<InMemory>),
+    /// What calls saw, for the autoscaler.
+    Stats(Seen),
     /// All metrics, in Prometheus' text format.
     Metrics(String),
     /// It ends, and cut off so many calls.
@@ -231,6 +234,71 @@ impl From<InMemory> for Live {
     }
 }
 
+/// [`Stats`] on their way.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Seen {
+    from_zero: bool,
+    of: Vec<SeenOf>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SeenOf {
+    namespace: String,
+    revision: String,
+    uid: String,
+    concurrency: f64,
+    requests_per_second: f64,
+    ready: u32,
+    starting: u32,
+    stopping: u32,
+    cpu_cores: f64,
+    memory_bytes: f64,
+}
+
+impl From<Stats> for Seen {
+    fn from(stats: Stats) -> Self {
+        let of = stats.of.into_iter().map(|stat| SeenOf {
+            namespace: stat.revision.namespace.to_string(),
+            revision: stat.revision.name.to_string(),
+            uid: stat.uid.to_string(),
+            concurrency: stat.concurrency,
+            requests_per_second: stat.requests_per_second,
+            ready: stat.ready,
+            starting: stat.starting,
+            stopping: stat.stopping,
+            cpu_cores: stat.cpu_cores,
+            memory_bytes: stat.memory_bytes,
+        });
+        Self {
+            from_zero: stats.from_zero,
+            of: of.collect(),
+        }
+    }
+}
+
+impl Seen {
+    /// As the process with that number saw it.
+    #[must_use]
+    pub fn by(self, process: u64) -> Stats {
+        let of = self.of.into_iter().map(|seen| Stat {
+            revision: RevisionKey::new(seen.namespace, seen.revision),
+            uid: seen.uid.into(),
+            concurrency: seen.concurrency,
+            requests_per_second: seen.requests_per_second,
+            ready: seen.ready,
+            starting: seen.starting,
+            stopping: seen.stopping,
+            cpu_cores: seen.cpu_cores,
+            memory_bytes: seen.memory_bytes,
+        });
+        Stats {
+            process,
+            from_zero: self.from_zero,
+            of: of.collect(),
+        }
+    }
+}
+
 /// One end of the link.
 pub struct Link(Framed<UnixStream, LengthDelimitedCodec>);
 
@@ -300,6 +368,22 @@ mod tests {
             },
         };
         worker.say(&Up::Live(vec![live.clone().into()])).await.unwrap();
+        let stats = Stats {
+            process: 7,
+            from_zero: true,
+            of: vec![Stat {
+                revision: line.revision.clone(),
+                uid: "u".into(),
+                concurrency: 1.25,
+                requests_per_second: 2.0,
+                ready: 3,
+                starting: 1,
+                stopping: 0,
+                cpu_cores: 0.5,
+                memory_bytes: 4096.0,
+            }],
+        };
+        worker.say(&Up::Stats(stats.clone().into())).await.unwrap();
         drop(worker);
         let Some(Up::Log(received)) = supervisor.next().await.unwrap() else {
             panic!()
@@ -313,6 +397,10 @@ mod tests {
             panic!()
         };
         assert_eq!(Live::from(received[0].clone()), live);
+        let Some(Up::Stats(received)) = supervisor.next().await.unwrap() else {
+            panic!()
+        };
+        assert_eq!(received.by(7), stats);
         assert!(supervisor.next::<Up>().await.unwrap().is_none());
     }
 }

@@ -11,7 +11,7 @@ use kittiwake_core::log::{LogHub, LogLine};
 use kittiwake_core::report::{self, Report};
 use kittiwake_core::resident::NoResidents;
 use kittiwake_core::routing_table::{RouteEntry, RoutingTable};
-use kittiwake_core::scale;
+use kittiwake_core::scale::{self, Stats};
 use kittiwake_runtime::THIS_PROCESS;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use prometheus::{Registry, TextEncoder};
@@ -164,6 +164,7 @@ async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
     let first = table.borrow_and_update().clone().unwrap_or(first);
     let (routes_sender, routes) = watch::channel(first);
     tokio::spawn(pass_on(table, routes_sender));
+    let (stats_sender, stats) = scale::channel();
     let (gateway, gateway_task) = kittiwake_gateway::build(
         platform::gateway_config(&config),
         kittiwake_gateway::Inputs {
@@ -173,7 +174,7 @@ async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
             activator: kittiwake_gateway::ActivatorInputs {
                 residents: Arc::new(NoResidents),
                 scale: watch::channel(Arc::default()).1,
-                stats: scale::channel().0,
+                stats: stats_sender,
                 instances: Arc::clone(&instances),
                 process: kittiwake_runtime::THIS_PROCESS,
             },
@@ -194,6 +195,8 @@ async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
         lines,
         lines_lost,
         reports,
+        stats,
+        silent: false,
         instances,
         told: Vec::new(),
         cut,
@@ -251,6 +254,9 @@ struct Talk {
     lines: mpsc::Receiver<LogLine>,
     lines_lost: Arc<AtomicU64>,
     reports: mpsc::Receiver<Report>,
+    stats: mpsc::Receiver<Stats>,
+    /// Whether the stats told last were none.
+    silent: bool,
     instances: Arc<InstanceHub>,
     /// The revisions in memory as they were told.
     told: Vec<InMemory>,
@@ -277,6 +283,14 @@ impl Talk {
                     if lost > 0 {
                         self.link.say(&Up::LogLost(lost)).await?;
                     }
+                }
+                Some(stats) = self.stats.recv() => {
+                    // Nothing twice in a row is told once.
+                    let silent = stats.of.is_empty();
+                    if !(silent && self.silent) {
+                        self.link.say(&Up::Stats(stats.into())).await?;
+                    }
+                    self.silent = silent;
                 }
                 Some(report) = self.reports.recv() => self.link.say(&Up::Report(report.into())).await?,
                 Ok(()) = self.routes.changed() => self.tell_routes().await?,

@@ -9,6 +9,7 @@ use anyhow::Context;
 use kittiwake_core::instances::InstanceHub;
 use kittiwake_core::log::LogHub;
 use kittiwake_core::report::Reporter;
+use kittiwake_core::scale::StatsSender;
 use prometheus::{IntCounter, IntGauge, Registry};
 use rustix::process::{Pid, Signal, WaitOptions};
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,6 +57,8 @@ pub struct Inputs {
     pub instances: Arc<InstanceHub>,
     /// Where reports on revisions go.
     pub reporter: Reporter,
+    /// Where what workers' calls saw goes, for the autoscaler.
+    pub stats: StatsSender,
     /// Where metrics are registered.
     pub registry: Registry,
     /// Workers that the program before this one had started; each ends when the new one of its socket takes calls.
@@ -566,6 +569,9 @@ impl Listening {
             }
             Up::Cut(calls) => {
                 self.shared.cut.fetch_add(calls, Ordering::Relaxed);
+            }
+            Up::Stats(seen) => {
+                inputs.stats.send(seen.by(self.serial));
             }
             Up::Metrics(_) => {}
         }
