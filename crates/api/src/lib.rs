@@ -10,6 +10,7 @@
 pub mod admission;
 pub mod autoscaling;
 pub mod condition;
+pub mod config;
 pub mod conversion;
 pub mod crd;
 pub mod cron;
