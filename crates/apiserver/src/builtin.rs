@@ -4,6 +4,7 @@ mod data;
 mod lease;
 mod pod;
 pub(crate) mod runtime_class;
+mod service;
 
 use crate::events;
 use crate::object::{self, child_mut, map_mut, text};
@@ -32,6 +33,7 @@ pub(crate) fn kinds() -> Result<Vec<Kind>, RegistryError> {
         namespaces()?,
         data::config_maps()?,
         data::secrets()?,
+        service::kind()?,
         events_row()?,
         custom_resource_definitions()?,
         pod::pods()?,
@@ -251,6 +253,7 @@ mod tests {
                 "namespaces",
                 "configmaps",
                 "secrets",
+                "services",
                 "events",
                 "customresourcedefinitions",
                 "pods",

@@ -252,7 +252,9 @@ mod tests {
                 "pods",
                 "pods/log",
                 "secrets",
-                "serviceaccounts"
+                "serviceaccounts",
+                "services",
+                "services/status"
             ]
         );
         assert_eq!(group_version(&registry, "x", "v1").err().unwrap().code, 404);

@@ -100,8 +100,15 @@ impl Resources {
     /// # Errors
     /// When there is none, in kubectl's words.
     pub fn find(&self, name: &str) -> anyhow::Result<Vec<&Resource>> {
-        if let Some(resource) = self.0.iter().find(|resource| resource.is_called(name)) {
-            return Ok(vec![resource]);
+        let mut called = self
+            .0
+            .iter()
+            .filter(|resource| resource.is_called(name))
+            .peekable();
+        if let Some(first) = called.peek().copied() {
+            // A Service without a group is Knative's here: Kubernetes' own does nothing that this program shows.
+            let knative = called.find(|resource| resource.group == "serving.knative.dev");
+            return Ok(vec![knative.unwrap_or(first)]);
         }
         let category: Vec<_> = self
             .0
