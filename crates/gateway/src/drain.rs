@@ -19,7 +19,7 @@ pub(crate) struct Drain {
     pub(crate) stop: CancellationToken,
     /// End every connection now.
     pub(crate) cut: CancellationToken,
-    /// Connections, and answers whose body nobody reads (HEAD) but whose call still runs.
+    /// Connections, what they were upgraded to, and answers whose body nobody reads (HEAD) but whose call still runs.
     pub(crate) tasks: TaskTracker,
     in_flight: IntGauge,
     /// Set before either token is cancelled.
@@ -111,18 +111,30 @@ impl Drain {
     }
 }
 
+/// Where a gateway listens.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Addresses {
+    pub(crate) main: SocketAddr,
+    pub(crate) https: Option<SocketAddr>,
+    pub(crate) cluster_local: Option<SocketAddr>,
+}
+
 /// The running gateway, for those who end it.
 #[derive(Debug, Clone)]
 pub struct Handle {
-    address: SocketAddr,
+    addresses: Addresses,
     drain: Drain,
     in_use: watch::Receiver<Arc<RoutingTable>>,
 }
 
 impl Handle {
-    pub(crate) fn new(address: SocketAddr, drain: Drain, in_use: watch::Receiver<Arc<RoutingTable>>) -> Self {
+    pub(crate) fn new(
+        addresses: Addresses,
+        drain: Drain,
+        in_use: watch::Receiver<Arc<RoutingTable>>,
+    ) -> Self {
         Self {
-            address,
+            addresses,
             drain,
             in_use,
         }
@@ -137,7 +149,19 @@ impl Handle {
     /// Where the gateway listens; the real port when it was bound to port 0.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.address
+        self.addresses.main
+    }
+
+    /// Where it listens with TLS, if it does.
+    #[must_use]
+    pub fn https_addr(&self) -> Option<SocketAddr> {
+        self.addresses.https
+    }
+
+    /// Where it listens for those inside, if it does.
+    #[must_use]
+    pub fn cluster_local_addr(&self) -> Option<SocketAddr> {
+        self.addresses.cluster_local
     }
 
     /// Calls being answered now.

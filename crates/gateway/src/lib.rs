@@ -1,6 +1,6 @@
 //! The request path: listen, route by host, split traffic, limit, report.
 //!
-//! A request meets, in this order: `listener` (connection, protocol, limits on headers), `proxy` (host, route, share
+//! A request meets, in this order: `listener` (which socket, TLS), `connection` (protocol, limits on headers), `proxy` (host, route, share
 //! of the traffic, headers), the runtime behind [`kittiwake_core::invoke::Invoke`], and `metrics` when its body ends.
 //! What it needs to know is in one immutable snapshot (`router`), swapped when the routing table changes: a request
 //! waits for no lock that another core may hold, and asks nobody.
@@ -11,31 +11,51 @@
 
 mod activator;
 mod config;
+mod connection;
 mod drain;
+mod grpc;
+mod guarded_io;
 mod listener;
 mod metrics;
 mod probe;
 mod proxy;
 mod response;
 mod router;
+mod tls;
 mod traffic_split;
+mod upgrade;
 
 pub use activator::{Inputs as ActivatorInputs, SLOTS_FOR_OTHERS};
 pub use config::Config;
 pub use drain::Handle;
+pub use tls::{CertificateError, CertificateFiles, FilesError};
 
+use drain::Addresses;
 use futures::future::BoxFuture;
 use kittiwake_core::clock::Clock;
 use kittiwake_core::invoke::Invoke;
 use kittiwake_core::routing_table::RoutingTable;
+use listener::Door;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+/// Further bound sockets of a gateway.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    /// Speaks TLS.
+    pub https: Option<std::net::TcpListener>,
+    /// For those inside: also hosts that are cluster-local are answered on it. On the other sockets they are only where
+    /// those are on loopback, which nobody outside this machine reaches.
+    pub cluster_local: Option<std::net::TcpListener>,
+}
 
 /// What the gateway is handed.
 pub struct Inputs {
     /// A bound socket; the gateway makes it non-blocking.
     pub listener: std::net::TcpListener,
+    /// Others beside it.
+    pub also: Listeners,
     /// The routing table and its changes.
     pub routes: watch::Receiver<Arc<RoutingTable>>,
     /// Who answers calls of functions that live for one call.
@@ -62,6 +82,12 @@ pub enum BuildError {
     /// A metric of the same name is there already: only one gateway per registry.
     #[error("the gateway's metrics cannot be registered")]
     Metrics(#[source] prometheus::Error),
+    /// A certificate in files cannot be used.
+    #[error("a certificate cannot be used")]
+    Certificate(#[from] FilesError),
+    /// TLS cannot be spoken.
+    #[error("TLS cannot be spoken")]
+    Tls(#[from] rustls::Error),
 }
 
 /// Builds a gateway on a bound socket. Connections wait in the socket's backlog until the task runs. Must be called
@@ -72,6 +98,7 @@ pub enum BuildError {
 pub fn build(config: Config, inputs: Inputs) -> Result<(Handle, Task), BuildError> {
     let Inputs {
         listener,
+        also,
         routes,
         invoke,
         activator,
@@ -79,13 +106,45 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Handle, Task), BuildErro
         clock,
         shutdown,
     } = inputs;
-    listener.set_nonblocking(true).map_err(BuildError::Listener)?;
-    let listener = tokio::net::TcpListener::from_std(listener).map_err(BuildError::Listener)?;
-    let address = listener.local_addr().map_err(BuildError::Listener)?;
     let metrics = metrics::Metrics::register(&registry).map_err(BuildError::Metrics)?;
+    let certificates = Arc::new(tls::Certificates::new(
+        Arc::clone(&clock),
+        metrics.certificate_expiry.clone(),
+    ));
+    let files = tls::Files::open(&config.certificates, &certificates)?;
+    let door = |listener: std::net::TcpListener| -> Result<_, BuildError> {
+        listener.set_nonblocking(true).map_err(BuildError::Listener)?;
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(BuildError::Listener)?;
+        let address = listener.local_addr().map_err(BuildError::Listener)?;
+        let door = Door {
+            listener,
+            tls: None,
+            is_inside: address.ip().is_loopback(),
+        };
+        Ok((door, address))
+    };
+    let (main, address) = door(listener)?;
+    let mut addresses = Addresses {
+        main: address,
+        https: None,
+        cluster_local: None,
+    };
+    let mut doors = vec![main];
+    if let Some(listener) = also.https {
+        let (mut door, address) = door(listener)?;
+        door.tls = Some(tls::acceptor(&certificates)?);
+        addresses.https = Some(address);
+        doors.push(door);
+    }
+    if let Some(listener) = also.cluster_local {
+        let (mut door, address) = door(listener)?;
+        door.is_inside = true;
+        addresses.cluster_local = Some(address);
+        doors.push(door);
+    }
     let drain = drain::Drain::new(metrics.in_flight.clone());
     let (in_use_sender, in_use) = watch::channel(Arc::default());
-    let handle = Handle::new(address, drain.clone(), in_use);
+    let handle = Handle::new(addresses, drain.clone(), in_use);
     let activator = Arc::new(activator::Activator::new(
         activator,
         config.calls_max,
@@ -98,24 +157,29 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Handle, Task), BuildErro
         config.series_lingering_max,
     );
     let gateway = Arc::new(proxy::Gateway {
+        https_port: config
+            .https_port
+            .or(addresses.https.map(|address| address.port())),
         config,
         router,
         activator,
         invoke,
         metrics,
         clock,
-        drain: drain.clone(),
+        drain,
     });
     let task = async move {
-        let following = router::follow(Arc::clone(&gateway), routes, in_use_sender);
+        let following = router::follow(Arc::clone(&gateway), routes.clone(), in_use_sender);
         let clock = Arc::clone(&gateway.clock);
         let scaled = Arc::clone(&gateway);
         let scaling = activator::run(&scaled.activator, || scaled.router.throttles(), clock);
+        let certified = tls::follow(certificates, files, routes);
         tokio::select! {
-            () = listener::serve(gateway, listener, shutdown) => {}
+            () = listener::serve(gateway, doors, shutdown) => {}
             // Also while it drains: calls on connections that are still open go where they should.
             () = following => {}
             () = scaling => {}
+            () = certified => {}
         }
     };
     Ok((handle, Box::pin(task)))

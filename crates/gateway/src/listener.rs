@@ -1,58 +1,42 @@
-//! Connections: accept, speak HTTP/1.1 or HTTP/2 as the client does, limit, end.
+//! Sockets: who may come in by which, and accepting until the gateway ends.
 
-use crate::config::{Config, HEADER_BYTES_MIN};
-use crate::drain::Ending;
+use crate::connection::{self, Connection, Protocol};
 use crate::proxy::Gateway;
-use http::header::{CONNECTION, HeaderValue};
-use http::{Request, Version};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Sleep;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-
-/// Ends an HTTP/1.1 connection after the answer that has it.
-const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 /// Pause after the system refused a connection (out of file descriptors), before the next try.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// A socket and what coming in by it means.
+pub(crate) struct Door {
+    pub(crate) listener: TcpListener,
+    /// Speaks TLS on it.
+    pub(crate) tls: Option<TlsAcceptor>,
+    /// Whether those who come in may call hosts that are only for those inside.
+    pub(crate) is_inside: bool,
+}
+
 /// Accepts connections until the gateway drains or is shut down, and ends when the last connection has.
-pub(crate) async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown: CancellationToken) {
+pub(crate) async fn serve(gateway: Arc<Gateway>, doors: Vec<Door>, shutdown: CancellationToken) {
     let places = Arc::new(Semaphore::new(
         gateway.config.connections_max.clamp(1, Semaphore::MAX_PERMITS),
     ));
-    let protocol = Arc::new(protocol(&gateway.config));
+    let protocol = Arc::new(connection::protocol(&gateway.config));
     let drain = gateway.drain.clone();
     // Counts as a task: who waits for the last one must not miss a connection that was accepted a moment ago.
     let accepting = drain.tasks.token();
-    let stopped = async {
-        tokio::select! {
-            () = drain.stop.cancelled() => {}
-            () = shutdown.cancelled() => {}
-        }
-    };
-    let mut stopped = pin!(stopped);
-    loop {
-        let (stream, peer, place) = tokio::select! {
-            () = &mut stopped => break,
-            accepted = accept(&listener, &places) => accepted,
-        };
-        let connection = connection(Arc::clone(&gateway), Arc::clone(&protocol), stream, peer, place);
-        drain.tasks.spawn(connection);
-    }
-    drop(listener);
+    let doors = doors
+        .into_iter()
+        .map(|door| accept_all(&gateway, &protocol, door, &places, &shutdown));
+    futures::future::join_all(doors).await;
     drop(accepting);
     drain.tasks.close();
     tokio::select! {
@@ -64,6 +48,71 @@ pub(crate) async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown
         }
     }
     drain.stop();
+}
+
+/// Accepts by one door until the end, and closes it.
+async fn accept_all(
+    gateway: &Arc<Gateway>,
+    protocol: &Arc<Protocol>,
+    door: Door,
+    places: &Arc<Semaphore>,
+    shutdown: &CancellationToken,
+) {
+    let stopped = async {
+        tokio::select! {
+            () = gateway.drain.stop.cancelled() => {}
+            () = shutdown.cancelled() => {}
+        }
+    };
+    let mut stopped = pin!(stopped);
+    loop {
+        let (stream, peer, place) = tokio::select! {
+            () = &mut stopped => return,
+            accepted = accept(&door.listener, places) => accepted,
+        };
+        // Answers are small and complete; waiting for more to send only delays them.
+        let _ = stream.set_nodelay(true);
+        let connection = Connection::new(
+            peer,
+            door.tls.is_some(),
+            door.is_inside,
+            gateway.metrics.connection(),
+            place,
+        );
+        let (gateway, protocol) = (Arc::clone(gateway), Arc::clone(protocol));
+        let tasks = &gateway.drain.tasks.clone();
+        match door.tls.clone() {
+            None => tasks.spawn(connection::serve(gateway, protocol, stream, connection)),
+            Some(tls) => tasks.spawn(secure(gateway, protocol, tls, stream, connection)),
+        };
+    }
+}
+
+/// Shakes hands, and serves what comes after.
+async fn secure(
+    gateway: Arc<Gateway>,
+    protocol: Arc<Protocol>,
+    tls: TlsAcceptor,
+    stream: TcpStream,
+    connection: Connection,
+) {
+    let handshake = tokio::time::timeout(gateway.config.tls_handshake_timeout, tls.accept(stream));
+    let shaken = tokio::select! {
+        shaken = handshake => shaken,
+        () = gateway.drain.stop.cancelled() => return,
+        () = gateway.drain.cut.cancelled() => return,
+    };
+    match shaken {
+        Ok(Ok(stream)) => connection::serve(gateway, protocol, stream, connection).await,
+        Ok(Err(error)) => {
+            gateway.metrics.handshake_failed();
+            tracing::debug!(peer = %connection.peer, error = &error as &dyn std::error::Error, "a TLS handshake failed");
+        }
+        Err(_) => {
+            gateway.metrics.handshake_failed();
+            tracing::debug!(peer = %connection.peer, "a TLS handshake took too long");
+        }
+    }
 }
 
 /// The next connection, once there is a place for it.
@@ -98,97 +147,4 @@ fn is_the_clients(error: &io::Error) -> bool {
         error.kind(),
         ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
     )
-}
-
-/// HTTP/1.1 or HTTP/2 with prior knowledge, told apart by the first bytes.
-fn protocol(config: &Config) -> auto::Builder<TokioExecutor> {
-    let header_bytes_max = config.header_bytes_max.as_usize().max(HEADER_BYTES_MIN);
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(config.header_read_timeout)
-        .max_buf_size(header_bytes_max)
-        .max_headers(config.headers_max);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_header_list_size(u32::try_from(header_bytes_max).unwrap_or(u32::MAX))
-        .max_concurrent_streams(config.http2_streams_max)
-        .keep_alive_interval(config.http2_ping_interval)
-        .keep_alive_timeout(config.http2_ping_timeout);
-    builder
-}
-
-/// One connection, from the first byte to the last.
-async fn connection(
-    gateway: Arc<Gateway>,
-    protocol: Arc<auto::Builder<TokioExecutor>>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    _place: OwnedSemaphorePermit,
-) {
-    let _counted = gateway.metrics.connection();
-    // Answers are small and complete; waiting for more to send only delays them.
-    let _ = stream.set_nodelay(true);
-    let spoke = AtomicBool::new(false);
-    let multiplexed = AtomicBool::new(false);
-    let service = service_fn(|request: Request<Incoming>| {
-        let one_by_one = request.version() < Version::HTTP_2;
-        if !spoke.swap(true, Ordering::Relaxed) {
-            multiplexed.store(!one_by_one, Ordering::Relaxed);
-        }
-        let gateway = Arc::clone(&gateway);
-        async move {
-            let mut answer = gateway.answer(peer, request).await;
-            if one_by_one && gateway.drain.is_ending() {
-                answer.headers_mut().insert(CONNECTION, CLOSE);
-            }
-            Ok::<_, Infallible>(answer)
-        }
-    });
-    let mut serving = pin!(protocol.serve_connection(TokioIo::new(stream), service));
-    // The HTTP library's own timer begins when it knows the protocol; this one covers a client that never says.
-    let mut first_request = pin!(tokio::time::sleep(gateway.config.header_read_timeout));
-    let mut signals = gateway.drain.signals();
-    let mut awaiting_first = true;
-    let mut last_request: Option<Pin<Box<Sleep>>> = None;
-    std::future::poll_fn(|cx| {
-        if let Poll::Ready(served) = serving.as_mut().poll(cx) {
-            if let Err(error) = served {
-                tracing::debug!(%peer, error = &*error, "a connection ended early");
-            }
-            return Poll::Ready(());
-        }
-        awaiting_first = awaiting_first && !spoke.load(Ordering::Relaxed);
-        if awaiting_first && first_request.as_mut().poll(cx).is_ready() {
-            tracing::debug!(%peer, "a connection that sent no request was closed");
-            return Poll::Ready(());
-        }
-        while let Poll::Ready(ending) = signals.poll(cx) {
-            if ending == Ending::Now {
-                return Poll::Ready(());
-            }
-            // HTTP/2 has a message for this; HTTP/1.1 has only the next answer.
-            let linger = gateway.drain.linger();
-            if !linger.is_zero() && !multiplexed.load(Ordering::Relaxed) {
-                last_request = Some(Box::pin(tokio::time::sleep(linger)));
-                continue;
-            }
-            serving.as_mut().graceful_shutdown();
-            if serving.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(());
-            }
-        }
-        if last_request
-            .as_mut()
-            .is_some_and(|wait| wait.as_mut().poll(cx).is_ready())
-        {
-            last_request = None;
-            serving.as_mut().graceful_shutdown();
-            return serving.as_mut().poll(cx).map(|_| ());
-        }
-        Poll::Pending
-    })
-    .await;
 }

@@ -51,6 +51,7 @@ pub(crate) enum Unrouted {
     BadRequest,
     NoRoute,
     NotReady,
+    Redirected,
 }
 
 /// All metrics of the gateway. Clones share them.
@@ -61,7 +62,51 @@ pub(crate) struct Metrics {
     bad_request: IntCounter,
     no_route: IntCounter,
     not_ready: IntCounter,
+    redirected: IntCounter,
+    handshakes_failed: IntCounter,
+    /// When the certificate of each name ends.
+    pub(crate) certificate_expiry: IntGaugeVec,
+    pub(crate) upgrade: UpgradeMetrics,
     vectors: Arc<Vectors>,
+}
+
+/// What upgraded connections carry.
+#[derive(Debug, Clone)]
+pub(crate) struct UpgradeMetrics {
+    open: IntGauge,
+    /// Bytes from clients.
+    pub(crate) received: IntCounter,
+    /// Bytes to clients.
+    pub(crate) sent: IntCounter,
+}
+
+impl UpgradeMetrics {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let bytes = add(
+            registry,
+            IntCounterVec::new(
+                Opts::new(
+                    "kittiwake_gateway_upgraded_bytes_total",
+                    "Bytes carried over upgraded connections (WebSockets), from clients (received) and to them (sent).",
+                ),
+                &["direction"],
+            )?,
+        )?;
+        let open = IntGauge::new(
+            "kittiwake_gateway_upgraded_connections",
+            "Open upgraded connections (WebSockets).",
+        )?;
+        Ok(Self {
+            open: add(registry, open)?,
+            received: bytes.get_metric_with_label_values(&["received"])?,
+            sent: bytes.get_metric_with_label_values(&["sent"])?,
+        })
+    }
+
+    /// Counts an upgraded connection until the guard is dropped.
+    pub(crate) fn open(&self) -> Counted {
+        Counted::new(self.open.clone())
+    }
 }
 
 #[derive(Debug)]
@@ -158,6 +203,25 @@ impl Metrics {
             bad_request: unrouted.get_metric_with_label_values(&["bad_request"])?,
             no_route: unrouted.get_metric_with_label_values(&["no_route"])?,
             not_ready: unrouted.get_metric_with_label_values(&["not_ready"])?,
+            redirected: unrouted.get_metric_with_label_values(&["redirected"])?,
+            handshakes_failed: add(
+                registry,
+                IntCounter::new(
+                    "kittiwake_gateway_tls_handshake_failures_total",
+                    "TLS handshakes that failed or took too long.",
+                )?,
+            )?,
+            certificate_expiry: add(
+                registry,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "kittiwake_gateway_certificate_expiry_seconds",
+                        "Unix time at which the certificate of a host expires.",
+                    ),
+                    &["host"],
+                )?,
+            )?,
+            upgrade: UpgradeMetrics::register(registry)?,
             vectors: Arc::new(vectors),
         })
     }
@@ -177,7 +241,12 @@ impl Metrics {
             Unrouted::BadRequest => self.bad_request.inc(),
             Unrouted::NoRoute => self.no_route.inc(),
             Unrouted::NotReady => self.not_ready.inc(),
+            Unrouted::Redirected => self.redirected.inc(),
         }
+    }
+
+    pub(crate) fn handshake_failed(&self) {
+        self.handshakes_failed.inc();
     }
 
     /// The handles of one revision. No series appears before its first call.

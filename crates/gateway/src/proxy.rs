@@ -1,29 +1,41 @@
 //! One request: host, route, share of the traffic, headers, call, answer.
 
 pub(crate) mod call;
+mod client_body;
 pub(crate) mod headers;
 pub(crate) mod host;
 
 use crate::activator::{Activator, Admission};
 use crate::config::Config;
+use crate::connection::Connection;
 use crate::drain::Drain;
+use crate::grpc;
 use crate::metrics::{Metrics, Unrouted};
 use crate::probe::{self, Probe};
 use crate::response;
 use crate::router::{Host, Router, Target};
 use crate::traffic_split;
+use crate::upgrade::{self, Wanted};
 use call::{Call, MeteredBody};
-use http::header::CONTENT_LENGTH;
+use client_body::Stall;
+use headers::Facts;
+use http::header::{CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use kittiwake_core::body::{self, Body, BodyError};
+use hyper::ext::Protocol;
+use hyper::upgrade::OnUpgrade;
+use kittiwake_core::body::{self, Body};
 use kittiwake_core::clock::Clock;
 use kittiwake_core::invoke::{Invoke, InvokeError};
 use kittiwake_core::revision::RevisionSpec;
-use std::net::SocketAddr;
+use kittiwake_core::routing_table::{HttpOption, Visibility};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// The port that an https URL means without saying so.
+const HTTPS_PORT: u16 = 443;
 
 /// Everything a request needs; shared by all connections and never changed, but for the router's snapshot.
 pub(crate) struct Gateway {
@@ -34,17 +46,38 @@ pub(crate) struct Gateway {
     pub(crate) metrics: Metrics,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) drain: Drain,
+    /// Where redirects to TLS lead; `None` for 443.
+    pub(crate) https_port: Option<u16>,
+}
+
+/// A request on its way to a host.
+struct Routed {
+    host: Arc<Host>,
+    /// What was called, as the client wrote it.
+    authority: String,
 }
 
 impl Gateway {
     /// Answers one request. Dropping the future, or the body of the answer, cancels the call.
-    pub(crate) async fn answer(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+    pub(crate) async fn answer(
+        &self,
+        connection: &Arc<Connection>,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
         let in_flight = self.metrics.call();
-        match self.route(&request) {
-            Ok((host, authority)) => match traffic_split::pick(&host, traffic_split::draw) {
-                Some(target) => {
-                    let call = Call::new(self, in_flight, target, peer, &authority, &request);
-                    self.call(call, authority, request).await
+        let is_grpc = request.method() == Method::POST && grpc::is_call(request.headers());
+        let refused = match self.route(connection, &request) {
+            Ok(Routed { host, authority }) => match pick(&host, request.headers()) {
+                Some((target, is_default_route)) => {
+                    let call = Call::new(self, in_flight, target, connection.peer, &authority, &request);
+                    let facts = Facts {
+                        peer: connection.peer.ip(),
+                        called: &authority,
+                        rewritten: host.entry.rewrite_host.as_deref(),
+                        is_secure: connection.is_secure,
+                        is_default_route,
+                    };
+                    return self.call(call, connection, &facts, request).await;
                 }
                 None => {
                     self.metrics.unrouted(Unrouted::NotReady);
@@ -52,6 +85,11 @@ impl Gateway {
                 }
             },
             Err(answer) => answer,
+        };
+        if is_grpc {
+            grpc::trailers_only(refused)
+        } else {
+            refused
         }
     }
 
@@ -60,35 +98,63 @@ impl Gateway {
         clippy::result_large_err,
         reason = "the answer moves once either way; a box would cost an allocation"
     )]
-    fn route(&self, request: &Request<Incoming>) -> Result<(Arc<Host>, String), Response<Body>> {
+    fn route(&self, connection: &Connection, request: &Request<Incoming>) -> Result<Routed, Response<Body>> {
+        let bad_request = |answer| {
+            self.metrics.unrouted(Unrouted::BadRequest);
+            Err(answer)
+        };
+        let target_bytes_max = self.config.target_bytes_max.as_usize();
+        let target = request
+            .uri()
+            .path_and_query()
+            .map_or("", |target| target.as_str());
+        if target.len() > target_bytes_max {
+            return bad_request(response::target_too_long(target_bytes_max));
+        }
+        if request.headers().len() > self.config.headers_max {
+            return bad_request(response::too_many_headers(self.config.headers_max));
+        }
         let probe = probe::probe(request.headers());
         if let Some(probe @ (Probe::Ingress | Probe::Unknown)) = probe {
             return Err(probe::answer(probe, request.headers()));
         }
-        if request.method() == Method::CONNECT {
-            self.metrics.unrouted(Unrouted::BadRequest);
-            return Err(response::no_tunnels());
+        let is_tunnel = || request.extensions().get::<Protocol>().is_none();
+        if request.method() == Method::CONNECT && is_tunnel() {
+            return bad_request(response::no_tunnels());
         }
-        let authority =
-            host::authority(request.version(), request.uri(), request.headers()).map_err(|why| {
-                self.metrics.unrouted(Unrouted::BadRequest);
-                response::bad_host(why)
-            })?;
-        let Some(name) = kittiwake_core::host::normalize_host(&authority) else {
-            self.metrics.unrouted(Unrouted::BadRequest);
-            return Err(response::bad_host("the host is empty or too long"));
+        let authority = match host::authority(request.version(), request.uri(), request.headers()) {
+            Ok(authority) => authority,
+            Err(why) => return bad_request(response::bad_host(why)),
         };
-        let Some(host) = self.router.lookup(&name) else {
+        let Some(name) = kittiwake_core::host::normalize_host(&authority) else {
+            return bad_request(response::bad_host("the host is empty or too long"));
+        };
+        let may_call =
+            |host: &Arc<Host>| connection.is_inside || host.entry.visibility == Visibility::External;
+        let Some(host) = self.router.lookup(&name).filter(may_call) else {
             self.metrics.unrouted(Unrouted::NoRoute);
             return Err(response::no_route(&name));
         };
+        if host.entry.http == HttpOption::Redirected
+            && !connection.is_secure
+            && !headers::came_with_tls(request.headers())
+        {
+            self.metrics.unrouted(Unrouted::Redirected);
+            return Err(response::redirect(&secure_url(&name, self.https_port, target)));
+        }
         match probe {
             Some(probe) if !host.targets.is_empty() => Err(probe::answer(probe, request.headers())),
-            _ => Ok((host, authority)),
+            _ => Ok(Routed { host, authority }),
         }
     }
 
-    async fn call(&self, mut call: Call, authority: String, request: Request<Incoming>) -> Response<Body> {
+    async fn call(
+        &self,
+        mut call: Call,
+        connection: &Arc<Connection>,
+        facts: &Facts<'_>,
+        mut request: Request<Incoming>,
+    ) -> Response<Body> {
         let Target { revision, .. } = call.target.clone();
         let announced = request
             .body()
@@ -99,8 +165,26 @@ impl Gateway {
             return call.answered_by_us(response::too_large(&revision));
         }
         let is_head = request.method() == Method::HEAD;
-        let request = forwarded(request, call.peer, &authority);
-        match self.invoke(&mut call, &revision, request).await {
+        let wanted = upgrade::take(&mut request);
+        let patience = if call.is_grpc {
+            Duration::ZERO
+        } else {
+            self.config.body_idle_timeout
+        };
+        let (request, stall) = forwarded(request, facts, wanted.as_ref(), patience);
+        let answer = self.invoke(&mut call, &revision, request);
+        let Some(answer) = unless_stalled(answer, stall).await else {
+            return call.answered_by_us(response::client_stalled());
+        };
+        match answer {
+            Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                self.switched(call, connection, answer, wanted)
+            }
+            Ok(answer) if answer.status().is_success() && wanted.is_some_and(|wanted| wanted.is_connect) => {
+                // Success would mean that the protocol has changed.
+                call.function_ran = true;
+                call.answered_by_us(response::bad_switch())
+            }
             Ok(answer) => self.returned(call, answer, is_head),
             Err(error) => {
                 tracing::debug!(revision = %revision.key, error = &error as &dyn std::error::Error, "a call failed");
@@ -128,6 +212,34 @@ impl Gateway {
         };
         call.admitted(admission);
         calling.await
+    }
+
+    /// The function goes on with another protocol: so does the connection, once this answer is sent.
+    fn switched(
+        &self,
+        mut call: Call,
+        connection: &Arc<Connection>,
+        mut answer: Response<Body>,
+        wanted: Option<Wanted>,
+    ) -> Response<Body> {
+        let function = answer.extensions_mut().remove::<OnUpgrade>();
+        let protocol = answer.headers().get(UPGRADE).cloned();
+        let (Some(wanted), Some(function), Some(protocol)) = (wanted, function, protocol) else {
+            call.function_ran = true;
+            return call.answered_by_us(response::bad_switch());
+        };
+        let (mut parts, _nothing) = answer.into_parts();
+        call.head(parts.status, parts.extensions.remove());
+        headers::strip_hop_by_hop(&mut parts.headers);
+        if wanted.is_connect {
+            parts.status = StatusCode::OK;
+            parts.headers.remove(SEC_WEBSOCKET_ACCEPT);
+            parts.headers.remove(CONTENT_LENGTH);
+        } else {
+            upgrade::confirm(&mut parts.headers, protocol);
+        }
+        upgrade::join(self, connection, wanted, function, call);
+        Response::from_parts(parts, body::empty())
     }
 
     /// The function's answer on its way to the caller.
@@ -174,10 +286,58 @@ fn content_length(headers: &http::HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
+/// Who answers: the tag that the request names on a main host, else one by lot. And whether the function is to be told
+/// that none of the tags answers (knative/serving `pkg/reconciler/route/resources/ingress.go`).
+fn pick<'a>(host: &'a Host, headers: &http::HeaderMap) -> Option<(&'a Target, bool)> {
+    if host.by_tag.is_empty() {
+        return traffic_split::pick(host, traffic_split::draw).map(|target| (target, false));
+    }
+    let tag = headers.get(headers::TAG).and_then(|tag| tag.to_str().ok());
+    match tag.and_then(|tag| host.by_tag.get(tag)) {
+        Some(target) => Some((target, false)),
+        None => traffic_split::pick(host, traffic_split::draw).map(|target| (target, true)),
+    }
+}
+
+/// Where a request that came without TLS has to go.
+fn secure_url(host: &str, port: Option<u16>, target: &str) -> String {
+    let target = if target.starts_with('/') { target } else { "/" };
+    match port.filter(|port| *port != HTTPS_PORT) {
+        Some(port) => format!("https://{host}:{port}{target}"),
+        None => format!("https://{host}{target}"),
+    }
+}
+
+/// The answer, or `None` when the client stalled before there was one.
+async fn unless_stalled<T>(answer: impl Future<Output = T>, stall: Option<Stall>) -> Option<T> {
+    let Some(stall) = stall else {
+        return Some(answer.await);
+    };
+    let stalled = async {
+        if stall.await.is_err() {
+            // The body was read to its end.
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        answer = answer => Some(answer),
+        () = stalled => None,
+    }
+}
+
 /// The request as the function sees it: origin form, with `Host`, and the headers of [`headers`].
-fn forwarded(request: Request<Incoming>, peer: SocketAddr, authority: &str) -> Request<Body> {
+fn forwarded(
+    request: Request<Incoming>,
+    facts: &Facts<'_>,
+    wanted: Option<&Wanted>,
+    patience: Duration,
+) -> (Request<Body>, Option<Stall>) {
     let (mut parts, body) = request.into_parts();
-    headers::prepare(&mut parts.headers, peer.ip(), authority);
+    headers::prepare(&mut parts.headers, facts);
+    if let Some(wanted) = wanted {
+        wanted.ask(&mut parts.headers);
+    }
     if let Some(path) = parts
         .uri
         .path_and_query()
@@ -185,5 +345,47 @@ fn forwarded(request: Request<Incoming>, peer: SocketAddr, authority: &str) -> R
     {
         parts.uri = http::Uri::from(path.clone());
     }
-    Request::from_parts(parts, body.map_err(BodyError::from).boxed_unsync())
+    let (body, stall) = client_body::watched(body, patience);
+    (Request::from_parts(parts, body), stall)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::router::tests::{entry, router};
+    use http::{HeaderMap, HeaderValue};
+
+    #[test]
+    fn a_tag_is_picked_by_its_header_on_main_hosts() {
+        let mut with_tags = entry(&[("default", 100)]);
+        let tagged = entry(&[("green", 100)]).targets.remove(0);
+        with_tags.by_tag.insert("green".into(), tagged);
+        let router = router(&[("on", with_tags), ("off", entry(&[("default", 100)]))]);
+        for (host, tag, wanted) in [
+            ("on", Some("green"), ("green", false)),
+            ("on", Some("blue"), ("default", true)),
+            ("on", None, ("default", true)),
+            ("off", Some("green"), ("default", false)),
+        ] {
+            let host = router.lookup(host).unwrap();
+            let headers: HeaderMap = tag
+                .map(|tag| (headers::TAG, HeaderValue::from_static(tag)))
+                .into_iter()
+                .collect();
+            let (target, is_default) = pick(&host, &headers).unwrap();
+            assert_eq!((&*target.revision.key.name, is_default), wanted, "{tag:?}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_names_the_port_unless_it_is_the_usual_one() {
+        for (port, target, wanted) in [
+            (None, "/a?b", "https://h/a?b"),
+            (Some(443), "/", "https://h/"),
+            (Some(8443), "/x", "https://h:8443/x"),
+            (None, "*", "https://h/"),
+        ] {
+            assert_eq!(secure_url("h", port, target), wanted);
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Answers that the gateway gives itself: one line of plain text with a code and where to look.
 
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use crate::grpc::Said;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use kittiwake_core::body::{self, Body};
 use kittiwake_core::code::ErrorCode;
@@ -21,8 +22,10 @@ pub(crate) fn plain(status: StatusCode, line: impl Into<String>) -> Response<Bod
 
 /// Plain text as it stands, without a line end: what Knative's clients compare.
 pub(crate) fn exactly(status: StatusCode, text: impl Into<bytes::Bytes>) -> Response<Body> {
-    let mut response = Response::new(body::full(text));
+    let text = text.into();
+    let mut response = Response::new(body::full(text.clone()));
     *response.status_mut() = status;
+    response.extensions_mut().insert(Said(text));
     let headers = response.headers_mut();
     headers.insert(
         CONTENT_TYPE,
@@ -55,6 +58,48 @@ pub(crate) fn no_tunnels() -> Response<Body> {
     );
     let allowed = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE");
     response.headers_mut().insert(ALLOW, allowed);
+    response
+}
+
+/// The request target is longer than the gateway takes.
+pub(crate) fn target_too_long(bytes_max: usize) -> Response<Body> {
+    plain(
+        StatusCode::URI_TOO_LONG,
+        format!("the request target is longer than {bytes_max} bytes"),
+    )
+}
+
+/// There are more header fields than the gateway takes.
+pub(crate) fn too_many_headers(headers_max: usize) -> Response<Body> {
+    plain(
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        format!("the request has more than {headers_max} header fields"),
+    )
+}
+
+/// The client began a body and then sent nothing for too long.
+pub(crate) fn client_stalled() -> Response<Body> {
+    plain(
+        StatusCode::REQUEST_TIMEOUT,
+        "the request's body was not sent in time",
+    )
+}
+
+/// The function answered 101 where nobody asked for another protocol, or did not where the caller can take nothing
+/// else (as Go's reverse proxy does, which queue-proxy uses).
+pub(crate) fn bad_switch() -> Response<Body> {
+    plain(
+        StatusCode::BAD_GATEWAY,
+        "the function did not switch to the protocol that was asked for",
+    )
+}
+
+/// To come again with TLS: 301, as Envoy answers for an Ingress with `httpOption: Redirected`.
+pub(crate) fn redirect(location: &str) -> Response<Body> {
+    let mut response = plain(StatusCode::MOVED_PERMANENTLY, format!("moved to {location}"));
+    if let Ok(location) = HeaderValue::try_from(location) {
+        response.headers_mut().insert(LOCATION, location);
+    }
     response
 }
 

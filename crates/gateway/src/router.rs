@@ -6,7 +6,7 @@ use crate::proxy::Gateway;
 use arc_swap::ArcSwap;
 use kittiwake_core::clock::Clock;
 use kittiwake_core::revision::{RevisionKey, RevisionSpec};
-use kittiwake_core::routing_table::{RouteEntry, RoutingTable};
+use kittiwake_core::routing_table::{RouteEntry, RouteTarget, RoutingTable};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
@@ -24,6 +24,8 @@ pub(crate) struct Target {
 pub(crate) struct Host {
     pub(crate) entry: Arc<RouteEntry>,
     pub(crate) targets: Vec<Target>,
+    /// Those of the entry's `by_tag`. Empty on all hosts but the main ones of Routes, and there where the feature is off.
+    pub(crate) by_tag: HashMap<Arc<str>, Target>,
 }
 
 type Hosts = HashMap<Box<str>, Arc<Host>>;
@@ -116,7 +118,7 @@ impl Router {
         let mut seen = Revisions::with_capacity(revisions.len());
         let mut hosts = Hosts::with_capacity(table.len());
         for (name, entry) in table.iter() {
-            let targets = entry.targets.iter().map(|target| {
+            let mut resolve = |target: &RouteTarget| {
                 let revision = Arc::clone(&target.revision);
                 let key = (revision.key.clone(), Arc::clone(&revision.uid));
                 let Served { metrics, throttle } = seen
@@ -133,13 +135,18 @@ impl Router {
                     metrics,
                     throttle,
                 }
-            });
-            let targets = targets.collect();
+            };
+            let targets = entry.targets.iter().map(&mut resolve).collect();
+            let by_tag = entry.by_tag.iter();
+            let by_tag = by_tag
+                .map(|(tag, target)| (Arc::clone(tag), resolve(target)))
+                .collect();
             let host = match old.get(name) {
                 Some(host) if Arc::ptr_eq(&host.entry, entry) => Arc::clone(host),
                 _ => Arc::new(Host {
                     entry: Arc::clone(entry),
                     targets,
+                    by_tag,
                 }),
             };
             hosts.insert(name.into(), host);
@@ -179,7 +186,6 @@ pub(crate) async fn follow(
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use kittiwake_core::routing_table::RouteTarget;
 
     pub(crate) fn entry(targets: &[(&str, u32)]) -> RouteEntry {
         let targets = targets.iter().map(|(name, percent)| {

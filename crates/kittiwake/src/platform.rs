@@ -245,6 +245,7 @@ impl Platform {
                 gateway_config(config),
                 kittiwake_gateway::Inputs {
                     listener,
+                    also: kittiwake_gateway::Listeners::default(),
                     routes: controllers.routing_table(),
                     invoke: runtime as Arc<dyn Invoke>,
                     activator: kittiwake_gateway::ActivatorInputs {

@@ -68,7 +68,10 @@ mod tests {
 
     #[test]
     fn a_changed_example_is_found() {
-        let refused = admit(&map(NAMESPACE, json!({"_example": "max-non-active-revisions: 3"})));
+        let refused = admit(&map(
+            NAMESPACE,
+            json!({"_example": "max-non-active-revisions: 3"}),
+        ));
         assert!(refused.unwrap_err().contains("copy the respective setting"));
     }
 

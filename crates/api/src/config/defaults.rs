@@ -103,7 +103,11 @@ impl Defaults {
             container_name: template(reader, "container-name-template", stock.container_name)?,
         };
         // Read for its form only: there are no init containers here.
-        template(reader, "init-container-name-template", read.container_name.clone())?;
+        template(
+            reader,
+            "init-container-name-template",
+            read.container_name.clone(),
+        )?;
         read.check()?;
         Ok(read)
     }

@@ -40,7 +40,9 @@ impl Domains {
                 ConfigError::unreadable(
                     domain,
                     text,
-                    format!("is not empty and not a selector: {error}; write \"selector:\" with labels below it"),
+                    format!(
+                        "is not empty and not a selector: {error}; write \"selector:\" with labels below it"
+                    ),
                 )
             })?;
             let selector = value.unwrap_or_default().selector.unwrap_or_default();
@@ -122,7 +124,11 @@ mod tests {
         for (domain, text, wanted) in [
             ("Example.com", "", "\"Example.com\" is not a domain"),
             ("a..b", "", "\"a..b\" is not a domain"),
-            ("a.com", "selector: 3", "failed to parse \"a.com\": \"selector: 3\""),
+            (
+                "a.com",
+                "selector: 3",
+                "failed to parse \"a.com\": \"selector: 3\"",
+            ),
             ("a.com", "labels: {}", "failed to parse \"a.com\": \"labels: {}\""),
         ] {
             let error = read(&[(domain, text)]).unwrap_err();

@@ -105,6 +105,9 @@ mod tests {
         let renewed = ensured("config-gc", Some(&old)).unwrap();
         assert_eq!(renewed["data"]["max-non-active-revisions"], "7");
         assert_eq!(renewed["data"][EXAMPLE_KEY], text("config-gc"));
-        assert_eq!(renewed["metadata"]["annotations"][CHECKSUM_ANNOTATION], checksum(text("config-gc")));
+        assert_eq!(
+            renewed["metadata"]["annotations"][CHECKSUM_ANNOTATION],
+            checksum(text("config-gc"))
+        );
     }
 }

@@ -86,7 +86,10 @@ const FIELDS: [(&str, &str); 14] = [
     ("kubernetes.podspec-priorityclassname", "priorityClassName"),
     ("kubernetes.podspec-schedulername", "schedulerName"),
     ("kubernetes.podspec-securitycontext", "securityContext"),
-    ("kubernetes.podspec-shareprocessnamespace", "shareProcessNamespace"),
+    (
+        "kubernetes.podspec-shareprocessnamespace",
+        "shareProcessNamespace",
+    ),
     ("kubernetes.podspec-tolerations", "tolerations"),
     (
         "kubernetes.podspec-topologyspreadconstraints",

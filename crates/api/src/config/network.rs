@@ -129,7 +129,8 @@ impl Network {
             ConfigError::new("rollout-duration", rollout_duration, message)
         })?;
         let scheme = ["default-external-scheme", "defaultExternalScheme"];
-        let default_external_scheme = reader.word(&scheme, "http", &[("http", "http"), ("https", "https")])?;
+        let default_external_scheme =
+            reader.word(&scheme, "http", &[("http", "http"), ("https", "https")])?;
         Ok(Self {
             domain_template: domain_template(reader)?,
             tag_template: tag_template(reader)?,
@@ -210,7 +211,10 @@ fn domain_template(reader: &Reader<'_>) -> Result<Template, ConfigError> {
         let message = format!("domain template has url path: {path} (of {key} {text:?})");
         return Err(ConfigError::new(key, text, message));
     }
-    if !host.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c)) {
+    if !host
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || "-.".contains(c))
+    {
         let message = format!("{key} {text:?} gives {host:?}, which is not a host name");
         return Err(ConfigError::new(key, text, message));
     }
@@ -220,9 +224,7 @@ fn domain_template(reader: &Reader<'_>) -> Result<Template, ConfigError> {
 fn tag_template(reader: &Reader<'_>) -> Result<Template, ConfigError> {
     match reader.find(&["tag-template", "tagTemplate"]) {
         None => Ok(Template::trusted(TAG_SHAPE, TAG_TEMPLATE)),
-        Some((key, text)) => {
-            Template::parse(TAG_SHAPE, text).map_err(|why| ConfigError::new(key, text, why))
-        }
+        Some((key, text)) => Template::parse(TAG_SHAPE, text).map_err(|why| ConfigError::new(key, text, why)),
     }
 }
 

@@ -199,7 +199,10 @@ mod tests {
             "failed to parse \"a\": \"x\" is not a whole number"
         );
         assert_eq!(
-            reader.word(&["a"], 0, &[("enabled", 1), ("disabled", 0)]).unwrap_err().message,
+            reader
+                .word(&["a"], 0, &[("enabled", 1), ("disabled", 0)])
+                .unwrap_err()
+                .message,
             "failed to parse \"a\": \"x\" is not one of enabled, disabled"
         );
     }

@@ -267,10 +267,15 @@ impl<'s> Parser<'s> {
         }
         if let Some(arguments) = text.strip_prefix("index ") {
             let arguments = arguments.trim();
-            let (map, key) = arguments.split_once(char::is_whitespace).unwrap_or((arguments, ""));
+            let (map, key) = arguments
+                .split_once(char::is_whitespace)
+                .unwrap_or((arguments, ""));
             let map = map.strip_prefix('.').unwrap_or(map);
-            let key = quoted(key.trim())
-                .ok_or_else(|| self.wrong(format_args!("index takes a map and a key in quotes, not {arguments:?}")))?;
+            let key = quoted(key.trim()).ok_or_else(|| {
+                self.wrong(format_args!(
+                    "index takes a map and a key in quotes, not {arguments:?}"
+                ))
+            })?;
             return self.entry(map, key);
         }
         let Some(path) = text.strip_prefix('.') else {
@@ -373,7 +378,10 @@ mod tests {
             ("", ""),
             ("plain", "plain"),
             ("{{.Name}}-{{ .Name }}", "n-n"),
-            ("{{.Labels.a}}{{index .Labels \"x/y\"}}{{index .Labels `no`}}", "12"),
+            (
+                "{{.Labels.a}}{{index .Labels \"x/y\"}}{{index .Labels `no`}}",
+                "12",
+            ),
             ("a {{- .Name -}} b", "anb"),
             ("{{\"}}\"}}{{/* note */}}", "}}"),
             ("{{if .Name}}y{{else}}n{{end}}", "y"),
@@ -389,19 +397,28 @@ mod tests {
     fn what_is_wrong_is_said_with_the_line() {
         for (source, wanted) in [
             ("\n{{.Name", "template: t:2: unclosed action in \"{{.Name\""),
-            ("{{.No}}", "template: t:1: no field .No; there are .Name, .Empty, .Labels"),
+            (
+                "{{.No}}",
+                "template: t:1: no field .No; there are .Name, .Empty, .Labels",
+            ),
             (
                 "{{.Labels}}",
                 "template: t:1: .Labels is a map; name an entry of it: {{index .Labels \"key\"}}",
             ),
-            ("{{.Name.x}}", "template: t:1: no field .Name; there are .Name, .Empty, .Labels"),
+            (
+                "{{.Name.x}}",
+                "template: t:1: no field .Name; there are .Name, .Empty, .Labels",
+            ),
             ("{{if .Name}}", "template: t:1: {{if}} without {{end}}"),
             ("{{end}}", "template: t:1: {{else}} or {{end}} without {{if}}"),
             (
                 "{{printf \"x\"}}",
                 "template: t:1: \"printf \\\"x\\\"\" is not understood; use a field such as .Name, index, if, else or end",
             ),
-            ("{{index .Labels a}}", "template: t:1: index takes a map and a key in quotes, not \".Labels a\""),
+            (
+                "{{index .Labels a}}",
+                "template: t:1: index takes a map and a key in quotes, not \".Labels a\"",
+            ),
         ] {
             assert_eq!(filled(source), Err(wanted.to_owned()), "{source}");
         }

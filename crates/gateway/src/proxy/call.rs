@@ -2,6 +2,7 @@
 
 use super::Gateway;
 use crate::activator::Admission;
+use crate::grpc;
 use crate::metrics::{Counted, Finished};
 use crate::probe;
 use crate::router::Target;
@@ -40,6 +41,8 @@ pub(crate) struct Call {
     admission: Option<Admission>,
     /// How long it waited for that.
     waited: Duration,
+    /// Whether it is a gRPC call, to which errors are told in its own form.
+    pub(crate) is_grpc: bool,
     access: Option<Access>,
     _in_flight: Counted,
     _queue_depth: Option<Counted>,
@@ -83,6 +86,7 @@ impl Call {
             status: None,
             report: None,
             counted,
+            is_grpc: grpc::is_call(request.headers()),
             access,
             _in_flight: in_flight,
             _queue_depth: if counted { target.metrics.call() } else { None },
@@ -109,10 +113,20 @@ impl Call {
         self.admission = Some(admission);
     }
 
+    /// Time since its head came in.
+    pub(crate) fn age(&self) -> Duration {
+        self.clock.elapsed().saturating_sub(self.started)
+    }
+
     /// The gateway answers in the function's place; the call lasts until that answer is sent.
     pub(crate) fn answered_by_us(mut self, answer: Response<Body>) -> Response<Body> {
         self.status = Some(answer.status());
         self.report = self.function_ran.then(CallReport::default);
+        let answer = if self.is_grpc {
+            grpc::trailers_only(answer)
+        } else {
+            answer
+        };
         answer.map(|body| MeteredBody::new(body, self).boxed_unsync())
     }
 }

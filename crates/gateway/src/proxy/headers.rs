@@ -1,7 +1,7 @@
 //! What happens to headers between caller and function (knative/specs `runtime-contract.md`, knative/serving
 //! `pkg/http/handler`): hop-by-hop and internal ones go, forwarding ones come, all others pass unchanged.
 
-use http::header::{CONNECTION, FORWARDED, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, EXPECT, FORWARDED, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -11,39 +11,66 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Names the tag that shall answer, on the main host of a Route (knative/serving, feature `tag-header-based-routing`).
+pub(crate) const TAG: HeaderName = HeaderName::from_static("knative-serving-tag");
+/// Tells the function that no tag answers, although one could have been named.
+const DEFAULT_ROUTE: HeaderName = HeaderName::from_static("knative-serving-default-route");
+
 /// Headers about one connection (RFC 9110 §7.6.1). `Trailer` stays: trailers pass.
-const HOP_BY_HOP: [HeaderName; 6] = [
+const HOP_BY_HOP: [HeaderName; 7] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
     TRANSFER_ENCODING,
     UPGRADE,
     HeaderName::from_static("proxy-authorization"),
 ];
 /// Room for a `Forwarded` header of one hop, so that it grows only where there are more.
 const FORWARDED_BYTES_USUAL: usize = 128;
-/// Headers that Knative's components send one another. From outside they would be lies.
+/// Headers that Knative's components send one another. From outside they would be lies; but [`TAG`] is the caller's.
 const INTERNAL_PREFIXES: [&str; 2] = ["k-", "knative-serving-"];
 
+/// What is known of a request that its headers do not say, or say otherwise.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Facts<'a> {
+    pub(crate) peer: IpAddr,
+    /// The authority that was called.
+    pub(crate) called: &'a str,
+    /// The name that the function sees, where it is another one.
+    pub(crate) rewritten: Option<&'a str>,
+    /// Whether it came with TLS.
+    pub(crate) is_secure: bool,
+    /// Whether it could have named a tag and is answered by the default all the same.
+    pub(crate) is_default_route: bool,
+}
+
 /// Makes a request's headers those that the function sees.
-pub(crate) fn prepare(headers: &mut HeaderMap, peer: IpAddr, authority: &str) {
+pub(crate) fn prepare(headers: &mut HeaderMap, facts: &Facts<'_>) {
     let takes_trailers = headers.get_all(TE).iter().any(takes_trailers);
     strip_hop_by_hop(headers);
     headers.remove(TE);
     if takes_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
+    // Said to the gateway, which lets the client go on when the function begins to read.
+    headers.remove(EXPECT);
     strip_internal(headers);
-    let Ok(host) = HeaderValue::from_str(authority) else {
+    if facts.is_default_route {
+        headers.insert(DEFAULT_ROUTE, HeaderValue::from_static("true"));
+    }
+    let Ok(called) = HeaderValue::from_str(facts.called) else {
         return;
     };
-    headers.insert(HOST, host.clone());
-    append_peer(headers, peer);
+    let seen = facts.rewritten.and_then(|name| HeaderValue::from_str(name).ok());
+    headers.insert(HOST, seen.unwrap_or_else(|| called.clone()));
+    append_peer(headers, facts.peer);
     let known_proto = |proto: &HeaderValue| matches!(proto.as_bytes(), b"http" | b"https");
     if !headers.get(X_FORWARDED_PROTO).is_some_and(known_proto) {
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+        let proto = if facts.is_secure { "https" } else { "http" };
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
     }
-    headers.entry(X_FORWARDED_HOST).or_insert(host);
+    headers.entry(X_FORWARDED_HOST).or_insert(called);
     if !headers.contains_key(FORWARDED)
         && let Some(forwarded) = forwarded(headers)
     {
@@ -54,6 +81,13 @@ pub(crate) fn prepare(headers: &mut HeaderMap, peer: IpAddr, authority: &str) {
     {
         headers.insert(X_REQUEST_ID, id);
     }
+}
+
+/// Whether a proxy before us took the request with TLS.
+pub(crate) fn came_with_tls(headers: &HeaderMap) -> bool {
+    headers
+        .get(X_FORWARDED_PROTO)
+        .is_some_and(|proto| proto.as_bytes() == b"https")
 }
 
 /// Removes the headers about one connection, and those that `Connection` names.
@@ -80,6 +114,7 @@ fn strip_internal(headers: &mut HeaderMap) {
         INTERNAL_PREFIXES
             .iter()
             .any(|prefix| name.as_str().starts_with(prefix))
+            && **name != TAG
     };
     let internal: Vec<HeaderName> = headers.keys().filter(is_internal).cloned().collect();
     for name in internal {
@@ -169,6 +204,17 @@ mod tests {
     use super::*;
 
     fn prepared(given: &[(&'static str, &'static str)], peer: &str) -> Vec<(String, String)> {
+        let facts = Facts {
+            peer: peer.parse().unwrap(),
+            called: "hello.default.localhost:8080",
+            rewritten: None,
+            is_secure: false,
+            is_default_route: false,
+        };
+        prepared_with(given, &facts)
+    }
+
+    fn prepared_with(given: &[(&'static str, &'static str)], facts: &Facts<'_>) -> Vec<(String, String)> {
         let pairs = given
             .iter()
             .map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v)));
@@ -176,11 +222,7 @@ mod tests {
         for (name, value) in pairs {
             headers.append(name, value);
         }
-        prepare(
-            &mut headers,
-            peer.parse().unwrap(),
-            "hello.default.localhost:8080",
-        );
+        prepare(&mut headers, facts);
         let mut pairs: Vec<_> = headers
             .iter()
             .map(|(n, v)| (n.as_str().to_owned(), v.to_str().unwrap().to_owned()))
@@ -250,6 +292,31 @@ mod tests {
     }
 
     #[test]
+    fn a_rewritten_host_tls_and_the_default_route_are_seen() {
+        let facts = Facts {
+            peer: "192.0.2.9".parse().unwrap(),
+            called: "shop.example",
+            rewritten: Some("shop.default.svc.cluster.local"),
+            is_secure: true,
+            is_default_route: true,
+        };
+        let given = [("knative-serving-tag", "none"), ("x-request-id", "mine")];
+        assert_eq!(
+            prepared_with(&given, &facts),
+            pairs(&[
+                ("forwarded", "for=192.0.2.9;host=shop.example;proto=https"),
+                ("host", "shop.default.svc.cluster.local"),
+                ("knative-serving-default-route", "true"),
+                ("knative-serving-tag", "none"),
+                ("x-forwarded-for", "192.0.2.9"),
+                ("x-forwarded-host", "shop.example"),
+                ("x-forwarded-proto", "https"),
+                ("x-request-id", "mine"),
+            ])
+        );
+    }
+
+    #[test]
     fn hop_by_hop_and_internal_headers_go() {
         let found = prepared(
             &[
@@ -257,6 +324,9 @@ mod tests {
                 ("keep-alive", "timeout=5"),
                 ("transfer-encoding", "chunked"),
                 ("upgrade", "websocket"),
+                ("http2-settings", "AAMAAABk"),
+                ("expect", "100-continue"),
+                ("knative-serving-default-route", "true"),
                 ("te", "gzip, Trailers"),
                 ("trailer", "x-sum"),
                 ("x-secret", "1"),

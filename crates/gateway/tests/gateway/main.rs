@@ -9,8 +9,14 @@
 )]
 
 mod activating;
+mod doors;
 mod ending;
+mod grpc;
 mod observing;
 mod routing;
+mod secure;
+mod slow;
 mod streaming;
 mod support;
+mod switching;
+mod upgrading;

@@ -14,7 +14,7 @@ use kittiwake_core::resident::NoResidents;
 use kittiwake_core::revision::{Limits, RevisionKey, RevisionSpec};
 use kittiwake_core::routing_table::{RouteEntry, RouteTarget, RoutingTable};
 use kittiwake_core::unit::ByteCount;
-use kittiwake_gateway::{ActivatorInputs, Config, Handle, Inputs, build};
+use kittiwake_gateway::{ActivatorInputs, BuildError, Config, Handle, Inputs, Listeners, build};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -34,6 +34,8 @@ pub const BODY_BYTES_MAX: u64 = 1000;
 pub enum Seen {
     Started,
     Dropped,
+    /// The request's body ended with an error.
+    Broken,
 }
 
 /// Answers by the request's path.
@@ -136,6 +138,25 @@ async fn answer(
         }),
         "/missing" => Err(PrepareError::new(ErrorCode::ArtifactNotFound, "there is no such image").into()),
         "/internal" => Err(InvokeError::Internal("secret".into())),
+        "/flood" => {
+            let guard = Dropped(seen.clone());
+            seen.send(Seen::Started).await.unwrap();
+            let frames = futures::stream::unfold(guard, |guard| async move {
+                let frame = http_body::Frame::data(Bytes::from_static(&[0; 64 * 1024]));
+                Some((Ok::<_, body::BodyError>(frame), guard))
+            });
+            Ok(Response::new(
+                http_body_util::StreamBody::new(frames).boxed_unsync(),
+            ))
+        }
+        "/read" => {
+            seen.send(Seen::Started).await.unwrap();
+            if request.into_body().collect().await.is_err() {
+                seen.send(Seen::Broken).await.unwrap();
+            }
+            text(200, "read".into())
+        }
+        path if path.starts_with("/switch") => crate::switching::call(request).await,
         "/hang" => {
             let _guard = Dropped(seen.clone());
             seen.send(Seen::Started).await.unwrap();
@@ -208,13 +229,9 @@ pub fn table(entries: Vec<(&str, Arc<RouteEntry>)>) -> Arc<RoutingTable> {
     Arc::new(table)
 }
 
-/// A gateway with [`HELLO`], a split host and one that is not ready.
-pub fn start() -> Server {
-    start_with(Config::default())
-}
-
-pub fn start_with(config: Config) -> Server {
-    let routes = table(vec![
+/// The routes of most tests: [`HELLO`], a split host and one that is not ready.
+pub fn routes() -> Vec<(&'static str, Arc<RouteEntry>)> {
+    vec![
         (HELLO, entry(&[("hello-00001", 100)], None)),
         (
             "split.default.localhost",
@@ -224,7 +241,33 @@ pub fn start_with(config: Config) -> Server {
             "unready.default.localhost",
             entry(&[], Some("Revision \"hello-00001\" failed: no such image")),
         ),
-    ]);
+    ]
+}
+
+/// A gateway with [`routes`].
+pub fn start() -> Server {
+    start_with(Config::default())
+}
+
+pub fn start_with(config: Config) -> Server {
+    start_on(config, table(routes()), Listeners::default())
+}
+
+/// A free port on loopback.
+pub fn bind() -> std::net::TcpListener {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap()
+}
+
+pub fn start_on(config: Config, routes: Arc<RoutingTable>, also: Listeners) -> Server {
+    try_start(bind(), config, routes, also).unwrap()
+}
+
+pub fn try_start(
+    listener: std::net::TcpListener,
+    config: Config,
+    routes: Arc<RoutingTable>,
+    also: Listeners,
+) -> Result<Server, BuildError> {
     let activator = ActivatorInputs {
         residents: Arc::new(NoResidents),
         scale: watch::channel(Arc::default()).1,
@@ -232,10 +275,20 @@ pub fn start_with(config: Config) -> Server {
         instances: Arc::default(),
         process: 0,
     };
-    start_over(config, routes, activator)
+    try_start_over(listener, config, routes, also, activator)
 }
 
 pub fn start_over(config: Config, routes: Arc<RoutingTable>, activator: ActivatorInputs) -> Server {
+    try_start_over(bind(), config, routes, Listeners::default(), activator).unwrap()
+}
+
+fn try_start_over(
+    listener: std::net::TcpListener,
+    config: Config,
+    routes: Arc<RoutingTable>,
+    also: Listeners,
+    activator: ActivatorInputs,
+) -> Result<Server, BuildError> {
     let (seen_sender, seen) = mpsc::channel(64);
     let function = Arc::new(Function {
         calls: AtomicUsize::new(0),
@@ -244,7 +297,8 @@ pub fn start_over(config: Config, routes: Arc<RoutingTable>, activator: Activato
     let (routes, receiver) = watch::channel(routes);
     let (registry, shutdown) = (prometheus::Registry::new(), CancellationToken::new());
     let inputs = Inputs {
-        listener: std::net::TcpListener::bind("127.0.0.1:0").unwrap(),
+        listener,
+        also,
         routes: receiver,
         invoke: Arc::clone(&function) as Arc<dyn Invoke>,
         activator,
@@ -252,8 +306,8 @@ pub fn start_over(config: Config, routes: Arc<RoutingTable>, activator: Activato
         clock: Arc::new(SystemClock::new()),
         shutdown: shutdown.clone(),
     };
-    let (handle, task) = build(config, inputs).unwrap();
-    Server {
+    let (handle, task) = build(config, inputs)?;
+    Ok(Server {
         handle,
         task: tokio::spawn(task),
         routes,
@@ -261,7 +315,7 @@ pub fn start_over(config: Config, routes: Arc<RoutingTable>, activator: Activato
         function,
         seen,
         shutdown,
-    }
+    })
 }
 
 impl Server {
@@ -304,6 +358,13 @@ impl Server {
         let (sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
         tokio::spawn(connection);
         sender
+    }
+
+    /// Waits until the metrics have this line.
+    pub async fn until_metric(&self, line: &str) {
+        while !self.metrics().contains(line) {
+            tokio::task::yield_now().await;
+        }
     }
 
     pub fn metrics(&self) -> String {

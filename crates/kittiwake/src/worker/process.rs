@@ -169,6 +169,7 @@ async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
         platform::gateway_config(&config),
         kittiwake_gateway::Inputs {
             listener,
+            also: kittiwake_gateway::Listeners::default(),
             routes,
             invoke: runtime as Arc<dyn Invoke>,
             activator: kittiwake_gateway::ActivatorInputs {
