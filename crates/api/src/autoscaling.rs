@@ -3,6 +3,7 @@
 
 pub mod annotations;
 pub mod pod_autoscaler;
+pub mod settings;
 pub mod user_pod_autoscaler;
 
 /// The group of the internal kind.

@@ -4,6 +4,7 @@
 //! of them together. A map that is refused leaves the settings as they were.
 
 pub mod admission;
+pub mod autoscaler;
 pub mod defaults;
 pub mod deployment;
 pub mod domain;
@@ -14,6 +15,7 @@ pub mod network;
 pub mod reader;
 pub mod template;
 
+pub use autoscaler::Autoscaler;
 pub use defaults::Defaults;
 pub use deployment::Deployment;
 pub use domain::Domains;
@@ -23,7 +25,7 @@ pub use network::Network;
 pub use reader::{ConfigError, Data};
 
 use reader::Reader;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 /// Where the ConfigMaps are.
 pub const NAMESPACE: &str = "knative-serving";
@@ -43,13 +45,15 @@ pub struct Settings {
     pub defaults: Defaults,
     /// `config-deployment`.
     pub deployment: Deployment,
+    /// `config-autoscaler`.
+    pub autoscaler: Arc<Autoscaler>,
 }
 
 static STOCK: LazyLock<Settings> = LazyLock::new(Settings::default);
 
 /// The ConfigMaps that are read here, in the order in which `kubectl get` lists them.
 pub const NAMES: [&str; 7] = [
-    "config-autoscaler",
+    autoscaler::NAME,
     defaults::NAME,
     deployment::NAME,
     domain::NAME,
@@ -83,6 +87,15 @@ impl Settings {
             gc::NAME => self.gc = GarbageCollection::read(&reader)?,
             defaults::NAME => self.defaults = Defaults::read(&reader)?,
             deployment::NAME => self.deployment = Deployment::read(&reader)?,
+            autoscaler::NAME => {
+                let data = data.unwrap_or(&EMPTY);
+                self.autoscaler = Arc::new(Autoscaler::from_data(data)?);
+                let unknown = data
+                    .keys()
+                    .filter(|key| !autoscaler::KEYS.contains(&key.as_str()));
+                let unknown = unknown.filter(|key| *key != example::EXAMPLE_KEY);
+                return Ok(unknown.cloned().collect());
+            }
             _ => return Ok(Vec::new()),
         }
         Ok(reader.unknown())

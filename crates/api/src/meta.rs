@@ -59,5 +59,8 @@ pub const ISOLATION_ANNOTATION: &str = "kittiwake.dev/isolation";
 /// Annotation in the status of a Revision: what kind of program its image holds: `component`, `server` or `command`.
 /// Kittiwake's own.
 pub const KIND_ANNOTATION: &str = "kittiwake.dev/kind";
+/// Annotation in the status of a PodAutoscaler: how many instances there shall be, as `spec.replicas` of Knative's
+/// Deployment. Kittiwake's own. It differs from `status.desiredScale` while the last instance waits to go.
+pub const REPLICAS_ANNOTATION: &str = "kittiwake.dev/replicas";
 /// The values of [`ISOLATION_ANNOTATION`].
 pub const ISOLATION_VALUES: [&str; 3] = ["request", "serial", "concurrent"];

@@ -3,12 +3,15 @@
 use crate::events::EventSink;
 use crate::health::HealthReports;
 use crate::index::Index;
+use crate::kpa::deciders::Deciders;
 use crate::object::ObjectKey;
 use crate::reflectors::Stores;
 use crate::revision::preparation::Preparations;
 use crate::runner::Queue;
+use crate::scale_table::Scales;
 use crate::{Config, Inputs};
 use jiff::Timestamp;
+use kittiwake_api::config::autoscaler::Autoscaler;
 use kittiwake_core::clock::Clock;
 use kittiwake_core::log::LogHub;
 use kittiwake_core::revision::RevisionSpec;
@@ -58,6 +61,12 @@ pub struct Context {
     pub health: HealthReports,
     /// The routing table as published.
     pub routing_table: watch::Receiver<Arc<RoutingTable>>,
+    /// What `config-autoscaler` says.
+    pub autoscaler: watch::Receiver<Arc<Autoscaler>>,
+    /// What was decided about the scale of Revisions.
+    pub deciders: Deciders,
+    /// How far Revisions shall be scaled, as their PodAutoscalers say.
+    pub scales: Scales,
     /// Who carries the routing table out.
     pub gateways: Arc<dyn Gateways>,
     /// Rung when the routing table may have to change.
@@ -94,6 +103,9 @@ impl Context {
             preparations,
             health: HealthReports::default(),
             routing_table,
+            autoscaler: inputs.autoscaler.clone(),
+            deciders: Deciders::default(),
+            scales: Scales::default(),
             gateways: Arc::clone(&inputs.gateways),
             routing_changed: Notify::new(),
             index: Mutex::default(),

@@ -1,5 +1,6 @@
-//! The routing table without the controllers: for a process that only answers calls. It watches what Routes and
-//! Revisions say, with the ConfigMaps and Secrets that functions read, and writes nothing.
+//! The routing table and the scale table without the controllers: for a process that only answers calls. It watches
+//! what Routes, Revisions and PodAutoscalers say, with the ConfigMaps and Secrets that functions read, and writes
+//! nothing.
 //!
 //! A Revision is in the table once its digest is on record, which the Revision controller writes when its artifact is
 //! ready; so the table is that of the controllers, a moment later. Where an artifact was lost since, the runtime finds
@@ -10,13 +11,16 @@ use crate::object::{Meta, ObjectKey};
 use crate::reflectors::{Cache, reflect};
 use crate::revision::{environment, references, spec};
 use crate::routing_table::{self, plan};
+use crate::scale_table::{Scales, Share};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kittiwake_api::autoscaling::pod_autoscaler::PodAutoscaler;
 use kittiwake_api::serving::{Revision, Route};
 use kittiwake_core::log::LogHub;
 use kittiwake_core::revision::RevisionSpec;
 use kittiwake_core::routing_table::RoutingTable;
+use kittiwake_core::scale::ScaleTable;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::{Notify, watch};
@@ -30,6 +34,8 @@ pub struct Inputs {
     pub client: kube::Client,
     /// Where functions' logs are; those of deleted revisions are forgotten.
     pub logs: Arc<LogHub>,
+    /// Which of the processes that answer calls this is, once it is known.
+    pub share: watch::Receiver<Option<Share>>,
     /// Ends everything.
     pub shutdown: CancellationToken,
 }
@@ -37,11 +43,24 @@ pub struct Inputs {
 /// The running of the data plane; resolves after [`Inputs::shutdown`].
 pub type Task = BoxFuture<'static, ()>;
 
-/// Makes the routing table's following. The table is `None` until everything was seen.
+/// What the request path goes by.
+#[derive(Debug, Clone)]
+pub struct Tables {
+    /// Where calls go; `None` until everything was seen.
+    pub routing: watch::Receiver<Option<Arc<RoutingTable>>>,
+    /// How many instances of each Revision there shall be in this process. Empty until its share is known.
+    pub scale: watch::Receiver<Arc<ScaleTable>>,
+}
+
+/// Makes the tables' following.
 #[must_use]
-pub fn build(config: Config, inputs: Inputs) -> (watch::Receiver<Option<Arc<RoutingTable>>>, Task) {
-    let (sender, receiver) = watch::channel(None);
-    (receiver, run(config, inputs, sender).boxed())
+pub fn build(config: Config, inputs: Inputs) -> (Tables, Task) {
+    let (table, routing) = watch::channel(None);
+    let (scales, scale) = watch::channel(Arc::default());
+    (
+        Tables { routing, scale },
+        run(config, inputs, table, scales).boxed(),
+    )
 }
 
 struct Stores {
@@ -51,10 +70,16 @@ struct Stores {
     config_maps: Cache<ConfigMap>,
 }
 
-async fn run(config: Config, inputs: Inputs, table: watch::Sender<Option<Arc<RoutingTable>>>) {
+async fn run(
+    config: Config,
+    inputs: Inputs,
+    table: watch::Sender<Option<Arc<RoutingTable>>>,
+    scale_table: watch::Sender<Arc<ScaleTable>>,
+) {
     let Inputs {
         client,
         logs,
+        share,
         shutdown,
     } = inputs;
     let (routes, fill_routes) = reflect::<Route>(&client);
@@ -82,6 +107,11 @@ async fn run(config: Config, inputs: Inputs, table: watch::Sender<Option<Arc<Rou
         }
         ring();
     }));
+    let scales = Arc::new(Scales::default());
+    let (_, fill_pod_autoscalers) = reflect::<PodAutoscaler>(&client);
+    let noted = Arc::clone(&scales);
+    tasks.spawn(fill_pod_autoscalers.run_and_tell(move |key, now| noted.set(key, now)));
+    tasks.spawn(async move { scales.publish(share, scale_table).await });
     let ring = bell(&changed);
     tasks.spawn(fill_secrets.run_and_tell(move |_, _| ring()));
     let ring = bell(&changed);

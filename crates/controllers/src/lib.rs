@@ -19,6 +19,7 @@
 //! ```text
 //! Service ─► Configuration ─► Revision ─► PodAutoscaler        (each arrow: makes, then mirrors its status)
 //!        └─► Route ─────────────▲  status.traffic ─► routing table ─► gateway
+//! stats ─► deciders ─► PodAutoscaler's status ─► scale table ─► gateway
 //! ```
 //! Architecture invariant: no reconciler calls another; they meet only in API objects, in the queue and in what this
 //! process knows about artifacts.
@@ -31,6 +32,7 @@ pub mod error;
 pub mod events;
 pub mod health;
 pub mod index;
+pub mod kpa;
 pub mod labeler;
 pub mod object;
 pub mod pod_autoscaler;
@@ -39,6 +41,7 @@ pub mod revision;
 pub mod route;
 pub mod routing_table;
 pub mod runner;
+pub mod scale_table;
 pub mod service;
 pub mod stored_only;
 pub mod user_pod_autoscaler;
@@ -49,13 +52,16 @@ pub use error::Error;
 use context::{Context, Queues};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use kittiwake_api::config::autoscaler::Autoscaler;
 use kittiwake_core::artifact::Prepare;
 use kittiwake_core::clock::Clock;
 use kittiwake_core::log::LogHub;
 use kittiwake_core::report::Report;
 use kittiwake_core::routing_table::{Gateways, RoutingTable};
+use kittiwake_core::scale::{ScaleTable, Stats};
 use object::ObjectKey;
 use runner::{Next, Queue};
+use scale_table::Share;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -72,6 +78,10 @@ pub struct Inputs {
     pub prepare: Arc<dyn Prepare>,
     /// What the data plane saw.
     pub reports: mpsc::Receiver<Report>,
+    /// What the request path saw of calls and instances.
+    pub stats: mpsc::Receiver<Stats>,
+    /// What `config-autoscaler` says, and its changes.
+    pub autoscaler: watch::Receiver<Arc<Autoscaler>>,
     /// Who carries the routing table out. A Route is ready when they do. After they have taken over what they had not
     /// before, [`Handle::gateways_changed`] has to be called.
     pub gateways: Arc<dyn Gateways>,
@@ -87,6 +97,7 @@ pub struct Inputs {
 #[derive(Clone)]
 pub struct Handle {
     routing_table: watch::Receiver<Arc<RoutingTable>>,
+    scale_table: watch::Receiver<Arc<ScaleTable>>,
     synced: watch::Receiver<bool>,
     queues: Arc<Queues>,
 }
@@ -96,6 +107,12 @@ impl Handle {
     #[must_use]
     pub fn routing_table(&self) -> watch::Receiver<Arc<RoutingTable>> {
         self.routing_table.clone()
+    }
+
+    /// How many instances of each Revision there shall be in all processes together.
+    #[must_use]
+    pub fn scale_table(&self) -> watch::Receiver<Arc<ScaleTable>> {
+        self.scale_table.clone()
     }
 
     /// Has a Route looked at again, because of what the gateways have of it.
@@ -164,6 +181,7 @@ const ROWS: [Row; 7] = [
 #[must_use]
 pub fn build(config: Config, inputs: Inputs) -> (Handle, Task) {
     let (table_sender, routing_table) = watch::channel(Arc::default());
+    let (scales_sender, scale_table) = watch::channel(Arc::default());
     let (synced_sender, synced) = watch::channel(false);
     let (stores, reflectors) = reflectors::new(&inputs.client);
     let (event_sink, event_publisher) = events::channel(inputs.client.clone(), Arc::clone(&inputs.clock));
@@ -183,6 +201,12 @@ pub fn build(config: Config, inputs: Inputs) -> (Handle, Task) {
         tasks.spawn(event_publisher.run());
         tasks.spawn(stored_only);
         tasks.spawn(health::listen(Arc::clone(&context), inputs.reports));
+        tasks.spawn(kpa::run(Arc::clone(&context), inputs.stats));
+        let scales = Arc::clone(&context);
+        tasks.spawn(async move {
+            let (_whole, share) = watch::channel(Some(Share::WHOLE));
+            scales.scales.publish(share, scales_sender).await;
+        });
         tasks.spawn(run_when_seen(Arc::clone(&context), table_sender, synced_sender));
         shutdown.cancelled().await;
         tasks.shutdown().await;
@@ -191,6 +215,7 @@ pub fn build(config: Config, inputs: Inputs) -> (Handle, Task) {
     (
         Handle {
             routing_table,
+            scale_table,
             synced,
             queues,
         },

@@ -1,17 +1,24 @@
 //! PodAutoscaler of Knative's internal group: one per Revision, with its scaling annotations and how far it is scaled.
 //!
-//! A function that gets a fresh instance for each call has no instance between calls. So the scale that is shown is 0
-//! for desired and actual, and says nothing about the calls in flight; `Active` says whether a call would be answered
-//! at once (the Revision is ready and a Route leads to it). Resident kinds will show what the autoscaler counts.
+//! [`plan`] makes it from its Revision, [`status`] applies what [`crate::kpa`] decided. A function that gets a fresh
+//! instance for each call is scaled by the same rules; as many instances as are wanted then count as ready at once.
 
 pub mod plan;
+pub mod status;
 
 use crate::context::Context;
 use crate::error::Error;
+use crate::kpa::deciders::{Instances, Known};
+use crate::kpa::rules;
 use crate::object::{Meta, ObjectKey, write, write_status};
+use crate::revision::spec;
 use crate::runner::Next;
+use crate::scale_table;
+use kittiwake_api::autoscaling::annotations::CLASS_KPA;
 use kittiwake_api::autoscaling::pod_autoscaler::PodAutoscaler;
+use kittiwake_api::autoscaling::settings::Settings;
 use kittiwake_api::meta;
+use kittiwake_api::serving::Revision;
 use std::sync::Arc;
 
 /// Brings the PodAutoscaler of one Revision a step forward.
@@ -25,6 +32,7 @@ pub async fn reconcile(context: Arc<Context>, key: ObjectKey) -> Result<Next, Er
         .by_key(&key)
         .filter(|r| !r.is_being_deleted())
     else {
+        context.deciders.forget(&key);
         return Ok(Next::OnChange);
     };
     let observed = context.stores.pod_autoscalers.by_key(&key);
@@ -37,14 +45,61 @@ pub async fn reconcile(context: Arc<Context>, key: ObjectKey) -> Result<Next, Er
         .filter_map(|key| context.stores.user_pod_autoscalers.by_key(key))
         .collect();
     let user = crate::user_pod_autoscaler::plan::oldest(&users);
-    let plan = plan::plan(&revision, observed.as_deref(), user, context.now());
-    write(&context.client, plan.write).await?;
-    if let (Some(status), Some(observed)) = (plan.status, observed) {
+    match plan::plan(&revision, observed.as_deref(), user) {
+        plan::Plan::Foreign => Ok(Next::OnChange),
+        plan::Plan::Write(object) => {
+            write(&context.client, object).await?;
+            Ok(Next::OnChange)
+        }
+        plan::Plan::Follow => match observed {
+            Some(observed) => follow(&context, &key, &revision, &observed).await,
+            None => Ok(Next::OnChange),
+        },
+    }
+}
+
+/// Brings the decider and the status up to date. What another autoscaler's class scales is left to it.
+async fn follow(
+    context: &Context,
+    key: &ObjectKey,
+    revision: &Revision,
+    observed: &PodAutoscaler,
+) -> Result<Next, Error> {
+    let config = Arc::clone(&context.autoscaler.borrow());
+    let annotations = observed.metadata.annotations.clone().unwrap_or_default();
+    let settings = Settings::resolve(&annotations, &config);
+    if settings.class != CLASS_KPA {
+        context.deciders.forget(key);
+        return Ok(Next::OnChange);
+    }
+    let rules = rules::of(observed, &settings, &config, context.config.progress_deadline);
+    let instances = if spec::kind(revision).is_resident() {
+        Instances::Resident
+    } else {
+        Instances::PerCall
+    };
+    let before = observed.status.as_ref();
+    let known = Known {
+        uid: revision.uid_str().into(),
+        spec: rules.decider.clone(),
+        instances,
+        replicas: status::is_prepared(revision)
+            .then(|| scale_table::replicas(observed))
+            .flatten()
+            .unwrap_or(0),
+        ready_before: before
+            .and_then(|status| u32::try_from(status.actual_scale?).ok())
+            .unwrap_or(0),
+    };
+    let seen = context.deciders.upsert(key, known, context.clock.elapsed());
+    let plan = status::plan(revision, observed, &rules.scale, instances, &seen, context.now());
+    context.deciders.set_mode(key, plan.mode, context.clock.elapsed());
+    if let Some(status) = plan.status {
         let object = PodAutoscaler {
             status: Some(status),
-            ..(*observed).clone()
+            ..observed.clone()
         };
         write_status(&context.client, &object).await?;
     }
-    Ok(Next::OnChange)
+    Ok(plan.next)
 }

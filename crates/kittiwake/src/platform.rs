@@ -155,7 +155,7 @@ impl Platform {
         let registry = Registry::new();
         let shutdown = CancellationToken::new();
         let (reporter, reports) = report::channel();
-        let (stats, _) = scale::channel();
+        let (stats_sender, stats) = scale::channel();
 
         let objects = data_dir.join(OBJECTS_FILE);
         let key_file = config.encryption_key_file.as_deref();
@@ -204,6 +204,7 @@ impl Platform {
         .context("cannot start the API server")?;
         let client = kube::Client::new(apiserver.router(), "default");
         let placement = Arc::new(Placement::default());
+        let (_autoscaler_sender, autoscaler) = tokio::sync::watch::channel(Arc::default());
         let gateways: Arc<dyn Gateways> = if config.workers == 0 {
             Arc::new(InThisProcess)
         } else {
@@ -215,6 +216,8 @@ impl Platform {
                 client: client.clone(),
                 prepare: Arc::clone(&runtime) as Arc<dyn Prepare>,
                 reports,
+                stats,
+                autoscaler,
                 gateways,
                 clock: Arc::clone(&clock),
                 logs: Arc::clone(&logs),
@@ -250,8 +253,8 @@ impl Platform {
                     invoke: runtime as Arc<dyn Invoke>,
                     activator: kittiwake_gateway::ActivatorInputs {
                         residents: Arc::new(NoResidents),
-                        scale: tokio::sync::watch::channel(Arc::default()).1,
-                        stats,
+                        scale: controllers.scale_table(),
+                        stats: stats_sender,
                         instances,
                         process: kittiwake_runtime::THIS_PROCESS,
                     },
@@ -283,7 +286,7 @@ impl Platform {
                 logs,
                 instances,
                 reporter,
-                stats,
+                stats: stats_sender,
                 registry: registry.clone(),
                 adopted,
             })?)

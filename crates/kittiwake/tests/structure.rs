@@ -19,15 +19,17 @@ const EDGES: &[(&str, &[&str])] = &[
     ("core", &[]),
     ("api", &["core"]),
     ("store", &["core"]),
+    ("autoscaler", &["core"]),
     ("runtime", &["core"]),
     ("apiserver", &["api", "store", "core"]),
-    ("controllers", &["api", "core"]),
+    ("controllers", &["api", "autoscaler", "core"]),
     ("gateway", &["core"]),
     (
         "kittiwake",
         &[
             "api",
             "apiserver",
+            "autoscaler",
             "controllers",
             "core",
             "gateway",

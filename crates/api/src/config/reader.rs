@@ -39,6 +39,13 @@ impl ConfigError {
     }
 }
 
+impl From<super::autoscaler::ConfigError> for ConfigError {
+    fn from(error: super::autoscaler::ConfigError) -> Self {
+        let message = error.to_string();
+        Self::new(error.key, error.value, message)
+    }
+}
+
 /// Reads values, and remembers which keys were asked for. Every method takes the spellings of one key, the one that
 /// wins first.
 pub struct Reader<'a> {

@@ -1,70 +1,49 @@
-//! What the PodAutoscaler of a Revision holds (serving `pkg/reconciler/revision/resources/pa.go`,
-//! `pkg/reconciler/autoscaling/kpa/kpa.go`).
+//! What the PodAutoscaler of a Revision holds (serving `pkg/reconciler/revision/resources/pa.go`).
 
-use crate::object::{Map, Meta, Write, child_meta, is_controlled_by, keep_times};
+use crate::object::{Map, Meta, Write, child_meta, is_controlled_by};
 use crate::revision::environment::serving_container;
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kittiwake_api::autoscaling::annotations::{Key, MAX_SCALE, MIN_SCALE, TARGET};
-use kittiwake_api::autoscaling::pod_autoscaler::condition::{ACTIVE, SCALE_TARGET_INITIALIZED, SKS_READY};
 use kittiwake_api::autoscaling::pod_autoscaler::{
-    CONDITIONS, PROTOCOL_H2C, PROTOCOL_HTTP1, PodAutoscaler, PodAutoscalerSpec, PodAutoscalerStatus,
-    REACHABILITY_REACHABLE, REACHABILITY_UNREACHABLE, ScaleTargetRef, reason,
+    PROTOCOL_H2C, PROTOCOL_HTTP1, PodAutoscaler, PodAutoscalerSpec, REACHABILITY_REACHABLE,
+    REACHABILITY_UNREACHABLE, ScaleTargetRef,
 };
 use kittiwake_api::autoscaling::user_pod_autoscaler::PodAutoscaler as UserPodAutoscaler;
-use kittiwake_api::condition::{self, READY};
+use kittiwake_api::condition;
 use kittiwake_api::meta;
 use kittiwake_api::serving::Revision;
 use kittiwake_api::serving::revision;
 
-/// What to do. The status is written only to an object that was there.
+/// What to do.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Plan {
-    /// What becomes of the object.
-    pub write: Write<PodAutoscaler>,
-    /// The new status, when it differs and the object itself does not.
-    pub status: Option<PodAutoscalerStatus>,
+pub enum Plan {
+    /// The object of that name is not this Revision's: hands off.
+    Foreign,
+    /// It is not there, or differs. Its status follows with the next look.
+    Write(Write<PodAutoscaler>),
+    /// It is as it should be: only its status may have to change.
+    Follow,
 }
 
 /// Decides what a Revision's PodAutoscaler holds; `user` is the PodAutoscaler that users wrote for its Service.
 #[must_use]
-pub fn plan(
-    revision: &Revision,
-    observed: Option<&PodAutoscaler>,
-    user: Option<&UserPodAutoscaler>,
-    now: Timestamp,
-) -> Plan {
+pub fn plan(revision: &Revision, observed: Option<&PodAutoscaler>, user: Option<&UserPodAutoscaler>) -> Plan {
     let desired = desired(revision, user);
     let Some(observed) = observed else {
-        return Plan {
-            write: Write::Create(desired),
-            status: None,
-        };
+        return Plan::Write(Write::Create(desired));
     };
     if !is_controlled_by(observed, revision) {
-        return Plan {
-            write: Write::Keep,
-            status: None,
-        };
+        return Plan::Foreign;
     }
     let metadata = updated_meta(observed, &desired);
-    if observed.spec != desired.spec || observed.metadata != metadata {
-        let object = PodAutoscaler {
-            metadata,
-            spec: desired.spec,
-            status: None,
-        };
-        return Plan {
-            write: Write::Replace(object),
-            status: None,
-        };
+    if observed.spec == desired.spec && observed.metadata == metadata {
+        return Plan::Follow;
     }
-    let old = observed.status.clone().unwrap_or_default();
-    let new = status(revision, observed, old.clone(), now);
-    Plan {
-        write: Write::Keep,
-        status: (new != old).then_some(new),
-    }
+    Plan::Write(Write::Replace(PodAutoscaler {
+        metadata,
+        spec: desired.spec,
+        status: None,
+    }))
 }
 
 /// The metadata as observed with what is wanted put in. What admission added stays; what a user's PodAutoscaler set and
@@ -164,42 +143,6 @@ fn reachability(revision: &Revision) -> Option<String> {
         Some(meta::ROUTING_STATE_RESERVE) => Some(REACHABILITY_UNREACHABLE.to_owned()),
         _ => None,
     }
-}
-
-fn status(
-    revision: &Revision,
-    observed: &PodAutoscaler,
-    mut status: PodAutoscalerStatus,
-    now: Timestamp,
-) -> PodAutoscalerStatus {
-    let old = std::mem::take(&mut status.conditions);
-    let mut conditions = old.clone();
-    let mut manager = CONDITIONS.manage(&mut conditions, now);
-    manager.initialize();
-    let ready = revision
-        .status
-        .as_ref()
-        .and_then(|s| condition::find(&s.conditions, READY));
-    if ready.is_some_and(condition::Condition::is_true) {
-        manager.mark_true(SCALE_TARGET_INITIALIZED);
-        manager.mark_true(SKS_READY);
-        if observed.spec.reachability.as_deref() == Some(REACHABILITY_UNREACHABLE) {
-            manager.mark_false(ACTIVE, reason::NO_TRAFFIC, reason::NO_TRAFFIC_MESSAGE);
-        } else {
-            manager.mark_true(ACTIVE);
-        }
-    } else if ready.is_some_and(condition::Condition::is_false) {
-        manager.mark_false(ACTIVE, reason::TIMED_OUT, reason::TIMED_OUT_MESSAGE);
-    } else {
-        manager.mark_unknown(ACTIVE, reason::QUEUED, reason::QUEUED_MESSAGE);
-    }
-    keep_times(&old, &mut conditions);
-    status.conditions = conditions;
-    status.observed_generation = observed.metadata.generation;
-    status.service_name = Some(revision.name_str().to_owned());
-    status.desired_scale = Some(0);
-    status.actual_scale = Some(0);
-    status
 }
 
 #[cfg(test)]

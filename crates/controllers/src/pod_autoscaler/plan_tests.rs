@@ -1,7 +1,6 @@
 //! Tables for the plan of a Revision's PodAutoscaler.
 
 use super::*;
-use kittiwake_api::condition::find;
 use serde_json::{Value, json};
 
 fn revision(annotations: Value, state: &str, ready: Option<&str>) -> Revision {
@@ -26,8 +25,8 @@ fn user() -> UserPodAutoscaler {
 }
 
 fn created(revision: &Revision, user: Option<&UserPodAutoscaler>) -> PodAutoscaler {
-    match plan(revision, None, user, Timestamp::UNIX_EPOCH).write {
-        Write::Create(mut object) => {
+    match plan(revision, None, user) {
+        Plan::Write(Write::Create(mut object)) => {
             object.metadata.generation = Some(1);
             object
         }
@@ -78,44 +77,10 @@ fn the_users_bounds_fill_what_the_revision_leaves_open() {
     // Without the user's object its bounds go away again.
     let revision = revision(json!({}), "active", None);
     let bounded = created(&revision, Some(&user()));
-    let Write::Replace(replaced) = plan(&revision, Some(&bounded), None, Timestamp::UNIX_EPOCH).write else {
+    let Plan::Write(Write::Replace(replaced)) = plan(&revision, Some(&bounded), None) else {
         panic!()
     };
     assert_eq!(replaced.annotation("autoscaling.knative.dev/max-scale"), None);
-}
-
-#[test]
-fn conditions_follow_the_revision() {
-    for (state, ready, active, reason, overall) in [
-        ("pending", None, "Unknown", "Queued", "Unknown"),
-        ("pending", Some("True"), "True", "", "True"),
-        ("active", Some("True"), "True", "", "True"),
-        ("reserve", Some("True"), "False", "NoTraffic", "False"),
-        ("active", Some("False"), "False", "TimedOut", "False"),
-    ] {
-        let revision = revision(json!({}), state, ready);
-        let mut object = created(&revision, None);
-        let status = plan(&revision, Some(&object), None, Timestamp::UNIX_EPOCH)
-            .status
-            .unwrap();
-        let says = |type_: &str| find(&status.conditions, type_).unwrap();
-        assert_eq!(
-            (says("Active").status.as_str(), &*says("Active").reason),
-            (active, reason),
-            "{state} {ready:?}"
-        );
-        assert_eq!(says("Ready").status.as_str(), overall, "{state} {ready:?}");
-        assert_eq!((status.desired_scale, status.actual_scale), (Some(0), Some(0)));
-        object.status = Some(status);
-        let again = plan(&revision, Some(&object), None, Timestamp::from_second(9).unwrap());
-        assert_eq!(
-            again,
-            Plan {
-                write: Write::Keep,
-                status: None
-            }
-        );
-    }
 }
 
 #[test]
@@ -123,14 +88,7 @@ fn a_foreign_object_is_left_alone() {
     let revision = revision(json!({}), "active", None);
     let mut object = created(&revision, None);
     object.metadata.owner_references = None;
-    let plan = plan(&revision, Some(&object), None, Timestamp::UNIX_EPOCH);
-    assert_eq!(
-        plan,
-        Plan {
-            write: Write::Keep,
-            status: None
-        }
-    );
+    assert_eq!(plan(&revision, Some(&object), None), Plan::Foreign);
 }
 
 #[test]
@@ -142,17 +100,14 @@ fn what_admission_adds_is_no_reason_to_write_again() {
         "autoscaling.knative.dev/class".to_owned(),
         "kpa.autoscaling.knative.dev".to_owned(),
     );
-    assert_eq!(
-        plan(&revision, Some(&object), None, Timestamp::UNIX_EPOCH).write,
-        Write::Keep
-    );
+    assert_eq!(plan(&revision, Some(&object), None), Plan::Follow);
     object
         .metadata
         .annotations
         .get_or_insert_default()
         .insert("own".to_owned(), "2".to_owned());
     assert!(matches!(
-        plan(&revision, Some(&object), None, Timestamp::UNIX_EPOCH).write,
-        Write::Replace(_)
+        plan(&revision, Some(&object), None),
+        Plan::Write(Write::Replace(_))
     ));
 }

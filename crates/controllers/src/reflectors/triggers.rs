@@ -108,7 +108,8 @@ fn names(
 }
 
 impl Trigger for PodAutoscaler {
-    fn trigger(context: &Context, key: &ObjectKey, _: Option<&Self>) {
+    fn trigger(context: &Context, key: &ObjectKey, now: Option<&Self>) {
+        context.scales.set(key, now);
         context.queues.pod_autoscaler.add(key.clone());
         context.queues.revision.add(key.clone());
     }

@@ -11,6 +11,7 @@ use kittiwake_core::log::LogHub;
 use kittiwake_core::report::{self, Health, Report, Reporter};
 use kittiwake_core::revision::RevisionKey;
 use kittiwake_core::routing_table::RoutingTable;
+use kittiwake_core::scale::{self, StatsSender};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -50,6 +51,7 @@ pub struct Platform {
     logs: Arc<LogHub>,
     handle: Handle,
     reporter: Reporter,
+    pub stats: StatsSender,
     shutdown: CancellationToken,
 }
 
@@ -95,7 +97,8 @@ impl Platform {
         let client = Client::new(apiserver.router(), "default");
         let artifacts = Arc::new(Artifacts::default());
         let external_port = Some(8080);
-        let (handle, reporter, shutdown) = controllers(&client, &artifacts, &clock, &logs, external_port);
+        let (handle, reporter, stats, shutdown) =
+            controllers(&client, &artifacts, &clock, &logs, external_port);
         let mut platform = Self {
             client,
             artifacts,
@@ -104,6 +107,7 @@ impl Platform {
             logs,
             handle,
             reporter,
+            stats,
             shutdown,
         };
         platform.handle.synced().await;
@@ -113,14 +117,14 @@ impl Platform {
     /// Ends the controllers and starts new ones, which know nothing.
     pub async fn restart(&mut self) {
         self.shutdown.cancel();
-        let (handle, reporter, shutdown) = controllers(
+        let (handle, reporter, stats, shutdown) = controllers(
             &self.client,
             &self.artifacts,
             &self.clock,
             &self.logs,
             self.external_port,
         );
-        (self.handle, self.reporter, self.shutdown) = (handle, reporter, shutdown);
+        (self.handle, self.reporter, self.stats, self.shutdown) = (handle, reporter, stats, shutdown);
         self.handle.synced().await;
     }
 
@@ -236,13 +240,18 @@ fn controllers(
     clock: &Arc<dyn Clock>,
     logs: &Arc<LogHub>,
     external_port: Option<u16>,
-) -> (Handle, Reporter, CancellationToken) {
+) -> (Handle, Reporter, StatsSender, CancellationToken) {
     let (reporter, reports) = report::channel();
+    let (stats_sender, stats) = scale::channel();
+    // Nobody changes the settings.
+    let (_, autoscaler) = tokio::sync::watch::channel(Arc::default());
     let shutdown = CancellationToken::new();
     let inputs = Inputs {
         client: client.clone(),
         prepare: Arc::clone(artifacts) as _,
         reports,
+        stats,
+        autoscaler,
         gateways: Arc::new(kittiwake_core::routing_table::InThisProcess),
         clock: Arc::clone(clock),
         logs: Arc::clone(logs),
@@ -254,7 +263,7 @@ fn controllers(
     };
     let (handle, task) = kittiwake_controllers::build(config, inputs);
     tokio::spawn(task);
-    (handle, reporter, shutdown)
+    (handle, reporter, stats_sender, shutdown)
 }
 
 /// A Service as a user writes it.

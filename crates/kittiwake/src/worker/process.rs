@@ -81,7 +81,7 @@ fn take_over() -> anyhow::Result<(Settings, UnixStream)> {
 }
 
 /// Waits until this process becomes a worker; `None` when the supervisor has gone.
-async fn assignment(mut stream: UnixStream) -> anyhow::Result<Option<(TcpListener, UnixStream)>> {
+async fn assignment(mut stream: UnixStream) -> anyhow::Result<Option<(usize, TcpListener, UnixStream)>> {
     let received = tokio::task::spawn_blocking(move || {
         handoff::receive::<Assignment>(&mut stream).map(|(assignment, sockets)| (assignment, sockets, stream))
     });
@@ -94,7 +94,7 @@ async fn assignment(mut stream: UnixStream) -> anyhow::Result<Option<(TcpListene
     let socket = sockets.pop().context("no socket to listen on")?;
     // It counts as a spare no more, for those who look at the list of processes.
     name_process(WORKER_NAME);
-    Ok(Some((TcpListener::from(socket), stream)))
+    Ok(Some((assignment.index, TcpListener::from(socket), stream)))
 }
 
 async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
@@ -129,14 +129,17 @@ async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
     let client = client(&kubeconfig.0)
         .await
         .context("cannot make a client of the API")?;
-    let (mut table, following) = kittiwake_controllers::data_plane::build(
+    let (share_sender, share) = watch::channel(None);
+    let (tables, following) = kittiwake_controllers::data_plane::build(
         platform::controllers_config(&config, external_port),
         kittiwake_controllers::data_plane::Inputs {
             client,
             logs,
+            share,
             shutdown: followed.clone(),
         },
     );
+    let mut table = tables.routing;
     tokio::spawn(upkeep);
     tokio::spawn(following);
     // Calls wait in the socket's queue until it is known where they go.
@@ -154,13 +157,17 @@ async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
         seen = table.wait_for(Option::is_some) => seen.context("the API was not followed")?.clone().unwrap_or_default(),
         () = &mut end => return Ok(()),
     };
-    let (listener, stream) = tokio::select! {
+    let (index, listener, stream) = tokio::select! {
         assigned = assignment(stream) => match assigned? {
             Some(assigned) => assigned,
             None => return Ok(()),
         },
         () = &mut end => return Ok(()),
     };
+    share_sender.send_replace(Some(kittiwake_controllers::scale_table::Share {
+        index: u32::try_from(index).unwrap_or(u32::MAX),
+        count: config.workers,
+    }));
     let first = table.borrow_and_update().clone().unwrap_or(first);
     let (routes_sender, routes) = watch::channel(first);
     tokio::spawn(pass_on(table, routes_sender));
@@ -174,7 +181,7 @@ async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
             invoke: runtime as Arc<dyn Invoke>,
             activator: kittiwake_gateway::ActivatorInputs {
                 residents: Arc::new(NoResidents),
-                scale: watch::channel(Arc::default()).1,
+                scale: tables.scale,
                 stats: stats_sender,
                 instances: Arc::clone(&instances),
                 process: kittiwake_runtime::THIS_PROCESS,

@@ -1,0 +1,350 @@
+//! The deciders of all Revisions, and what each process of the request path counted last.
+//!
+//! A decider lives as long as its PodAutoscaler, through all changes of it. It is ticked only while the Revision has
+//! instances, or calls within its window.
+
+use crate::object::ObjectKey;
+use kittiwake_autoscaler::decider::{Decider, DeciderSpec, Recommendation};
+use kittiwake_autoscaler::serving_mode::ServingMode;
+use kittiwake_core::scale::{STATS_PERIOD, Stats};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// After so long without a word a process counts as gone, with its instances.
+const PROCESS_SILENT_MAX: Duration = STATS_PERIOD.saturating_mul(5);
+/// After so long without stats a Revision that has instances counts as one without calls.
+const REVISION_SILENT_MAX: Duration = STATS_PERIOD.saturating_mul(2);
+
+/// Instances of one Revision, in one process or in all.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Counts {
+    /// Take calls.
+    pub ready: u32,
+    /// Are not ready yet.
+    pub starting: u32,
+    /// Finish their last calls.
+    pub stopping: u32,
+    /// Processor time of all of them, in cores.
+    pub cpu_cores: f64,
+    /// Memory of all of them, in bytes.
+    pub memory_bytes: f64,
+}
+
+impl Counts {
+    fn add(&mut self, other: &Self) {
+        self.ready = self.ready.saturating_add(other.ready);
+        self.starting = self.starting.saturating_add(other.starting);
+        self.stopping = self.stopping.saturating_add(other.stopping);
+        self.cpu_cores += other.cpu_cores;
+        self.memory_bytes += other.memory_bytes;
+    }
+
+    fn instances(&self) -> (u32, u32, u32) {
+        (self.ready, self.starting, self.stopping)
+    }
+}
+
+/// Whose instances are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Instances {
+    /// Those that the request path tells of.
+    Resident,
+    /// Made for each call: as many as are wanted are there, at once.
+    PerCall,
+}
+
+/// What a reconciler knows of a Revision when it asks.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// The uid of the Revision.
+    pub uid: Arc<str>,
+    /// The rules in force.
+    pub spec: DeciderSpec,
+    /// Whose instances are counted.
+    pub instances: Instances,
+    /// Instances that there shall be, as applied.
+    pub replicas: u32,
+    /// Instances that were ready when the status was written last: what there was before a restart.
+    pub ready_before: u32,
+}
+
+/// What is known of a Revision's load and instances.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Seen {
+    /// What was decided last.
+    pub latest: Recommendation,
+    /// Its instances.
+    pub counts: Counts,
+    /// For how long calls have passed the activator.
+    pub proxied_for: Duration,
+}
+
+/// All deciders.
+#[derive(Debug, Default)]
+pub struct Deciders(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    entries: HashMap<ObjectKey, Entry>,
+    /// Keys of the entries that are ticked.
+    live: HashSet<ObjectKey>,
+    processes: HashMap<u64, Process>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    uid: Arc<str>,
+    decider: Decider,
+    instances: Instances,
+    replicas: u32,
+    /// When stats came last.
+    heard: Option<Duration>,
+    /// Since when calls pass the activator; `None` while they do not.
+    proxied_since: Option<Duration>,
+    /// What the reconciler was told of instances last.
+    told: (u32, u32, u32),
+}
+
+/// What one process said.
+#[derive(Debug, Default)]
+struct Process {
+    /// When it spoke last.
+    heard: Duration,
+    /// What it counted, by Revision and its uid. Bounded by the Revisions that it has routes to.
+    counts: HashMap<ObjectKey, (Arc<str>, Counts)>,
+}
+
+impl Deciders {
+    /// Makes the decider of a Revision, or brings it up to date, and tells what it knows.
+    pub fn upsert(&self, key: &ObjectKey, known: Known, now: Duration) -> Seen {
+        let mut state = self.lock();
+        let stale = state.entries.get(key).is_some_and(|entry| entry.uid != known.uid);
+        if stale {
+            state.forget(key);
+        }
+        let counted = state.counted(key, &known.uid);
+        let entry = state.entries.entry(key.clone()).or_insert_with(|| Entry {
+            decider: Decider::new(known.spec.clone(), known.ready_before.max(counted.ready), now),
+            uid: known.uid,
+            instances: known.instances,
+            replicas: known.replicas,
+            heard: None,
+            proxied_since: Some(now),
+            told: counted.instances(),
+        });
+        if *entry.decider.spec() != known.spec {
+            entry.decider.update(known.spec, now);
+        }
+        entry.instances = known.instances;
+        entry.replicas = known.replicas;
+        entry.told = counted.instances();
+        let counts = match entry.instances {
+            Instances::Resident => counted,
+            Instances::PerCall => Counts {
+                ready: known.replicas,
+                ..counted
+            },
+        };
+        let seen = Seen {
+            latest: entry.decider.latest(),
+            counts,
+            proxied_for: entry
+                .proxied_since
+                .map_or(Duration::ZERO, |since| now.saturating_sub(since)),
+        };
+        if entry.is_live(&counted) {
+            state.live.insert(key.clone());
+        }
+        seen
+    }
+
+    /// Takes note of the mode that a reconciler chose.
+    pub fn set_mode(&self, key: &ObjectKey, mode: ServingMode, now: Duration) {
+        if let Some(entry) = self.lock().entries.get_mut(key) {
+            entry.proxied_since = match mode {
+                ServingMode::Serve => None,
+                ServingMode::Proxy => entry.proxied_since.or(Some(now)),
+            };
+        }
+    }
+
+    /// Forgets a Revision.
+    pub fn forget(&self, key: &ObjectKey) {
+        self.lock().forget(key);
+    }
+
+    /// Takes in what a process saw. Gives the keys that have to be looked at.
+    pub fn take(&self, batch: Stats, now: Duration) -> Vec<ObjectKey> {
+        let mut state = self.lock();
+        let mut concerned = BTreeSet::new();
+        let mut called = Vec::new();
+        let process = state.processes.entry(batch.process).or_default();
+        process.heard = now;
+        let before = if batch.from_zero {
+            HashMap::new()
+        } else {
+            std::mem::take(&mut process.counts)
+        };
+        concerned.extend(before.into_keys());
+        for stat in batch.of {
+            let key = ObjectKey::new(
+                Arc::clone(&stat.revision.namespace),
+                Arc::clone(&stat.revision.name),
+            );
+            let counts = Counts {
+                ready: stat.ready,
+                starting: stat.starting,
+                stopping: stat.stopping,
+                cpu_cores: stat.cpu_cores,
+                memory_bytes: stat.memory_bytes,
+            };
+            process
+                .counts
+                .insert(key.clone(), (Arc::clone(&stat.uid), counts));
+            concerned.insert(key.clone());
+            called.push((key, stat.uid, stat.concurrency, stat.requests_per_second));
+        }
+        let mut told = Vec::new();
+        for (key, uid, concurrency, rps) in called {
+            if state.record(&key, &uid, concurrency, rps, batch.from_zero, now) {
+                told.push(key);
+            }
+        }
+        told.extend(state.with_other_instances(concerned));
+        told
+    }
+
+    /// Decides for every Revision that has instances or had calls. Gives the keys that have to be looked at.
+    pub fn tick(&self, now: Duration) -> Vec<ObjectKey> {
+        let mut state = self.lock();
+        let mut told = state.drop_silent_processes(now);
+        let live: Vec<ObjectKey> = state.live.iter().cloned().collect();
+        for key in live {
+            if state.decide(&key, now) {
+                told.push(key);
+            }
+        }
+        told
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn is_live(&self, counted: &Counts) -> bool {
+        self.replicas > 0 || counted.ready > 0 || counted.starting > 0
+    }
+}
+
+impl State {
+    fn forget(&mut self, key: &ObjectKey) {
+        self.entries.remove(key);
+        self.live.remove(key);
+        for process in self.processes.values_mut() {
+            process.counts.remove(key);
+        }
+    }
+
+    /// The instances of one Revision in all processes.
+    fn counted(&self, key: &ObjectKey, uid: &Arc<str>) -> Counts {
+        let mut sum = Counts::default();
+        for process in self.processes.values() {
+            if let Some((_, counts)) = process.counts.get(key).filter(|(of, _)| of == uid) {
+                sum.add(counts);
+            }
+        }
+        sum
+    }
+
+    /// Records calls, and decides at once where there were none before. Whether to look at the key.
+    fn record(
+        &mut self,
+        key: &ObjectKey,
+        uid: &Arc<str>,
+        concurrency: f64,
+        rps: f64,
+        from_zero: bool,
+        now: Duration,
+    ) -> bool {
+        let Some(entry) = self.entries.get_mut(key).filter(|entry| entry.uid == *uid) else {
+            return false;
+        };
+        entry.decider.record(now, concurrency, rps);
+        entry.heard = Some(now);
+        let nothing_wanted = match entry.decider.latest().desired {
+            Some(desired) => desired == 0,
+            None => from_zero,
+        };
+        self.live.insert(key.clone());
+        nothing_wanted && concurrency > 0.0 && self.decide(key, now)
+    }
+
+    fn decide(&mut self, key: &ObjectKey, now: Duration) -> bool {
+        let Some(uid) = self.entries.get(key).map(|entry| Arc::clone(&entry.uid)) else {
+            self.live.remove(key);
+            return false;
+        };
+        let counted = self.counted(key, &uid);
+        let Some(entry) = self.entries.get_mut(key) else {
+            return false;
+        };
+        let silent = entry
+            .heard
+            .is_none_or(|heard| now.saturating_sub(heard) > REVISION_SILENT_MAX);
+        let live = entry.is_live(&counted);
+        if live && silent {
+            entry.decider.record(now, 0.0, 0.0);
+        }
+        if !live && !entry.decider.has_data(now) {
+            self.live.remove(key);
+            return false;
+        }
+        let ready = match entry.instances {
+            Instances::Resident => counted.ready,
+            Instances::PerCall => entry.replicas,
+        };
+        entry
+            .decider
+            .decide(now, ready)
+            .is_some_and(|decision| decision.changed)
+    }
+
+    /// Those of `keys` of which the reconciler was told of other instances.
+    fn with_other_instances(&mut self, keys: impl IntoIterator<Item = ObjectKey>) -> Vec<ObjectKey> {
+        let mut told = Vec::new();
+        for key in keys {
+            let Some(entry) = self
+                .entries
+                .get(&key)
+                .filter(|e| e.instances == Instances::Resident)
+            else {
+                continue;
+            };
+            let counted = self.counted(&key, &entry.uid).instances();
+            if let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.told != counted) {
+                entry.told = counted;
+                told.push(key);
+            }
+        }
+        told
+    }
+
+    fn drop_silent_processes(&mut self, now: Duration) -> Vec<ObjectKey> {
+        let mut lost = BTreeSet::new();
+        self.processes.retain(|_, process| {
+            let silent = now.saturating_sub(process.heard) > PROCESS_SILENT_MAX;
+            if silent {
+                lost.extend(process.counts.drain().map(|(key, _)| key));
+            }
+            !silent
+        });
+        self.with_other_instances(lost)
+    }
+}
+
+#[cfg(test)]
+#[path = "deciders_tests.rs"]
+mod tests;
