@@ -11,6 +11,7 @@ mod cold_start;
 mod concurrency;
 mod container;
 mod dial;
+mod flood;
 mod http;
 mod instructions;
 mod load;
@@ -60,6 +61,8 @@ enum What {
     Workers(workers::Options),
     /// What a function notices of others that compute without end
     Neighbours(neighbours::Options),
+    /// What a function notices of a flood on another one, and a hundred functions called at once
+    Flood(flood::Options),
     /// Instructions of the hot path, compared with those on file
     Instructions(instructions::Options),
     /// What the access log costs, and what a second core gives
@@ -174,6 +177,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         What::Scale(options) => scale::run(&options, &mut report).await?,
         What::Api(options) => api::run(&options, &mut report).await?,
         What::Workers(options) => workers::run(&options, &mut report).await?,
+        What::Flood(options) => flood::run(&options, &mut report).await?,
         What::Neighbours(options) => neighbours::run(&options, &mut report).await?,
         What::Instructions(options) => instructions::run(&options, &mut report).await?,
         What::Dial(options) => dial::run(&options, &mut report).await?,
