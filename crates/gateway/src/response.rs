@@ -11,7 +11,7 @@ use kittiwake_core::routing_table::RouteEntry;
 use std::time::Duration;
 
 /// Body of a 504, the same as queue-proxy's (knative/serving `pkg/queue/sharedmain/handlers.go`).
-const TIMEOUT_BODY: &str = "request timeout";
+pub(crate) const TIMEOUT_BODY: &str = "request timeout";
 /// Characters of a failure's message that are shown to a caller.
 const MESSAGE_CHARS_MAX: usize = 300;
 

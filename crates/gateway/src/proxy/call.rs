@@ -5,12 +5,13 @@ use crate::activator::Admission;
 use crate::grpc;
 use crate::metrics::{Counted, Finished};
 use crate::probe;
+use crate::response;
 use crate::router::Target;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
-use kittiwake_core::body::{Body, BodyError};
+use kittiwake_core::body::{Body, BodyError, TimeLimitPassed};
 use kittiwake_core::clock::Clock;
 use kittiwake_core::invoke::CallReport;
 use std::net::SocketAddr;
@@ -188,15 +189,32 @@ impl http_body::Body for MeteredBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
-            self.call = None;
+        if self.call.is_none() {
+            return Poll::Ready(None);
         }
-        polled
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        let Poll::Ready(None | Some(Err(_))) = polled else {
+            return polled;
+        };
+        let call = self.call.take();
+        // As queue-proxy does (serving `pkg/http/handler/timeout.go`): what was sent stays, the text is added, and the
+        // body ends as a whole one does. Where a length was announced or trailers tell how it went, it is cut instead.
+        match polled {
+            Poll::Ready(Some(Err(error)))
+                if error.is::<TimeLimitPassed>()
+                    && self.body.size_hint().exact().is_none()
+                    && !call.is_some_and(|call| call.is_grpc) =>
+            {
+                Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(
+                    response::TIMEOUT_BODY.as_bytes(),
+                )))))
+            }
+            _ => polled,
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.call.is_none() || self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

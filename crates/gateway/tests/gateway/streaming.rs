@@ -137,3 +137,19 @@ async fn a_client_that_leaves_cancels_its_call() {
         assert_eq!(server.seen.recv().await, Some(Seen::Dropped), "{path}, HTTP/2");
     }
 }
+
+#[tokio::test]
+async fn an_answer_whose_time_is_up_ends_whole_unless_its_length_was_announced() {
+    let server = start();
+    let answer = server.get(HELLO, "/late").await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.ends_with("first\r\nf\r\nrequest timeout\r\n0\r\n\r\n"),
+        "{answer}"
+    );
+    let answer = server.get(HELLO, "/late-announced").await;
+    assert!(
+        answer.ends_with("content-length: 9\r\n\r\nfirst") || answer.ends_with("first"),
+        "{answer}"
+    );
+    assert!(!answer.contains("request timeout"), "{answer}");
+}

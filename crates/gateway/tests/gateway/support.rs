@@ -162,6 +162,21 @@ async fn answer(
             seen.send(Seen::Started).await.unwrap();
             std::future::pending().await
         }
+        "/late" | "/late-announced" => {
+            let late: body::BodyError = body::TimeLimitPassed::Total.into();
+            let frames = [
+                Ok(http_body::Frame::data(Bytes::from_static(b"first"))),
+                Err(late),
+            ];
+            let stream = http_body_util::StreamBody::new(futures::stream::iter(frames));
+            let mut answer = Response::new(stream.boxed_unsync());
+            if request.uri().path() == "/late-announced" {
+                answer.headers_mut().insert("content-length", 9.into());
+                *answer.body_mut() =
+                    Announced(std::mem::replace(answer.body_mut(), body::empty())).boxed_unsync();
+            }
+            Ok(answer)
+        }
         "/hang-body" => {
             let guard = Dropped(seen.clone());
             seen.send(Seen::Started).await.unwrap();
@@ -177,6 +192,25 @@ async fn answer(
             ))
         }
         _ => text(200, revision.key.name.to_string()),
+    }
+}
+
+/// A body that says that it has 9 bytes.
+struct Announced(Body);
+
+impl http_body::Body for Announced {
+    type Data = Bytes;
+    type Error = body::BodyError;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, body::BodyError>>> {
+        std::pin::Pin::new(&mut self.0).poll_frame(cx)
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::SizeHint::with_exact(9)
     }
 }
 
