@@ -9,6 +9,7 @@
 
 #![deny(missing_docs)]
 
+pub mod acme;
 mod activator;
 mod config;
 mod connection;
@@ -30,6 +31,7 @@ pub use config::Config;
 pub use drain::Handle;
 pub use tls::{CertificateError, CertificateFiles, FilesError};
 
+use arc_swap::ArcSwapOption;
 use drain::Addresses;
 use futures::future::BoxFuture;
 use kittiwake_core::clock::Clock;
@@ -56,6 +58,8 @@ pub struct Inputs {
     pub listener: std::net::TcpListener,
     /// Others beside it.
     pub also: Listeners,
+    /// What an ACME authority issued, and its changes.
+    pub issued: watch::Receiver<Arc<acme::Issued>>,
     /// The routing table and its changes.
     pub routes: watch::Receiver<Arc<RoutingTable>>,
     /// Who answers calls of functions that live for one call.
@@ -99,6 +103,7 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Handle, Task), BuildErro
     let Inputs {
         listener,
         also,
+        issued,
         routes,
         invoke,
         activator,
@@ -156,7 +161,9 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Handle, Task), BuildErro
         Arc::clone(&clock),
         config.series_lingering_max,
     );
+    let thumbprint = Arc::new(ArcSwapOption::empty());
     let gateway = Arc::new(proxy::Gateway {
+        thumbprint: Arc::clone(&thumbprint),
         https_port: config
             .https_port
             .or(addresses.https.map(|address| address.port())),
@@ -173,7 +180,7 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Handle, Task), BuildErro
         let clock = Arc::clone(&gateway.clock);
         let scaled = Arc::clone(&gateway);
         let scaling = activator::run(&scaled.activator, || scaled.router.throttles(), clock);
-        let certified = tls::follow(certificates, files, routes);
+        let certified = tls::follow(certificates, files, routes, issued, thumbprint);
         tokio::select! {
             () = listener::serve(gateway, doors, shutdown) => {}
             // Also while it drains: calls on connections that are still open go where they should.

@@ -5,6 +5,7 @@ mod client_body;
 pub(crate) mod headers;
 pub(crate) mod host;
 
+use crate::acme::challenge;
 use crate::activator::{Activator, Admission};
 use crate::config::Config;
 use crate::connection::Connection;
@@ -16,6 +17,7 @@ use crate::response;
 use crate::router::{Host, Router, Target};
 use crate::traffic_split;
 use crate::upgrade::{self, Wanted};
+use arc_swap::ArcSwapOption;
 use call::{Call, MeteredBody};
 use client_body::Stall;
 use headers::Facts;
@@ -48,6 +50,8 @@ pub(crate) struct Gateway {
     pub(crate) drain: Drain,
     /// Where redirects to TLS lead; `None` for 443.
     pub(crate) https_port: Option<u16>,
+    /// Of the account with the ACME authority, where there is one.
+    pub(crate) thumbprint: Arc<ArcSwapOption<Box<str>>>,
 }
 
 /// A request on its way to a host.
@@ -117,6 +121,12 @@ impl Gateway {
         let probe = probe::probe(request.headers());
         if let Some(probe @ (Probe::Ingress | Probe::Unknown)) = probe {
             return Err(probe::answer(probe, request.headers()));
+        }
+        // Whoever holds the account's key answers, so that no function is asked.
+        if let Some(token) = challenge::token(target)
+            && let Some(thumbprint) = &*self.thumbprint.load()
+        {
+            return Err(challenge::answer(token, thumbprint));
         }
         let is_tunnel = || request.extensions().get::<Protocol>().is_none();
         if request.method() == Method::CONNECT && is_tunnel() {

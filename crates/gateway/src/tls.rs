@@ -1,6 +1,7 @@
 //! TLS: which certificate a client gets, and where certificates come from.
 //!
-//! Two sources, in this order where both know a name: the routing table (Secrets of users), and files. What cannot be used is warned about and leaves the last good one of its place in use. An expired certificate
+//! Three sources, in this order where several know a name: the routing table (Secrets of users), what was issued by
+//! itself (ACME), and files. What cannot be used is warned about and leaves the last good one of its place in use. An expired certificate
 //! is served, with a warning: a client that checks refuses it and says why, which no refused handshake does.
 
 mod certificates;
@@ -12,7 +13,10 @@ pub use pem::CertificateError;
 
 pub(crate) use certificates::Certificates;
 pub(crate) use files::Files;
+pub(crate) use pem::load;
 
+use crate::acme::Issued;
+use arc_swap::ArcSwapOption;
 use kittiwake_core::routing_table::RoutingTable;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
@@ -51,11 +55,14 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// Takes over the certificates of the routing table and of the files whenever they change.
+/// Takes over the certificates of the routing table, of the files and of the authority whenever they change, and the
+/// fingerprint by which challenges are answered.
 pub(crate) async fn follow(
     certificates: Arc<Certificates>,
     mut files: Files,
     mut routes: watch::Receiver<Arc<RoutingTable>>,
+    mut issued: watch::Receiver<Arc<Issued>>,
+    thumbprint: Arc<ArcSwapOption<Box<str>>>,
 ) {
     let mut reading = tokio::time::interval(FILES_PERIOD);
     reading.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -64,6 +71,8 @@ pub(crate) async fn follow(
     // What was just loaded was looked at.
     dates.reset();
     routes.mark_changed();
+    issued.mark_changed();
+    let mut issued_ended = false;
     loop {
         tokio::select! {
             changed = routes.changed() => {
@@ -73,6 +82,12 @@ pub(crate) async fn follow(
                 }
                 let table = Arc::clone(&routes.borrow_and_update());
                 certificates.set_routed(table.certificates());
+            }
+            changed = issued.changed(), if !issued_ended => {
+                issued_ended = changed.is_err();
+                let issued = Arc::clone(&issued.borrow_and_update());
+                thumbprint.store(issued.thumbprint.clone().map(Arc::new));
+                certificates.set_issued(issued.certificates.iter().map(|(host, one)| (&**host, one)));
             }
             _ = reading.tick(), if !files.is_empty() => {
                 let read = files.read_again().await;

@@ -1,9 +1,11 @@
 //! The command line, in the manner of kubectl and kn: verbs, `-n`, `-o`, `-f`, `-w`, `-l`.
 
 mod auth;
+mod gateway;
 pub mod objects;
 
 pub use auth::AuthArgs;
+pub use gateway::GatewayArgs;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kittiwake_core::unit::ByteCount;
@@ -142,6 +144,9 @@ pub struct UpArgs {
     /// Form of log lines [default: text]
     #[arg(long, value_name = "FORMAT", env = "KITTIWAKE_LOG_FORMAT")]
     pub log_format: Option<LogFormat>,
+    /// The gateway's further sockets.
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
     /// Who may use the API.
     #[command(flatten)]
     pub auth: AuthArgs,

@@ -1,8 +1,10 @@
 //! Settings of `kittiwake up`: raw flags, environment and file in, one resolved [`Config`] out.
 
 mod auth;
+mod gateway;
 
 pub use auth::{AuditLog, Auth, Oidc};
+pub use gateway::{Acme, Gateway};
 
 use crate::cli::{LogFormat, UpArgs};
 use anyhow::{Context, bail};
@@ -54,6 +56,8 @@ pub struct Config {
     pub log: String,
     /// Form of log lines.
     pub log_format: LogFormat,
+    /// The gateway's further sockets.
+    pub gateway: Gateway,
     /// Who may use the API.
     pub auth: Auth,
 }
@@ -80,6 +84,13 @@ struct File {
     log: Option<String>,
     log_format: Option<LogFormat>,
     // Listed one by one: serde cannot refuse unknown keys beside a flattened struct.
+    https_listen: Option<SocketAddr>,
+    cluster_local_listen: Option<SocketAddr>,
+    tls_cert: Vec<PathBuf>,
+    tls_key: Vec<PathBuf>,
+    acme_directory: Option<String>,
+    acme_email: Option<String>,
+    acme_ca_file: Option<PathBuf>,
     api_insecure: Option<bool>,
     api_hosts: Vec<String>,
     token_auth_file: Option<PathBuf>,
@@ -96,6 +107,19 @@ struct File {
 }
 
 impl File {
+    /// Takes out what is about the gateway's further sockets.
+    fn take_gateway(&mut self) -> gateway::File {
+        gateway::File {
+            https_listen: self.https_listen,
+            cluster_local_listen: self.cluster_local_listen,
+            tls_cert: std::mem::take(&mut self.tls_cert),
+            tls_key: std::mem::take(&mut self.tls_key),
+            acme_directory: self.acme_directory.take(),
+            acme_email: self.acme_email.take(),
+            acme_ca_file: self.acme_ca_file.take(),
+        }
+    }
+
     /// Takes out what is about who may use the API.
     fn take_auth(&mut self) -> auth::File {
         auth::File {
@@ -138,6 +162,7 @@ impl Config {
         let api_listen = args.api_listen.or(file.api_listen).unwrap_or(API_LISTEN);
         let on_loopback = api_listen.ip().is_loopback();
         let auth = Auth::resolve(args.auth, file.take_auth(), api_listen)?;
+        let gateway = Gateway::resolve(args.gateway, file.take_gateway())?;
         let cache_size = match (args.cache_size, file.cache_size) {
             (Some(size), _) => size,
             (None, Some(text)) => text.parse().context("cacheSize in the settings file")?,
@@ -201,6 +226,7 @@ impl Config {
             request_metrics: args.request_metrics.or(file.request_metrics).unwrap_or(true),
             log: log_filter(args.log.or(file.log), access_log),
             log_format: args.log_format.or(file.log_format).unwrap_or_default(),
+            gateway,
             auth,
         })
     }

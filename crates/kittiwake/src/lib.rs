@@ -3,12 +3,14 @@
 //! Architecture invariant: this is the only crate that sees two services. It hands the runtime's `Invoke` and
 //! `Prepare` to gateway and controllers, and the API server's router to the controllers' client.
 
+pub mod acme;
 pub mod api_listener;
 pub mod api_security;
 pub mod cli;
 pub mod client;
 pub mod command;
 pub mod config;
+pub mod doors;
 pub mod host_limits;
 pub mod keys;
 pub mod kubeconfig;

@@ -3,9 +3,11 @@
 //! Two phases: first all handles exist, then the tasks run. So wiring cannot form a cycle, and nothing runs when
 //! a part cannot be made.
 
+use crate::acme;
 use crate::api_listener;
 use crate::api_security::ApiSecurity;
 use crate::config::Config;
+use crate::doors::Doors;
 use crate::keys;
 use crate::kubeconfig::{self, Access};
 use crate::worker::link::{Secret, Settings};
@@ -54,6 +56,10 @@ pub struct Platform {
     pub api: SocketAddr,
     /// Where functions are called.
     pub http: SocketAddr,
+    /// Where they are called with TLS.
+    pub https: Option<SocketAddr>,
+    /// Where those inside call them.
+    pub cluster_local: Option<SocketAddr>,
     /// A client of the API that needs no socket.
     pub client: kube::Client,
     /// How the administrator reaches the API over its socket.
@@ -90,6 +96,7 @@ struct Sockets {
     api: TcpListener,
     /// One, or one for each worker.
     http: Vec<TcpListener>,
+    doors: Doors,
     adopted: Vec<Adopted>,
 }
 
@@ -102,6 +109,7 @@ impl Platform {
         let sockets = Sockets {
             api: bind(config.api_listen, "the API", "--api-listen", Sharing::Alone)?,
             http: bind_for_workers(config.http_listen, config.workers)?,
+            doors: Doors::open(&config.gateway, Doors::default(), bind_alone)?,
             adopted: Vec::new(),
         };
         Self::start_on(config, sockets).await
@@ -116,6 +124,7 @@ impl Platform {
         let Handover {
             api,
             mut http,
+            doors,
             workers,
         } = handover;
         let wanted = usize::try_from(config.workers.max(1)).unwrap_or(1);
@@ -127,6 +136,7 @@ impl Platform {
         let sockets = Sockets {
             api,
             http,
+            doors: Doors::open(&config.gateway, doors, bind_alone)?,
             adopted: workers,
         };
         Self::start_on(config, sockets).await
@@ -137,8 +147,10 @@ impl Platform {
         let Sockets {
             api: api_listener,
             http: http_listeners,
+            doors,
             adopted,
         } = sockets;
+        let (https, cluster_local) = (doors.https_addr(), doors.cluster_local_addr());
         let kept_api_listener = api_listener.try_clone().context("cannot keep the API's socket")?;
         let api = api_listener
             .local_addr()
@@ -242,13 +254,28 @@ impl Platform {
         // Nobody meets an API without its default namespace.
         apiserver.started().await;
         tasks.spawn(controllers_task);
+        if let Some(settings) = &config.gateway.acme {
+            let (routes, clock) = (controllers.routing_table(), Arc::clone(&clock));
+            let ordering = acme::order(
+                settings,
+                &client,
+                routes,
+                registry.clone(),
+                clock,
+                shutdown.clone(),
+            )
+            .context("cannot order certificates (--acme-directory)")?;
+            tasks.spawn(ordering);
+        }
         let serving = if config.workers == 0 {
             let listener = http_listeners.into_iter().next().context("no socket")?;
+            let (issued, follow_issued) = acme::follow(&client, shutdown.clone());
             let (gateway, gateway_task) = kittiwake_gateway::build(
                 gateway_config(config),
                 kittiwake_gateway::Inputs {
                     listener,
-                    also: kittiwake_gateway::Listeners::default(),
+                    also: doors.listeners(),
+                    issued,
                     routes: controllers.routing_table(),
                     invoke: runtime as Arc<dyn Invoke>,
                     activator: kittiwake_gateway::ActivatorInputs {
@@ -265,6 +292,7 @@ impl Platform {
             )
             .context("cannot start the gateway")?;
             tasks.spawn(gateway_task);
+            tasks.spawn(follow_issued);
             for worker in adopted {
                 // Nobody waits for these tasks: `failed` must not take the end of one for the end of a part.
                 tokio::spawn(worker.end());
@@ -281,6 +309,7 @@ impl Platform {
                 drain: config.drain,
                 settings: worker_settings(config, http_listeners.len(), &security.worker, external_port),
                 listeners: http_listeners,
+                doors,
                 placement,
                 routes_changed: Box::new(move |(namespace, route)| routes.gateways_changed(namespace, route)),
                 logs,
@@ -310,6 +339,8 @@ impl Platform {
         Ok(Self {
             api,
             http,
+            https,
+            cluster_local,
             client,
             access: security.administrator,
             serving,
@@ -368,7 +399,7 @@ impl Platform {
             .api_listener
             .try_clone()
             .and_then(|api| Ok((api, supervisor.release()?)));
-        let (api, (workers, http)) = match released {
+        let (api, (workers, http, doors)) = match released {
             Ok(released) => released,
             Err(error) => {
                 return Err((
@@ -381,6 +412,7 @@ impl Platform {
         Ok(Handover {
             api,
             http: http.into_iter().map(TcpListener::from).collect(),
+            doors,
             workers,
         })
     }
@@ -456,6 +488,15 @@ pub(crate) fn gateway_config(config: &Config) -> kittiwake_gateway::Config {
         calls_max: usize::try_from(config.max_calls).unwrap_or(usize::MAX),
         access_log: config.access_log,
         request_metrics: config.request_metrics,
+        certificates: config
+            .gateway
+            .certificates
+            .iter()
+            .map(|(chain, key)| kittiwake_gateway::CertificateFiles {
+                chain: chain.clone(),
+                key: key.clone(),
+            })
+            .collect(),
         ..kittiwake_gateway::Config::default()
     }
 }
@@ -519,6 +560,11 @@ fn bind_for_workers(address: SocketAddr, workers: u32) -> anyhow::Result<Vec<Tcp
 enum Sharing {
     Alone,
     WithWorkers,
+}
+
+/// A socket that is nobody else's.
+fn bind_alone(address: SocketAddr, what: &str, flag: &str) -> anyhow::Result<TcpListener> {
+    bind(address, what, flag, Sharing::Alone)
 }
 
 /// Listens on `address`; `what` and `flag` are for the error message.

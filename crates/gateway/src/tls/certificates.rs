@@ -31,6 +31,7 @@ struct Sources {
     files: BTreeMap<PathBuf, Loaded>,
     /// The file that was first on the command line.
     first_file: Option<PathBuf>,
+    issued: BTreeMap<Box<str>, Loaded>,
     routed: BTreeMap<Box<str>, Loaded>,
     /// Names that have a series.
     shown: BTreeSet<Box<str>>,
@@ -103,25 +104,48 @@ impl Certificates {
     /// Takes over the certificates of the routing table.
     pub(crate) fn set_routed<'a>(&self, certificates: impl Iterator<Item = (&'a str, &'a Certificate)>) {
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut old = std::mem::take(&mut sources.routed);
-        let mut changed = false;
+        let mut routed = std::mem::take(&mut sources.routed);
+        let is_changed = self.take_over(&mut routed, certificates);
+        sources.routed = routed;
+        if is_changed {
+            self.rebuild(&mut sources);
+        }
+    }
+
+    /// Takes over the certificates that were issued by themselves.
+    pub(crate) fn set_issued<'a>(&self, certificates: impl Iterator<Item = (&'a str, &'a Certificate)>) {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut issued = std::mem::take(&mut sources.issued);
+        let is_changed = self.take_over(&mut issued, certificates);
+        sources.issued = issued;
+        if is_changed {
+            self.rebuild(&mut sources);
+        }
+    }
+
+    /// Makes `loaded` what `certificates` are, and tells whether that changed anything. Of one that cannot be used the
+    /// last good one stays.
+    fn take_over<'a>(
+        &self,
+        loaded: &mut BTreeMap<Box<str>, Loaded>,
+        certificates: impl Iterator<Item = (&'a str, &'a Certificate)>,
+    ) -> bool {
+        let mut old = std::mem::take(loaded);
+        let mut is_changed = false;
         for (host, certificate) in certificates {
             let host: Box<str> = host.to_ascii_lowercase().into();
-            let known = old.remove(&host);
-            let loaded = match known {
+            let new = match old.remove(&host) {
                 Some(known) if known.source == *certificate => Some(known),
                 known => {
-                    changed = true;
+                    is_changed = true;
                     self.loaded(&host, certificate).or(known)
                 }
             };
-            if let Some(loaded) = loaded {
-                sources.routed.insert(host, loaded);
+            if let Some(new) = new {
+                loaded.insert(host, new);
             }
         }
-        if changed || !old.is_empty() {
-            self.rebuild(&mut sources);
-        }
+        is_changed || !old.is_empty()
     }
 
     fn loaded(&self, host: &str, certificate: &Certificate) -> Option<Loaded> {
@@ -148,7 +172,7 @@ impl Certificates {
         let files = sources.files.values();
         let of_files = files.flat_map(|file| file.names.iter().map(move |name| (name, file)));
         // The last one of a name counts.
-        for (name, loaded) in of_files.chain(&sources.routed) {
+        for (name, loaded) in of_files.chain(&sources.issued).chain(&sources.routed) {
             let key = Arc::clone(&loaded.key);
             match name.strip_prefix("*.") {
                 Some(beside) => names.wildcard.insert(beside.into(), key),
@@ -178,7 +202,7 @@ impl Certificates {
         for (path, loaded) in &sources.files {
             self.warn_of_date(&path.display(), loaded);
         }
-        for (host, loaded) in &sources.routed {
+        for (host, loaded) in sources.issued.iter().chain(&sources.routed) {
             self.warn_of_date(host, loaded);
         }
     }

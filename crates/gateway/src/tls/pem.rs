@@ -20,6 +20,8 @@ pub(crate) struct Loaded {
     pub(crate) key: Arc<CertifiedKey>,
     /// The DNS names it is for, lower case.
     pub(crate) names: Vec<Box<str>>,
+    /// Unix time from which on it is good, in seconds.
+    pub(crate) not_before: i64,
     /// Unix time at which it expires, in seconds.
     pub(crate) not_after: i64,
 }
@@ -61,6 +63,7 @@ pub(crate) fn load(source: &Certificate) -> Result<Loaded, CertificateError> {
             names.take(NAMES_MAX).collect()
         })
         .unwrap_or_default();
+    let not_before = parsed.validity().not_before.timestamp();
     let not_after = parsed.validity().not_after.timestamp();
     let key = PrivateKeyDer::from_pem_slice(&source.key).map_err(|_| CertificateError::NoKey)?;
     let key = CertifiedKey::from_der(chain, key, &super::provider()).map_err(CertificateError::Unfit)?;
@@ -68,6 +71,7 @@ pub(crate) fn load(source: &Certificate) -> Result<Loaded, CertificateError> {
         source: source.clone(),
         key: Arc::new(key),
         names,
+        not_before,
         not_after,
     })
 }

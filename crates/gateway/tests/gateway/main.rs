@@ -8,10 +8,12 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+mod acme;
 mod activating;
 mod doors;
 mod ending;
 mod grpc;
+mod h2spec;
 mod observing;
 mod routing;
 mod secure;
@@ -19,4 +21,5 @@ mod slow;
 mod streaming;
 mod support;
 mod switching;
+mod tool;
 mod upgrading;

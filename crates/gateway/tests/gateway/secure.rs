@@ -7,6 +7,7 @@ use kittiwake_core::body;
 use kittiwake_core::routing_table::{Certificate, RoutingTable};
 use kittiwake_gateway::{CertificateFiles, Config, Listeners};
 use rcgen::{CertificateParams, Issuer, KeyPair};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use std::path::Path;
@@ -18,29 +19,44 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// An authority for tests.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    certificate: CertificateDer<'static>,
+pub struct Authority {
+    /// `None` for one that others run.
+    issuer: Option<Issuer<'static, KeyPair>>,
+    pub certificate: CertificateDer<'static>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let certificate = params.self_signed(&key).unwrap().der().clone();
         Self {
-            issuer: Issuer::new(params, key),
+            issuer: Some(Issuer::new(params, key)),
             certificate,
         }
     }
 
-    fn issue(&self, names: &[&str], year: i32) -> Certificate {
+    /// One that others run, by its certificate in PEM.
+    pub fn known(pem: &[u8]) -> Self {
+        Self {
+            issuer: None,
+            certificate: CertificateDer::from_pem_slice(pem).unwrap(),
+        }
+    }
+
+    pub fn pem(&self) -> String {
+        use base64::Engine;
+        let text = base64::engine::general_purpose::STANDARD.encode(&self.certificate);
+        format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+    }
+
+    pub fn issue(&self, names: &[&str], year: i32) -> Certificate {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params.not_after = rcgen::date_time_ymd(year, 1, 1);
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let certificate = params.signed_by(&key, self.issuer.as_ref().unwrap()).unwrap();
         Certificate {
             chain: certificate.pem().into_bytes().into(),
             key: key.serialize_pem().into_bytes().into(),
@@ -69,7 +85,7 @@ impl Authority {
     }
 }
 
-fn certified(certificates: Vec<(&str, Certificate)>) -> Arc<RoutingTable> {
+pub fn certified(certificates: Vec<(&str, Certificate)>) -> Arc<RoutingTable> {
     let mut table = Arc::unwrap_or_clone(table(routes()));
     for (host, certificate) in certificates {
         table.insert_certificate(host, certificate);
@@ -77,7 +93,7 @@ fn certified(certificates: Vec<(&str, Certificate)>) -> Arc<RoutingTable> {
     Arc::new(table)
 }
 
-fn https() -> Listeners {
+pub fn https() -> Listeners {
     Listeners {
         https: Some(bind()),
         ..Listeners::default()
@@ -85,7 +101,7 @@ fn https() -> Listeners {
 }
 
 /// The names of the certificate that a client gets, which must have been issued by `authority`.
-async fn served(authority: &Authority, server: &Server, name: &str) -> String {
+pub async fn served(authority: &Authority, server: &Server, name: &str) -> String {
     let stream = authority.connect(server, name, "h2").await.unwrap();
     let certificates = stream.get_ref().1.peer_certificates().unwrap();
     let (_, parsed) = x509_parser::parse_x509_certificate(&certificates[0]).unwrap();
@@ -105,7 +121,7 @@ fn write(folder: &Path, name: &str, certificate: &Certificate) -> CertificateFil
 }
 
 /// Waits until the gateway has taken the table over.
-async fn in_use(server: &Server, host: &str) {
+pub async fn in_use(server: &Server, host: &str) {
     server
         .until_metric(&format!(
             "kittiwake_gateway_certificate_expiry_seconds{{host=\"{host}\"}}"

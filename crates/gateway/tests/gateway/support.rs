@@ -14,6 +14,7 @@ use kittiwake_core::resident::NoResidents;
 use kittiwake_core::revision::{Limits, RevisionKey, RevisionSpec};
 use kittiwake_core::routing_table::{RouteEntry, RouteTarget, RoutingTable};
 use kittiwake_core::unit::ByteCount;
+use kittiwake_gateway::acme::Issued;
 use kittiwake_gateway::{ActivatorInputs, BuildError, Config, Handle, Inputs, Listeners, build};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -302,6 +303,23 @@ pub fn try_start(
     routes: Arc<RoutingTable>,
     also: Listeners,
 ) -> Result<Server, BuildError> {
+    // Nothing is issued: the sender may go.
+    let (_, issued) = watch::channel(Arc::default());
+    try_start_issued(listener, config, routes, also, issued)
+}
+
+pub fn start_over(config: Config, routes: Arc<RoutingTable>, activator: ActivatorInputs) -> Server {
+    let (_, issued) = watch::channel(Arc::default());
+    try_start_over(bind(), config, routes, Listeners::default(), issued, activator).unwrap()
+}
+
+pub fn try_start_issued(
+    listener: std::net::TcpListener,
+    config: Config,
+    routes: Arc<RoutingTable>,
+    also: Listeners,
+    issued: watch::Receiver<Arc<Issued>>,
+) -> Result<Server, BuildError> {
     let activator = ActivatorInputs {
         residents: Arc::new(NoResidents),
         scale: watch::channel(Arc::default()).1,
@@ -309,11 +327,7 @@ pub fn try_start(
         instances: Arc::default(),
         process: 0,
     };
-    try_start_over(listener, config, routes, also, activator)
-}
-
-pub fn start_over(config: Config, routes: Arc<RoutingTable>, activator: ActivatorInputs) -> Server {
-    try_start_over(bind(), config, routes, Listeners::default(), activator).unwrap()
+    try_start_over(listener, config, routes, also, issued, activator)
 }
 
 fn try_start_over(
@@ -321,6 +335,7 @@ fn try_start_over(
     config: Config,
     routes: Arc<RoutingTable>,
     also: Listeners,
+    issued: watch::Receiver<Arc<Issued>>,
     activator: ActivatorInputs,
 ) -> Result<Server, BuildError> {
     let (seen_sender, seen) = mpsc::channel(64);
@@ -333,6 +348,7 @@ fn try_start_over(
     let inputs = Inputs {
         listener,
         also,
+        issued,
         routes: receiver,
         invoke: Arc::clone(&function) as Arc<dyn Invoke>,
         activator,

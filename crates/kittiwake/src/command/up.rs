@@ -114,7 +114,19 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
 
 /// What a stranger reads first.
 fn welcome(config: &Config, platform: &Platform, kubeconfig: &Path) -> String {
-    let Platform { http, access, .. } = platform;
+    let Platform {
+        http,
+        https,
+        cluster_local,
+        access,
+        ..
+    } = platform;
+    let also = |what: &str, scheme: &str, address: Option<std::net::SocketAddr>| {
+        address.map_or_else(String::new, |address| {
+            format!("  {what:<16}{scheme}://{address}\n")
+        })
+    };
+    let doors = also("with TLS", "https", *https) + &also("cluster-local", "http", *cluster_local);
     let api = &access.server;
     let port = if http.port() == 80 {
         String::new()
@@ -125,7 +137,7 @@ fn welcome(config: &Config, platform: &Platform, kubeconfig: &Path) -> String {
     format!(
         "Kittiwake {version} is up.\n\n\
          \x20 Kubernetes API  {api}\n\
-         \x20 Functions       http://{http}   (http://NAME.NAMESPACE.{domain}{port})\n\
+         \x20 Functions       http://{http}   (http://NAME.NAMESPACE.{domain}{port})\n{doors}\
          \x20 Metrics         {api}/metrics\n\
          \x20 State           {data}\n{workers}\n\
          In another terminal:\n\

@@ -1,6 +1,7 @@
 //! The words that a worker and its supervisor exchange, as JSON in frames with a length before each.
 
 use crate::config::Config;
+use crate::doors::Names;
 use futures::{SinkExt, StreamExt};
 use jiff::Timestamp;
 use kittiwake_core::instances::{Live, Usage};
@@ -50,6 +51,8 @@ impl std::fmt::Debug for Secret {
 pub struct Assignment {
     /// Which worker it is, from 0; the label `worker` of its metrics.
     pub index: usize,
+    /// Which sockets come after its own.
+    pub doors: Names,
 }
 
 /// From the supervisor to a worker.

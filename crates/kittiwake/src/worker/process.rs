@@ -2,6 +2,8 @@
 
 use super::handoff;
 use super::link::{Assignment, Down, InMemory, Link, Placed, Settings, Up};
+use crate::acme;
+use crate::doors::Doors;
 use crate::platform;
 use anyhow::Context;
 use kittiwake_core::clock::{Clock, SystemClock};
@@ -81,7 +83,9 @@ fn take_over() -> anyhow::Result<(Settings, UnixStream)> {
 }
 
 /// Waits until this process becomes a worker; `None` when the supervisor has gone.
-async fn assignment(mut stream: UnixStream) -> anyhow::Result<Option<(usize, TcpListener, UnixStream)>> {
+async fn assignment(
+    mut stream: UnixStream,
+) -> anyhow::Result<Option<(usize, TcpListener, Doors, UnixStream)>> {
     let received = tokio::task::spawn_blocking(move || {
         handoff::receive::<Assignment>(&mut stream).map(|(assignment, sockets)| (assignment, sockets, stream))
     });
@@ -91,10 +95,11 @@ async fn assignment(mut stream: UnixStream) -> anyhow::Result<Option<(usize, Tcp
         Err(error) => return Err(anyhow::Error::new(error).context("cannot take over a socket")),
     };
     tracing::debug!(worker = assignment.index, "this process takes calls now");
+    let doors = Doors::received(assignment.doors, &mut sockets);
     let socket = sockets.pop().context("no socket to listen on")?;
     // It counts as a spare no more, for those who look at the list of processes.
     name_process(WORKER_NAME);
-    Ok(Some((assignment.index, TcpListener::from(socket), stream)))
+    Ok(Some((assignment.index, TcpListener::from(socket), doors, stream)))
 }
 
 async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
@@ -133,7 +138,7 @@ async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
     let (tables, following) = kittiwake_controllers::data_plane::build(
         platform::controllers_config(&config, external_port),
         kittiwake_controllers::data_plane::Inputs {
-            client,
+            client: client.clone(),
             logs,
             share,
             shutdown: followed.clone(),
@@ -157,7 +162,7 @@ async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
         seen = table.wait_for(Option::is_some) => seen.context("the API was not followed")?.clone().unwrap_or_default(),
         () = &mut end => return Ok(()),
     };
-    let (index, listener, stream) = tokio::select! {
+    let (index, listener, doors, stream) = tokio::select! {
         assigned = assignment(stream) => match assigned? {
             Some(assigned) => assigned,
             None => return Ok(()),
@@ -172,11 +177,14 @@ async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
     let (routes_sender, routes) = watch::channel(first);
     tokio::spawn(pass_on(table, routes_sender));
     let (stats_sender, stats) = scale::channel();
+    let (issued, follow_issued) = acme::follow(&client, followed.clone());
+    tokio::spawn(follow_issued);
     let (gateway, gateway_task) = kittiwake_gateway::build(
         platform::gateway_config(&config),
         kittiwake_gateway::Inputs {
             listener,
-            also: kittiwake_gateway::Listeners::default(),
+            also: doors.listeners(),
+            issued,
             routes,
             invoke: runtime as Arc<dyn Invoke>,
             activator: kittiwake_gateway::ActivatorInputs {

@@ -5,6 +5,7 @@ use super::exposition;
 use super::handoff;
 use super::link::{Assignment, Down, Link, Settings, Up};
 use super::placement::{Placement, RouteName};
+use crate::doors::Doors;
 use anyhow::Context;
 use kittiwake_core::instances::InstanceHub;
 use kittiwake_core::log::LogHub;
@@ -43,6 +44,8 @@ const ADOPTED_CHECK_PERIOD: Duration = Duration::from_millis(100);
 pub struct Inputs {
     /// One for each worker, all of one address.
     pub listeners: Vec<TcpListener>,
+    /// Sockets that all workers accept from.
+    pub doors: Doors,
     /// The program to start, as it is on disk at that time.
     pub program: PathBuf,
     /// What each worker is told.
@@ -254,7 +257,8 @@ impl Supervisor {
     ///
     /// # Errors
     /// When a socket cannot be copied.
-    pub fn release(&self) -> std::io::Result<(Vec<Adopted>, Vec<OwnedFd>)> {
+    pub fn release(&self) -> std::io::Result<(Vec<Adopted>, Vec<OwnedFd>, Doors)> {
+        let doors = self.shared.inputs.doors.try_clone()?;
         let sockets = self.shared.inputs.listeners.iter();
         let sockets: Vec<OwnedFd> = sockets
             .map(|listener| listener.as_fd().try_clone_to_owned())
@@ -270,7 +274,7 @@ impl Supervisor {
                 pid: worker.pid,
             })
             .collect();
-        Ok((workers, sockets))
+        Ok((workers, sockets, doors))
     }
 
     fn signal_all(&self, what: Signal) {
@@ -351,8 +355,11 @@ impl Shared {
             .id()
             .and_then(|id| i32::try_from(id).ok())
             .context("it ended at once")?;
-        handoff::send(&mut process.stream, &Assignment { index }, &[listener.as_fd()])
-            .context("cannot hand over the socket")?;
+        let (doors, also) = self.inputs.doors.to_send();
+        let mut sockets = vec![listener.as_fd()];
+        sockets.extend(also);
+        handoff::send(&mut process.stream, &Assignment { index, doors }, &sockets)
+            .context("cannot hand over the sockets")?;
         let Spare { child, stream: ours } = process;
         let link = Link::new(ours).context("cannot use the link")?;
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);

@@ -4,6 +4,7 @@
 
 use super::handoff;
 use super::supervisor::Adopted;
+use crate::doors::{Doors, Names};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -27,6 +28,8 @@ pub struct Handover {
     pub api: TcpListener,
     /// Where functions are called: a socket for each worker.
     pub http: Vec<TcpListener>,
+    /// Where they are called beside that.
+    pub doors: Doors,
     /// The workers that listen there.
     pub workers: Vec<Adopted>,
 }
@@ -34,6 +37,9 @@ pub struct Handover {
 #[derive(Serialize, Deserialize)]
 struct Words {
     workers: Vec<Adopted>,
+    /// Which sockets come last; a program before there were any says nothing.
+    #[serde(default)]
+    doors: Names,
 }
 
 /// Sees whether the program on disk can be run at all, before anything is given up for it. Returns its version.
@@ -63,11 +69,14 @@ pub async fn try_out(program: &Path) -> anyhow::Result<String> {
 pub fn become_program(program: &Path, handover: &Handover) -> anyhow::Error {
     let exec = || -> std::io::Result<std::convert::Infallible> {
         let (mut ours, theirs) = UnixStream::pair()?;
+        let (doors, also) = handover.doors.to_send();
         let words = Words {
             workers: handover.workers.clone(),
+            doors,
         };
         let mut sockets = vec![handover.api.as_fd()];
         sockets.extend(handover.http.iter().map(AsFd::as_fd));
+        sockets.extend(also);
         handoff::send(&mut ours, &words, &sockets)?;
         // The end that is read lives on as standard input; all else is closed on the way.
         rustix::stdio::dup2_stdin(&theirs)?;
@@ -87,12 +96,14 @@ pub fn become_program(program: &Path, handover: &Handover) -> anyhow::Error {
 /// When there is nothing.
 pub fn take_over() -> anyhow::Result<Handover> {
     let input = std::io::stdin().as_fd().try_clone_to_owned()?;
-    let (words, sockets): (Words, Vec<OwnedFd>) = handoff::receive(&mut UnixStream::from(input))
+    let (words, mut sockets): (Words, Vec<OwnedFd>) = handoff::receive(&mut UnixStream::from(input))
         .context("--take-over is for kittiwake itself: it is given when SIGUSR2 replaces a running one")?;
+    let doors = Doors::received(words.doors, &mut sockets);
     let mut sockets = sockets.into_iter().map(TcpListener::from);
     Ok(Handover {
         api: sockets.next().context("no socket of the API was handed over")?,
         http: sockets.collect(),
+        doors,
         workers: words.workers,
     })
 }
