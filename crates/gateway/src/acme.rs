@@ -26,8 +26,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Longest pause between two looks at what is due: the wall clock may jump.
 const LOOK_PERIOD: Duration = Duration::from_secs(60 * 60);
-/// Pause after the vault or the authority's account could not be had.
-const RETRY_PAUSE: Duration = Duration::from_secs(60);
+/// Pause after the vault or the authority's account could not be had. It doubles each time, up to the longest.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(300);
 
 /// How certificates are ordered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -197,6 +198,7 @@ impl Orderer {
         if is_enabled.wait_for(|is_enabled| *is_enabled).await.is_err() {
             return;
         }
+        let mut pause = RETRY_PAUSE;
         let account = loop {
             match self.begin().await {
                 Ok(account) => break account,
@@ -206,7 +208,8 @@ impl Orderer {
                         error = &*error as &dyn std::error::Error,
                         "no account with the ACME authority"
                     );
-                    tokio::time::sleep(RETRY_PAUSE).await;
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(RETRY_PAUSE_MAX);
                 }
             }
         };

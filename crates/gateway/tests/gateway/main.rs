@@ -10,6 +10,7 @@
 
 mod acme;
 mod activating;
+mod clients;
 mod doors;
 mod ending;
 mod grpc;

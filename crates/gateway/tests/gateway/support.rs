@@ -93,6 +93,21 @@ async fn answer(
             answer.headers_mut().insert("trailer", "x-sum".parse().unwrap());
             Ok(answer)
         }
+        "/grpc.Echo/Call" => {
+            let end = [
+                (http::HeaderName::from_static("grpc-status"), "0"),
+                (http::HeaderName::from_static("x-sum"), "42"),
+            ];
+            let end = end.map(|(name, value)| (name, http::HeaderValue::from_static(value)));
+            let end = futures::stream::iter([Ok(http_body::Frame::trailers(end.into_iter().collect()))]);
+            let messages = http_body_util::BodyStream::new(request.into_body());
+            let messages = futures::StreamExt::chain(messages, end);
+            let mut answer = Response::new(http_body_util::StreamBody::new(messages).boxed_unsync());
+            answer
+                .headers_mut()
+                .insert("content-type", "application/grpc".parse().unwrap());
+            Ok(answer)
+        }
         "/collect" => {
             let bytes = request.into_body().collect().await.unwrap().to_bytes();
             Ok(Response::new(body::full(bytes)))
