@@ -15,8 +15,6 @@ fn handle(request: &Request, answer: Answer) {
     let Some(mut body) = answer.begin(200, "text/plain; charset=utf-8") else {
         return;
     };
-    // So that the head goes out now.
-    body.write(b" ");
     let milliseconds = wait("timeout");
     sleep_ms(milliseconds);
     body.write(format!("Slept for {milliseconds} milliseconds").as_bytes());
