@@ -34,6 +34,8 @@ pub enum ErrorCode {
     CallTimedOut,
     /// The guest ended without setting a response.
     NoResponse,
+    /// The function listens on a port by itself, and closed the connection or sent what is not HTTP.
+    InvalidAnswer,
     /// The request body is larger than the limit.
     BodyTooLarge,
     /// All instances are busy and the queue is full.
@@ -65,6 +67,7 @@ impl ErrorCode {
         Self::CallTrapped,
         Self::CallTimedOut,
         Self::NoResponse,
+        Self::InvalidAnswer,
         Self::BodyTooLarge,
         Self::Overloaded,
         Self::NoRoute,
@@ -96,6 +99,7 @@ impl ErrorCode {
             Self::Overloaded => "KW0205",
             Self::NoRoute => "KW0206",
             Self::NoReadyRevision => "KW0207",
+            Self::InvalidAnswer => "KW0208",
             Self::Internal => "KW0901",
         }
     }

@@ -47,6 +47,10 @@ pub enum InvokeError {
     /// The guest returned without setting a response.
     #[error("the function ended without an answer")]
     NoResponse,
+    /// The function listens on a port by itself, and what came from it is no answer: it refused or closed the
+    /// connection, or sent what is not HTTP.
+    #[error("the function gave no valid answer: {0}")]
+    BadGateway(String),
     /// The request body was longer than the limit of the revision.
     #[error("the request body is larger than the limit")]
     BodyTooLarge,
@@ -72,6 +76,7 @@ impl InvokeError {
             Self::Trapped(_) => ErrorCode::CallTrapped,
             Self::TimedOut => ErrorCode::CallTimedOut,
             Self::NoResponse => ErrorCode::NoResponse,
+            Self::BadGateway(_) => ErrorCode::InvalidAnswer,
             Self::BodyTooLarge => ErrorCode::BodyTooLarge,
             Self::Overloaded { .. } => ErrorCode::Overloaded,
             Self::NotStarted(error) => error.code,

@@ -16,6 +16,7 @@ pub mod host;
 pub mod instances;
 pub mod invoke;
 pub mod log;
+pub mod outbound;
 pub mod probe;
 pub mod report;
 pub mod resident;

@@ -1,6 +1,7 @@
 //! A revision as the data plane sees it: everything needed to answer one call, and nothing that is not.
 
 use crate::artifact::FunctionKind;
+use crate::outbound::Outbound;
 use crate::probe::Probes;
 use crate::unit::ByteCount;
 use crate::volume::Mount;
@@ -163,6 +164,8 @@ pub struct RevisionSpec {
     pub protocol: Protocol,
     /// How a resident function is asked whether it is ready and alive.
     pub probes: Probes,
+    /// Which other servers it may reach.
+    pub outbound: Outbound,
     /// What one instance and one call may use.
     pub limits: Limits,
     /// Whether calls share instances.
@@ -193,6 +196,7 @@ impl RevisionSpec {
             port: PORT_DEFAULT,
             protocol: Protocol::default(),
             probes: Probes::default(),
+            outbound: Outbound::default(),
             limits: Limits::default(),
             isolation: Isolation::default(),
             scaling: Scaling::default(),

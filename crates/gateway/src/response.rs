@@ -138,13 +138,14 @@ pub(crate) fn too_large(revision: &RevisionSpec) -> Response<Body> {
     plain(StatusCode::PAYLOAD_TOO_LARGE, line)
 }
 
-/// The status for a call without a response. A failed function is 500: the platform's own proxying never fails, so
-/// there is no 502.
+/// The status for a call without a response. A function that failed within the platform is 500; one that listens by
+/// itself and broke off is 502, as behind any proxy.
 pub(crate) fn status(error: &InvokeError) -> StatusCode {
     match error {
         InvokeError::Trapped(_) | InvokeError::NoResponse | InvokeError::Internal(_) => {
             StatusCode::INTERNAL_SERVER_ERROR
         }
+        InvokeError::BadGateway(_) => StatusCode::BAD_GATEWAY,
         InvokeError::TimedOut => StatusCode::GATEWAY_TIMEOUT,
         InvokeError::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         InvokeError::Overloaded { .. } | InvokeError::NotStarted(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -155,7 +156,10 @@ pub(crate) fn status(error: &InvokeError) -> StatusCode {
 pub(crate) fn function_ran(error: &InvokeError) -> bool {
     matches!(
         error,
-        InvokeError::Trapped(_) | InvokeError::NoResponse | InvokeError::TimedOut
+        InvokeError::Trapped(_)
+            | InvokeError::NoResponse
+            | InvokeError::BadGateway(_)
+            | InvokeError::TimedOut
     )
 }
 
@@ -170,6 +174,10 @@ pub(crate) fn failed(error: &InvokeError, revision: &RevisionSpec, retry_after: 
         InvokeError::NoResponse => plain(
             status,
             format!("the function ended without an answer; see {look} [{code}]"),
+        ),
+        InvokeError::BadGateway(_) => plain(
+            status,
+            format!("the function gave no valid answer; see {look} [{code}]"),
         ),
         InvokeError::Internal(_) => plain(status, format!("internal error; see the platform's log [{code}]")),
         InvokeError::Overloaded { retry_after } => with_retry_after(

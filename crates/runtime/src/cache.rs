@@ -16,6 +16,7 @@ use crate::digest::Digest;
 use crate::engine::Calls;
 use crate::error::BuildError;
 use crate::metrics::Metrics;
+use kittiwake_core::artifact::FunctionKind;
 use kittiwake_core::unit::ByteCount;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
@@ -76,6 +77,9 @@ struct CompiledEntry {
     /// Absent means one call after the other.
     #[serde(default, skip_serializing_if = "is_false")]
     concurrent: bool,
+    /// The name of the kind of program that it is; absent means a component that answers HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kind: Option<String>,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -87,21 +91,36 @@ impl CompiledEntry {
         Digest::parse(&self.blob)
     }
 
-    fn calls(&self) -> Calls {
-        if self.concurrent {
+    /// `None` when a later version wrote a kind that this one does not know.
+    fn form(&self) -> Option<Form> {
+        let calls = if self.concurrent {
             Calls::Concurrent
         } else {
             Calls::Sequential
-        }
+        };
+        let kind = match &self.kind {
+            None => FunctionKind::Component,
+            Some(name) => name.parse().ok()?,
+        };
+        Some(Form { calls, kind })
     }
+}
+
+/// What has to be known of compiled code before it is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Form {
+    /// Which engine it was made for.
+    pub(crate) calls: Calls,
+    /// What kind of program it is.
+    pub(crate) kind: FunctionKind,
 }
 
 /// The compiled form of a `.wasm`.
 pub(crate) struct CompiledForm {
     /// Where it is.
     pub(crate) path: PathBuf,
-    /// Which engine it was made for.
-    pub(crate) calls: Calls,
+    /// What it is.
+    pub(crate) form: Form,
     /// Keeps it there.
     pub(crate) hold: Hold,
 }
@@ -186,12 +205,13 @@ impl Cache {
         })
     }
 
-    /// Whether the compiled form of a pinned image is here. Its content is not read.
-    pub(crate) fn is_compiled(&self, pinned: &str) -> bool {
+    /// What kind of program a pinned image is, if its compiled form is here. Its content is not read.
+    pub(crate) fn kind(&self, pinned: &str) -> Option<FunctionKind> {
         let entry: Option<ImageEntry> = read_json(&self.image_path(pinned));
-        let wasm = entry.filter(|entry| entry.image == pinned);
-        wasm.and_then(|entry| Digest::parse(&entry.wasm))
-            .is_some_and(|wasm| self.compiled_blob(&wasm).is_some())
+        let wasm = Digest::parse(&entry.filter(|entry| entry.image == pinned)?.wasm)?;
+        let (entry, blob) = self.compiled_entry(&wasm)?;
+        let form = entry.form()?;
+        self.blob_path(&blob).exists().then_some(form.kind)
     }
 
     /// Stores the `.wasm` of a pinned image.
@@ -232,13 +252,13 @@ impl Cache {
     /// The compiled form of a `.wasm` if it is the very file that was checked before: known without reading it.
     pub(crate) fn checked_form(self: &Arc<Self>, wasm: &Digest) -> Option<CompiledForm> {
         let (entry, blob) = self.compiled_entry(wasm)?;
-        let (calls, hold) = (entry.calls(), self.hold(blob.clone()));
+        let (form, hold) = (entry.form()?, self.hold(blob.clone()));
         let path = self.blob_path(&blob);
         if entry.checked? != identity(&path)? {
             return None;
         }
         touch(&self.compiled().join(wasm.hex()));
-        Some(CompiledForm { path, calls, hold })
+        Some(CompiledForm { path, form, hold })
     }
 
     /// The compiled form of a `.wasm`, checked, and held as long as the [`Hold`] lives.
@@ -247,7 +267,7 @@ impl Cache {
             return Some(checked);
         }
         let (entry, blob) = self.compiled_entry(wasm)?;
-        let (calls, hold) = (entry.calls(), self.hold(blob.clone()));
+        let (form, hold) = (entry.form()?, self.hold(blob.clone()));
         let path = self.blob_path(&blob);
         let found = identity(&path)?;
         if !self.check(&blob, &path) {
@@ -255,8 +275,8 @@ impl Cache {
             return None;
         }
         // Perhaps written by an earlier version, or copied from elsewhere: the next start need not read it again.
-        let _ = self.record_compiled(wasm, &blob, Some(found), calls);
-        Some(CompiledForm { path, calls, hold })
+        let _ = self.record_compiled(wasm, &blob, Some(found), form);
+        Some(CompiledForm { path, form, hold })
     }
 
     fn record_compiled(
@@ -264,20 +284,21 @@ impl Cache {
         wasm: &Digest,
         blob: &Digest,
         checked: Option<FileIdentity>,
-        calls: Calls,
+        form: Form,
     ) -> io::Result<()> {
         let entry = CompiledEntry {
             blob: blob.to_string(),
             checked,
-            concurrent: calls == Calls::Concurrent,
+            concurrent: form.calls == Calls::Concurrent,
+            kind: (form.kind != FunctionKind::Component).then(|| form.kind.name().to_owned()),
         };
         self.write_json(&self.compiled().join(wasm.hex()), &entry)
     }
 
     /// Stores the compiled form of a `.wasm`.
-    pub(crate) fn store_compiled(&self, wasm: &Digest, compiled: &[u8], calls: Calls) -> io::Result<()> {
+    pub(crate) fn store_compiled(&self, wasm: &Digest, compiled: &[u8], form: Form) -> io::Result<()> {
         let blob = self.store_blob(compiled)?;
-        self.record_compiled(wasm, &blob, identity(&self.blob_path(&blob)), calls)?;
+        self.record_compiled(wasm, &blob, identity(&self.blob_path(&blob)), form)?;
         self.evict();
         Ok(())
     }
@@ -410,6 +431,11 @@ fn digest_of_file(path: &Path) -> io::Result<Digest> {
 mod tests {
     use super::*;
 
+    const COMPONENT: Form = Form {
+        calls: Calls::Sequential,
+        kind: FunctionKind::Component,
+    };
+
     fn open(path: &Path, bytes_max: ByteCount) -> Arc<Cache> {
         let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
         Arc::new(Cache::open(path, "e".into(), bytes_max, metrics).unwrap())
@@ -420,14 +446,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let cache = open(dir.path(), ByteCount::mib(1));
         let wasm = cache.store_image("r/a@sha256:1", b"wasm", false).unwrap();
-        cache.store_compiled(&wasm, b"code", Calls::Sequential).unwrap();
+        cache.store_compiled(&wasm, b"code", COMPONENT).unwrap();
         let again = open(dir.path(), ByteCount::mib(1));
         assert_eq!(again.image("r/a@sha256:1"), Some(wasm.clone()));
         assert_eq!(again.image("r/a@sha256:2"), None);
-        assert!(again.is_compiled("r/a@sha256:1") && !again.is_compiled("r/a@sha256:2"));
+        assert_eq!(again.kind("r/a@sha256:1"), Some(FunctionKind::Component));
+        assert_eq!(again.kind("r/a@sha256:2"), None);
         assert_eq!(again.wasm(&wasm).unwrap(), b"wasm");
-        let CompiledForm { path, calls, .. } = again.compiled_form(&wasm).unwrap();
-        assert_eq!(calls, Calls::Sequential);
+        let CompiledForm { path, form, .. } = again.compiled_form(&wasm).unwrap();
+        assert_eq!(form, COMPONENT);
         assert_eq!(fs::read(path).unwrap(), b"code");
     }
 
@@ -436,7 +463,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let cache = open(dir.path(), ByteCount::mib(1));
         let wasm = cache.store_image("r/a@sha256:1", b"wasm", false).unwrap();
-        cache.store_compiled(&wasm, b"code", Calls::Sequential).unwrap();
+        cache.store_compiled(&wasm, b"code", COMPONENT).unwrap();
         for entry in fs::read_dir(cache.blobs()).unwrap() {
             fs::write(entry.unwrap().path(), b"rubbish").unwrap();
         }
@@ -455,9 +482,13 @@ mod tests {
         let cache = open(dir.path(), ByteCount(30));
         let local = cache.store_image("file:///a@sha256:1", &[1; 10], true).unwrap();
         let old = cache.store_image("r/old@sha256:1", &[2; 10], false).unwrap();
-        cache.store_compiled(&local, &[3; 10], Calls::Concurrent).unwrap();
-        let CompiledForm { path, calls, hold } = cache.compiled_form(&local).unwrap();
-        assert_eq!(calls, Calls::Concurrent);
+        let server = Form {
+            calls: Calls::Concurrent,
+            kind: FunctionKind::Server,
+        };
+        cache.store_compiled(&local, &[3; 10], server).unwrap();
+        let CompiledForm { path, form, hold } = cache.compiled_form(&local).unwrap();
+        assert_eq!(form, server);
         let new = cache.store_image("r/new@sha256:1", &[4; 10], false).unwrap();
         assert_eq!((cache.image("r/old@sha256:1"), cache.wasm(&old)), (None, None));
         assert!(cache.wasm(&local).is_some() && path.exists() && cache.wasm(&new).is_some());

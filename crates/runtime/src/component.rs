@@ -1,23 +1,26 @@
-//! Compiled and linked components: loaded from the cache, compiled when they are not there, shared by all revisions
+//! Compiled and linked components and modules: loaded from the cache, compiled when they are not there, shared by all revisions
 //! that have the same `.wasm`.
 
 use crate::artifact::inspect::{self, Layer};
 use crate::artifact::pull::blocking;
-use crate::cache::{Cache, CompiledForm, Hold};
+use crate::cache::{Cache, CompiledForm, Form, Hold};
 use crate::digest::Digest;
 use crate::engine::{Calls, WasmEngine};
 use crate::error::BuildError;
 use crate::host::{self, Host};
 use crate::metrics::Metrics;
+use crate::module::{self, LoadedModule};
 use crate::precompiled;
 use crate::prepare::{is_out_of_room, root_cause};
+use crate::preview1::{self, Guest};
 use crate::single_flight::SingleFlight;
 use futures::FutureExt;
-use kittiwake_core::artifact::PrepareError;
+use kittiwake_core::artifact::{FunctionKind, PrepareError};
 use kittiwake_core::code::ErrorCode;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use tokio::sync::Semaphore;
+use wasmtime::Module;
 use wasmtime::component::{Component, Linker};
 use wasmtime_wasi_http::handler::ProxyPre;
 use wasmtime_wasi_http::{p2, p3};
@@ -29,34 +32,54 @@ const SERVICE_EXPORT: &str = "wasi:http/handler@0.3.";
 /// Exports that are named in a message, at most.
 const EXPORTS_NAMED_MAX: usize = 8;
 
-/// A component that is ready to be instantiated.
+/// A program that is ready to be instantiated.
 pub(crate) struct Loaded {
     /// Compiled, type-checked and linked.
-    pub pre: ProxyPre<Host>,
+    pub program: Program,
+    /// What kind of program it is.
+    pub kind: FunctionKind,
     /// What it was compiled for; its instances take their slots there.
     pub engine: Arc<WasmEngine>,
     _hold: Hold,
 }
 
+/// What is instantiated.
+pub(crate) enum Program {
+    /// A component that answers HTTP.
+    Handler(ProxyPre<Host>),
+    /// A core module.
+    Module(LoadedModule),
+}
+
 impl Loaded {
     /// Whether it is a service of WASI 0.3, whose instances can serve several calls at a time.
     pub(crate) fn is_service(&self) -> bool {
-        matches!(self.pre, ProxyPre::P3(_))
+        matches!(self.program, Program::Handler(ProxyPre::P3(_)))
+    }
+
+    /// The module that it is.
+    pub(crate) fn module(&self) -> Option<&LoadedModule> {
+        match &self.program {
+            Program::Module(module) => Some(module),
+            Program::Handler(_) => None,
+        }
     }
 }
 
-/// An engine, and what it has for the imports of components.
+/// An engine, and what it has for the imports of components and modules.
 struct Linked {
     engine: Arc<WasmEngine>,
     linker: Linker<Host>,
+    module_linker: wasmtime::Linker<Guest>,
 }
 
 impl Linked {
     fn new(engine: WasmEngine) -> Result<Self, BuildError> {
-        let linker = host::linker(&engine).map_err(|error| BuildError::Engine(format!("{error:#}")))?;
+        let failed = |error: wasmtime::Error| BuildError::Engine(format!("{error:#}"));
         Ok(Self {
+            linker: host::linker(&engine).map_err(failed)?,
+            module_linker: preview1::linker(engine.engine()).map_err(failed)?,
             engine: Arc::new(engine),
-            linker,
         })
     }
 }
@@ -204,13 +227,22 @@ impl Components {
 
     /// Maps and links a compiled form; `None` when the engine does not take it, which is then forgotten.
     fn read(&self, wasm: &Digest, form: CompiledForm) -> Option<Result<Loaded, PrepareError>> {
-        let CompiledForm { path, calls, hold } = form;
-        let linked = match self.linked(calls) {
+        let CompiledForm { path, form, hold } = form;
+        let linked = match self.linked(form.calls) {
             Ok(linked) => linked,
             Err(error) => return Some(Err(error)),
         };
-        match precompiled::load(linked.engine.engine(), &path) {
-            Ok(component) => Some(linked.link(&component, hold)),
+        let engine = linked.engine.engine();
+        let loaded = match form.kind {
+            FunctionKind::Component => {
+                precompiled::load(engine, &path).map(|component| linked.link(&component, hold))
+            }
+            FunctionKind::Server | FunctionKind::Command => {
+                precompiled::load_module(engine, &path).map(|module| linked.link_module(&module, hold))
+            }
+        };
+        match loaded {
+            Ok(linked) => Some(linked),
             Err(error) if is_out_of_room(&error) => Some(Err(PrepareError::new(
                 ErrorCode::Internal,
                 format!(
@@ -234,9 +266,9 @@ impl Components {
         }
         self.metrics.cache_misses.inc();
         let binary = self.cache.wasm(wasm).ok_or(LoadError::Gone)?;
-        let (compiled, calls) = self.translate(&binary).map_err(LoadError::Unusable)?;
+        let (compiled, form) = self.translate(&binary).map_err(LoadError::Unusable)?;
         self.cache
-            .store_compiled(wasm, &compiled, calls)
+            .store_compiled(wasm, &compiled, form)
             .map_err(|error| LoadError::Unusable(disk_full(&error)))?;
         let lost = || {
             LoadError::Unusable(PrepareError::new(
@@ -250,35 +282,35 @@ impl Components {
     }
 
     /// Compiles for the engine that suits: that of concurrent calls only where the component needs it.
-    fn translate(&self, binary: &[u8]) -> Result<(Vec<u8>, Calls), PrepareError> {
-        if inspect::layer(binary)? == Layer::Module {
-            return Err(self.unsupported_module(binary));
-        }
+    fn translate(&self, binary: &[u8]) -> Result<(Vec<u8>, Form), PrepareError> {
         let timer = self.metrics.compile_seconds.start_timer();
-        let precompile = |calls| {
-            let compiled = self.linked(calls)?.engine.engine().precompile_component(binary);
-            compiled.map_err(|error| not_compiled(&error))
-        };
-        // What the first engine refuses may be what only the second one can; each says so before it compiles anything.
-        let compiled = match precompile(Calls::Sequential) {
-            Ok(compiled) => (compiled, Calls::Sequential),
-            Err(_) => (precompile(Calls::Concurrent)?, Calls::Concurrent),
+        let (compiled, form) = match inspect::layer(binary)? {
+            Layer::Component => self.translate_component(binary)?,
+            Layer::Module => self.translate_module(binary)?,
         };
         timer.observe_duration();
-        Ok(compiled)
+        Ok((compiled, form))
     }
 
-    fn unsupported_module(&self, binary: &[u8]) -> PrepareError {
-        match wasmtime::Module::new(self.sequential.engine.engine(), binary) {
-            Ok(module) => {
-                let message = inspect::module_message(
-                    module.imports().map(|import| (import.module(), import.name())),
-                    module.exports().map(|export| export.name()),
-                );
-                PrepareError::new(ErrorCode::UnsupportedKind, message)
-            }
-            Err(error) => not_compiled(&error),
-        }
+    fn translate_component(&self, binary: &[u8]) -> Result<(Vec<u8>, Form), PrepareError> {
+        let kind = FunctionKind::Component;
+        let precompile = |calls| {
+            let compiled = self.linked(calls)?.engine.engine().precompile_component(binary);
+            let compiled = compiled.map_err(|error| not_compiled(&error))?;
+            Ok((compiled, Form { calls, kind }))
+        };
+        // What the first engine refuses may be what only the second one can; each says so before it compiles anything.
+        precompile(Calls::Sequential).or_else(|_: PrepareError| precompile(Calls::Concurrent))
+    }
+
+    /// Sections that are not WebAssembly's own, such as the native code that `wasmedge compile` adds, are passed over.
+    fn translate_module(&self, binary: &[u8]) -> Result<(Vec<u8>, Form), PrepareError> {
+        let engine = self.sequential.engine.engine();
+        let compiled = engine.precompile_module(binary);
+        let compiled = compiled.map_err(|error| not_compiled(&error))?;
+        let kind = inspect::module_kind(binary)?;
+        let calls = Calls::Sequential;
+        Ok((compiled, Form { calls, kind }))
     }
 }
 
@@ -302,7 +334,18 @@ impl Linked {
             )
         })?;
         Ok(Loaded {
-            pre,
+            program: Program::Handler(pre),
+            kind: FunctionKind::Component,
+            engine: Arc::clone(&self.engine),
+            _hold: hold,
+        })
+    }
+
+    /// The same for a core module.
+    fn link_module(&self, module: &Module, hold: Hold) -> Result<Loaded, PrepareError> {
+        Ok(Loaded {
+            kind: module::kind_of(module)?,
+            program: Program::Module(module::link(&self.module_linker, module)?),
             engine: Arc::clone(&self.engine),
             _hold: hold,
         })

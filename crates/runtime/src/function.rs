@@ -134,6 +134,20 @@ impl Function {
         }
     }
 
+    /// Notes that no instance of it takes calls because they fail, whether or not it ever answered.
+    pub(crate) fn failing(&self, revision: &RevisionSpec, reporter: &Reporter, message: &str) {
+        self.failing.store(true, Ordering::Relaxed);
+        let message = message.to_owned();
+        send(revision, reporter, Health::Failing { message });
+    }
+
+    /// Notes that an instance of it takes calls.
+    pub(crate) fn recovered(&self, revision: &RevisionSpec, reporter: &Reporter) {
+        if self.failing.swap(false, Ordering::Relaxed) {
+            send(revision, reporter, Health::Recovered);
+        }
+    }
+
     fn is_idle(&self, now: Duration, idle: Duration) -> bool {
         let idle = if self.failing.load(Ordering::Relaxed) {
             idle.saturating_mul(FAILING_STAYS_TIMES)

@@ -214,7 +214,8 @@ impl WasiHttpHooks for Doors {
 }
 
 impl Limiter {
-    fn new(memory: ByteCount) -> Self {
+    /// Nothing allocated yet.
+    pub(crate) fn new(memory: ByteCount) -> Self {
         Self {
             memory,
             used: 0,

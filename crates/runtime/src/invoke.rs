@@ -4,6 +4,7 @@
 //! timer or wake-up. Only a guest that still runs when the head of its response is known gets a task of its own, so
 //! that its time limit holds even while the client reads nothing.
 
+use crate::component::Program;
 use crate::function::{Function, Running};
 use crate::gate::Refused;
 use crate::host::Host;
@@ -134,7 +135,7 @@ impl Shared {
 
     /// Loads a revision that is at zero, until `deadline`; calls that come together share the work and are told the
     /// time it took. `None` when someone else had just done it.
-    async fn bring_up(
+    pub(crate) async fn bring_up(
         self: &Arc<Self>,
         revision: &Arc<RevisionSpec>,
         deadline: Instant,
@@ -319,9 +320,9 @@ impl Call {
         let mut host = Host::new(&spec.args, &spec.env, spec.limits.memory, &self.function.log);
         host.limiter.count_in(&self.function.meter.memory);
         let mut wasm_store = host.into_store(loaded.engine.engine());
-        let proxy = match &loaded.pre {
-            ProxyPre::P2(pre) => pre.instantiate_async(&mut wasm_store).await?,
-            ProxyPre::P3(_) => return Err(wasmtime::Error::msg("services are called in another way")),
+        let proxy = match &loaded.program {
+            Program::Handler(ProxyPre::P2(pre)) => pre.instantiate_async(&mut wasm_store).await?,
+            Program::Handler(ProxyPre::P3(_)) | Program::Module(_) => return Err(wasmtime::Error::msg("services are called in another way")),
         };
         self.state
             .set_instantiated(self.shared.clock.elapsed().saturating_sub(begun));

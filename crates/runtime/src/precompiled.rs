@@ -1,8 +1,8 @@
 //! Loading compiled components. The only module of the project with `unsafe`.
 
 use std::path::Path;
-use wasmtime::Engine;
 use wasmtime::component::Component;
+use wasmtime::{Engine, Module};
 
 /// Maps a compiled component into memory. The caller has checked that the file's content has the digest under which
 /// this crate itself stored it after compiling.
@@ -19,4 +19,14 @@ pub(crate) fn load(engine: &Engine, path: &Path) -> wasmtime::Result<Component> 
     // checks its version and the engine's settings. Someone with write access to the data directory can still change
     // a file; that is the trust placed in the directory of the program's own user, as with the program itself.
     unsafe { Component::deserialize_file(engine, path) }
+}
+
+/// The same for a core module.
+#[allow(
+    unsafe_code,
+    reason = "compiled code can only be loaded by trusting the file it is in"
+)]
+pub(crate) fn load_module(engine: &Engine, path: &Path) -> wasmtime::Result<Module> {
+    // SAFETY: as in `load`; the file was made by `Engine::precompile_module`.
+    unsafe { Module::deserialize_file(engine, path) }
 }

@@ -2,7 +2,7 @@
 
 use crate::artifact::pull::blocking;
 use crate::artifact::reference::ImageRef;
-use crate::component::{LoadError, Loaded, disk_full};
+use crate::component::{LoadError, Loaded, Program, disk_full};
 use crate::digest::Digest;
 use crate::host::{Host, MemoryLimitExceeded};
 use crate::runtime::Shared;
@@ -10,7 +10,7 @@ use crate::single_flight::SingleFlight;
 use futures::FutureExt;
 use futures::future::{Either, select};
 use kittiwake_core::artifact::{
-    FunctionKind, PrepareError, PreparePhase, PrepareRequest, Prepared, RegistryCredential,
+    PrepareError, PreparePhase, PrepareRequest, Prepared, RegistryCredential,
 };
 use kittiwake_core::code::ErrorCode;
 use kittiwake_core::log::LogStream;
@@ -22,6 +22,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
+use wasmtime_wasi_http::handler::ProxyPre;
+
+mod module;
 
 /// Exit code of a guest that traps, as a container's process would have that aborts (128 + SIGABRT).
 const EXIT_CODE_OF_TRAP: i32 = 134;
@@ -95,7 +98,7 @@ impl Shared {
         self.start_once(&request.revision, &loaded).await?;
         Ok(Prepared {
             image,
-            kind: FunctionKind::Component,
+            kind: loaded.kind,
         })
     }
 
@@ -104,9 +107,10 @@ impl Shared {
         let reference = ImageRef::parse(image, &self.config.working_dir).ok()?;
         reference.digest()?;
         let allowed = self.config.allow_file_images || !reference.is_local();
-        (allowed && self.cache.is_compiled(image)).then(|| Prepared {
+        let kind = allowed.then(|| self.cache.kind(image)).flatten()?;
+        Some(Prepared {
             image: image.to_owned(),
-            kind: FunctionKind::Component,
+            kind,
         })
     }
 
@@ -199,7 +203,23 @@ impl Shared {
     }
 
     /// Starts one instance, to see at deploy time what would otherwise fail at the first call.
-    async fn start_once(&self, revision: &RevisionSpec, loaded: &Loaded) -> Result<(), PrepareError> {
+    async fn start_once(
+        self: &Arc<Self>,
+        revision: &RevisionSpec,
+        loaded: &Arc<Loaded>,
+    ) -> Result<(), PrepareError> {
+        match &loaded.program {
+            Program::Handler(pre) => self.start_handler_once(revision, loaded, pre).await,
+            Program::Module(_) => self.start_module_once(revision, loaded).await,
+        }
+    }
+
+    async fn start_handler_once(
+        &self,
+        revision: &RevisionSpec,
+        loaded: &Loaded,
+        pre: &ProxyPre<Host>,
+    ) -> Result<(), PrepareError> {
         let busy = |_| {
             PrepareError::new(
                 ErrorCode::Internal,
@@ -217,7 +237,7 @@ impl Shared {
         let mut wasm_store = Host::new(&revision.args, &revision.env, revision.limits.memory, &log)
             .into_store(loaded.engine.engine());
         let failure =
-            match tokio::time::timeout_at(deadline, loaded.pre.instantiate_async(&mut wasm_store)).await {
+            match tokio::time::timeout_at(deadline, pre.instantiate_async(&mut wasm_store)).await {
                 Ok(Ok(_instance)) => return Ok(()),
                 Ok(Err(error)) => {
                     log.write(

@@ -6,11 +6,13 @@ use crate::component::Components;
 use crate::config::Config;
 use crate::engine::{Resets, WasmEngine, swap};
 use crate::error::BuildError;
+use crate::files::FileRoot;
 use crate::function::{Answered, Function, Functions};
 use crate::gate::Refused;
 use crate::instance;
 use crate::metrics::Metrics;
 use crate::prepare::Preparations;
+use crate::server::Servers;
 use crate::single_flight::SingleFlight;
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
@@ -21,10 +23,11 @@ use kittiwake_core::instances::InstanceHub;
 use kittiwake_core::invoke::{Invoke, InvokeError};
 use kittiwake_core::log::LogHub;
 use kittiwake_core::report::Reporter;
+use kittiwake_core::resident::{Instances, Residents};
 use kittiwake_core::revision::RevisionSpec;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
 /// How often gauges are measured and idle functions looked for; also how exactly the end of a call is known to them.
@@ -67,6 +70,8 @@ pub(crate) struct Shared {
     pub puller: Puller,
     pub preparations: Preparations,
     pub functions: Functions,
+    pub servers: Servers,
+    file_root: OnceLock<FileRoot>,
     pub answered: Answered,
     pub bringing_up: SingleFlight<Arc<str>, BroughtUp>,
     pub logs: Arc<LogHub>,
@@ -95,6 +100,8 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Arc<Runtime>, Task), Bui
         components: ArcSwap::new(components),
         preparations: Preparations::new(),
         functions: Functions::new(),
+        servers: Servers::default(),
+        file_root: OnceLock::new(),
         answered: Answered::default(),
         bringing_up: SingleFlight::new(),
         logs: inputs.logs,
@@ -127,6 +134,7 @@ async fn keep_house(shared: Weak<Shared>) {
             .unload_idle(shared.clock.elapsed(), shared.config.idle_unload);
         shared.expire_waiting(shared.clock.elapsed(), instance::WAIT_MAX);
         shared.measure();
+        shared.servers.forget_unused();
         let now = shared.clock.elapsed();
         let live = shared.functions.live(now.saturating_sub(told));
         shared.instances.tell(THIS_PROCESS, live);
@@ -136,6 +144,16 @@ async fn keep_house(shared: Weak<Shared>) {
 }
 
 impl Shared {
+    /// Where the files of instances are; made when the first one needs some.
+    pub(crate) fn files(&self) -> std::io::Result<&FileRoot> {
+        if let Some(root) = self.file_root.get() {
+            return Ok(root);
+        }
+        let made = FileRoot::open(&self.config.data_dir)?;
+        // Of two that are made at a time, one is kept.
+        Ok(self.file_root.get_or_init(|| made))
+    }
+
     /// An engine that resets only written pages must not be used once pages can be swapped: from then on calls get
     /// another one. Calls in flight end where they are; nothing is instantiated there after them.
     fn watch_swap(&self) {
@@ -223,6 +241,13 @@ impl Runtime {
     }
 }
 
+impl Drop for Runtime {
+    /// Instances that stay end with it.
+    fn drop(&mut self) {
+        self.shared.servers.stop();
+    }
+}
+
 impl Prepare for Runtime {
     fn prepare(
         &self,
@@ -235,6 +260,16 @@ impl Prepare for Runtime {
 
     fn recall(&self, image: &str) -> Option<Prepared> {
         self.shared.recall(image)
+    }
+}
+
+impl Residents for Runtime {
+    fn scale(&self, revision: &Arc<RevisionSpec>, count: u32) {
+        self.shared.servers.group(revision, &self.shared).scale(revision, count);
+    }
+
+    fn instances(&self, revision: &Arc<RevisionSpec>) -> watch::Receiver<Instances> {
+        self.shared.servers.group(revision, &self.shared).instances()
     }
 }
 

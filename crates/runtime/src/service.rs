@@ -9,7 +9,7 @@
 //! of another function, or must be stopped: a time limit passed, or whoever called has left and nobody else is in it.
 //! A trap ends it too, and with it every call that is in it.
 
-use crate::component::Loaded;
+use crate::component::{Loaded, Program};
 use crate::function::{Function, Meter};
 use crate::host::Host;
 use crate::invoke::state::CallState;
@@ -165,9 +165,9 @@ impl Version {
         let mut host = Host::new(&spec.args, &spec.env, spec.limits.memory, &self.log);
         host.limiter.count_in(&self.meter.memory);
         let mut wasm_store = host.into_store(self.loaded.engine.engine());
-        let made = match &self.loaded.pre {
-            ProxyPre::P3(pre) => pre.instantiate_async(&mut wasm_store).await,
-            ProxyPre::P2(_) => Err(wasmtime::Error::msg("handlers are called in another way")),
+        let made = match &self.loaded.program {
+            Program::Handler(ProxyPre::P3(pre)) => pre.instantiate_async(&mut wasm_store).await,
+            Program::Handler(ProxyPre::P2(_)) | Program::Module(_) => Err(wasmtime::Error::msg("handlers are called in another way")),
         };
         let service = made.map_err(|error| {
             let text = format!("no instance of the function could be made: {}", causes(&error));

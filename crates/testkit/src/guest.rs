@@ -48,6 +48,11 @@ fn handler(world: &str, fields: &str) -> Vec<u8> {
     )
 }
 
+/// A core module.
+fn module(text: &str) -> Vec<u8> {
+    wat::parse_str(text).unwrap_or_else(|error| panic!("guest text: {error}"))
+}
+
 macro_rules! guests {
     ($($(#[doc = $doc:literal])+ $name:ident = $make:expr;)+) => {
         $(
@@ -123,7 +128,17 @@ guests! {
     /// A component that exports wasi:cli/run, not an HTTP handler.
     not_http = |text| encode("program", text);
     /// A WASI preview 1 command: a core module, no component.
-    core_module = |text| wat::parse_str(text).unwrap_or_else(|error| panic!("guest text: {error}"));
+    core_module = module;
+    /// A server through WasmEdge's sockets that does what the path says: see its text.
+    server = module;
+    /// A server of plain WASI, whose listening socket has the number 3.
+    server_preopened = module;
+    /// A server that never listens.
+    server_deaf = module;
+    /// A server that ends with code 7 before it listens.
+    server_quits = module;
+    /// A command that imports functions of WasmEdge's plugins.
+    alien_imports = module;
 }
 
 /// Length of the response of [`big`], in bytes.

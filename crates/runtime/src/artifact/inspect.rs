@@ -1,6 +1,7 @@
 //! What a file is, told from its first bytes, so that the message can name it.
 
-use kittiwake_core::artifact::PrepareError;
+use crate::module;
+use kittiwake_core::artifact::{FunctionKind, PrepareError};
 use kittiwake_core::code::ErrorCode;
 use std::path::Path;
 
@@ -27,7 +28,7 @@ pub(crate) enum Layer {
 pub(crate) fn layer(content: &[u8]) -> Result<Layer, PrepareError> {
     if !content.starts_with(WASM_MAGIC) {
         let message = format!(
-            "the artifact holds no WebAssembly: it is {}; build a component that exports wasi:http/incoming-handler",
+            "the artifact holds no WebAssembly: it is {}; build a component that exports wasi:http/incoming-handler, or a program for wasm32-wasip1",
             describe(content)
         );
         return Err(PrepareError::new(ErrorCode::NotWasm, message));
@@ -92,30 +93,33 @@ fn describe(content: &[u8]) -> &'static str {
     }
 }
 
-/// Why a core module is not served, by what it imports and exports.
-pub(crate) fn module_message<'a>(
-    imports: impl Iterator<Item = (&'a str, &'a str)>,
-    exports: impl Iterator<Item = &'a str>,
-) -> String {
-    let (mut preview1, mut sockets) = (false, false);
-    for (module, name) in imports {
-        preview1 |= module == "wasi_snapshot_preview1" || module == "wasi_unstable";
-        sockets |= preview1 && matches!(name, "sock_open" | "sock_bind" | "sock_listen");
-    }
-    let command = exports.into_iter().any(|name| name == "_start");
-    let kind = if sockets {
-        "a WASI preview 1 server that listens through WasmEdge's sockets"
-    } else if preview1 && command {
-        "a WASI preview 1 command"
-    } else if preview1 {
-        "a WASI preview 1 library"
-    } else {
-        "a core module without WASI"
+/// What kind of program a core module is, told from its imports and exports without compiling it. The module was found
+/// to be valid.
+pub(crate) fn module_kind(content: &[u8]) -> Result<FunctionKind, PrepareError> {
+    let broken = |error: wasmparser::BinaryReaderError| {
+        PrepareError::new(
+            ErrorCode::CompileFailed,
+            format!("the WebAssembly cannot be read: {error}; build it again"),
+        )
     };
-    format!(
-        "the artifact is {kind}, not a component; this version serves components that export \
-         wasi:http/incoming-handler: build for wasm32-wasip2, or wrap the module with `wasm-tools component new`"
-    )
+    let (mut imports, mut exports) = (Vec::new(), Vec::new());
+    for payload in wasmparser::Parser::new(0).parse_all(content) {
+        match payload.map_err(broken)? {
+            wasmparser::Payload::ImportSection(section) => {
+                for import in section.into_imports() {
+                    let import = import.map_err(broken)?;
+                    imports.push((import.module, import.name));
+                }
+            }
+            wasmparser::Payload::ExportSection(section) => {
+                for export in section {
+                    exports.push(export.map_err(broken)?.name);
+                }
+            }
+            _ => {}
+        }
+    }
+    module::kind(imports, exports)
 }
 
 #[cfg(test)]
@@ -156,14 +160,13 @@ mod tests {
     }
 
     #[test]
-    fn modules_are_named_by_what_they_do() {
-        let message = |imports: &[(&'static str, &'static str)], exports: &[&'static str]| {
-            module_message(imports.iter().copied(), exports.iter().copied())
+    fn programs_are_told_apart() {
+        let kind = |text: &str| module_kind(&wat::parse_str(text).unwrap());
+        let import = |name: &str| {
+            format!("(module (import \"wasi_snapshot_preview1\" \"{name}\" (func (param i32 i32) (result i32))) (func (export \"_start\")))")
         };
-        let p1 = "wasi_snapshot_preview1";
-        assert!(message(&[(p1, "sock_open")], &["_start"]).contains("WasmEdge"));
-        assert!(message(&[(p1, "fd_write")], &["_start"]).contains("command"));
-        assert!(message(&[(p1, "fd_write")], &["f"]).contains("library"));
-        assert!(message(&[], &["f"]).contains("without WASI"));
+        assert_eq!(kind(&import("sock_listen")), Ok(FunctionKind::Server));
+        assert_eq!(kind(&import("fd_fdstat_get")), Ok(FunctionKind::Command));
+        assert!(kind("(module)").is_err());
     }
 }

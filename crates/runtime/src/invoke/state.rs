@@ -26,6 +26,9 @@ pub(crate) enum CallFailure {
     /// The guest was silent for too long.
     #[error("the function wrote nothing for longer than idleTimeoutSeconds")]
     Idle,
+    /// What came of the response is not all of it.
+    #[error("the function broke off its response: {0}")]
+    BrokenOff(String),
 }
 
 impl CallState {

@@ -30,9 +30,9 @@ async fn what_cannot_run_says_why() {
         ),
         (
             "module",
-            guest::core_module(),
+            b"\0asm\x01\0\0\0".to_vec(),
             ErrorCode::UnsupportedKind,
-            "WASI preview 1 command",
+            "a core module without WASI",
         ),
         (
             "program",

@@ -11,5 +11,6 @@ mod cache;
 mod invoke;
 mod local;
 mod registry;
+mod server;
 mod service;
 mod support;

@@ -1,0 +1,265 @@
+//! The network of one resident instance: ports that it listens on and connections to them, in memory. Nothing of it is
+//! known to the kernel, so any number of instances can listen on the same port.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use tokio::sync::{Notify, watch};
+
+pub(crate) mod pipe;
+
+use pipe::End;
+
+/// Connections that wait to be accepted at one port, whatever the guest asks for.
+const BACKLOG_MAX: usize = 1024;
+/// Ports that one instance listens on at a time.
+const LISTENERS_MAX: usize = 64;
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub(crate) struct Network {
+    ports: Mutex<Ports>,
+    changes: watch::Sender<()>,
+}
+
+#[derive(Debug, Default)]
+struct Ports {
+    listeners: BTreeMap<u16, Arc<Listener>>,
+    /// Set once the guest has ended: nobody will ever listen again.
+    closed: bool,
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refused {
+    /// Nothing listens on the port.
+    #[error("connection refused: nothing listens on the port")]
+    NotListening,
+    /// The instance has ended.
+    #[error("connection refused: the instance has ended")]
+    Ended,
+}
+
+/// Why a port cannot be listened on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ListenError {
+    /// Another socket of the instance has it.
+    InUse,
+    /// The instance listens on as many as it may.
+    TooMany,
+}
+
+impl Network {
+    fn ports(&self) -> MutexGuard<'_, Ports> {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts listening on a port; 0 means any that is free, from the range that the kernel would take it from.
+    pub(crate) fn listen(&self, port: u16, backlog: usize) -> Result<Arc<Listener>, ListenError> {
+        const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
+        let mut ports = self.ports();
+        if ports.listeners.len() >= LISTENERS_MAX {
+            return Err(ListenError::TooMany);
+        }
+        let port = match port {
+            0 => {
+                let mut free = EPHEMERAL.filter(|port| !ports.listeners.contains_key(port));
+                free.next().ok_or(ListenError::TooMany)?
+            }
+            port if ports.listeners.contains_key(&port) => return Err(ListenError::InUse),
+            port => port,
+        };
+        let listener = Arc::new(Listener {
+            port,
+            backlog: backlog.clamp(1, BACKLOG_MAX),
+            queue: Mutex::default(),
+            taken: Notify::new(),
+        });
+        ports.listeners.insert(port, Arc::clone(&listener));
+        drop(ports);
+        self.changes.send_replace(());
+        Ok(listener)
+    }
+
+    /// Stops listening: connections that were not accepted break.
+    pub(crate) fn unlisten(&self, listener: &Arc<Listener>) {
+        let mut ports = self.ports();
+        if ports
+            .listeners
+            .get(&listener.port)
+            .is_some_and(|found| Arc::ptr_eq(found, listener))
+        {
+            ports.listeners.remove(&listener.port);
+        }
+        drop(ports);
+        listener.close();
+        self.changes.send_replace(());
+    }
+
+    /// The guest has ended.
+    pub(crate) fn close(&self) {
+        let mut ports = self.ports();
+        ports.closed = true;
+        let listeners = std::mem::take(&mut ports.listeners);
+        drop(ports);
+        for listener in listeners.into_values() {
+            listener.close();
+        }
+        self.changes.send_replace(());
+    }
+
+    /// The ports that are listened on.
+    pub(crate) fn listening(&self) -> Vec<u16> {
+        self.ports().listeners.keys().copied().collect()
+    }
+
+    /// Resolves once a port is listened on; `false` when that can never be.
+    pub(crate) async fn until_listening(&self, port: u16) -> bool {
+        let mut changes = self.changes.subscribe();
+        loop {
+            {
+                let ports = self.ports();
+                if ports.listeners.contains_key(&port) {
+                    return true;
+                }
+                if ports.closed {
+                    return false;
+                }
+            }
+            if changes.changed().await.is_err() {
+                return false;
+            }
+        }
+    }
+
+    /// A connection to a port, at once unless its backlog is full.
+    pub(crate) async fn connect(&self, port: u16) -> Result<End, Refused> {
+        loop {
+            let listener = {
+                let ports = self.ports();
+                match ports.listeners.get(&port) {
+                    Some(listener) => Arc::clone(listener),
+                    None if ports.closed => return Err(Refused::Ended),
+                    None => return Err(Refused::NotListening),
+                }
+            };
+            let taken = listener.taken.notified();
+            if let Some(end) = listener.try_connect() {
+                return Ok(end);
+            }
+            taken.await;
+        }
+    }
+
+    /// A connection to a port where there is room for it right now.
+    pub(crate) fn try_connect(&self, port: u16) -> Option<End> {
+        let listener = self.ports().listeners.get(&port).map(Arc::clone)?;
+        listener.try_connect()
+    }
+}
+
+/// A port that is listened on.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    /// The port.
+    pub port: u16,
+    backlog: usize,
+    queue: Mutex<Queue>,
+    /// Rings when a connection was accepted, and when the port is closed.
+    taken: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<End>,
+    guest: Option<Waker>,
+    closed: bool,
+}
+
+impl Listener {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn try_connect(&self) -> Option<End> {
+        let mut queue = self.queue();
+        if queue.closed || queue.waiting.len() >= self.backlog {
+            return None;
+        }
+        let (ours, theirs) = pipe::pair();
+        queue.waiting.push_back(theirs);
+        if let Some(guest) = queue.guest.take() {
+            guest.wake();
+        }
+        Some(ours)
+    }
+
+    /// The next connection.
+    pub(crate) fn poll_accept(&self, cx: &Context<'_>) -> Poll<End> {
+        let mut queue = self.queue();
+        match queue.waiting.pop_front() {
+            Some(end) => {
+                drop(queue);
+                self.taken.notify_waiters();
+                Poll::Ready(end)
+            }
+            None => {
+                queue.guest = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// How many connections wait, once there are any.
+    pub(crate) fn poll_waiting(&self, cx: &Context<'_>) -> Poll<usize> {
+        let mut queue = self.queue();
+        if queue.waiting.is_empty() {
+            queue.guest = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(queue.waiting.len())
+    }
+
+    fn close(&self) {
+        let mut queue = self.queue();
+        queue.closed = true;
+        let waiting = std::mem::take(&mut queue.waiting);
+        drop(queue);
+        drop(waiting);
+        self.taken.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    #[test]
+    fn ports_belong_to_one_socket_and_can_be_chosen() {
+        let network = Network::default();
+        let one = network.listen(8080, 10).unwrap();
+        assert_eq!(network.listen(8080, 10).unwrap_err(), ListenError::InUse);
+        assert!(network.listen(0, 10).unwrap().port >= 32_768);
+        network.unlisten(&one);
+        network.listen(8080, 10).unwrap();
+        assert_eq!(network.listening()[0], 8080);
+    }
+
+    #[tokio::test]
+    async fn a_full_backlog_makes_wait_and_the_end_refuses() {
+        let network = Network::default();
+        assert_eq!(network.connect(80).await.unwrap_err(), Refused::NotListening);
+        let listener = network.listen(80, 1).unwrap();
+        let first = network.connect(80).await.unwrap();
+        let second = network.connect(80);
+        let mut second = std::pin::pin!(second);
+        assert!(second.as_mut().now_or_never().is_none());
+        let accepted = std::future::poll_fn(|cx| listener.poll_accept(cx)).await;
+        let _second = second.await.unwrap();
+        drop((first, accepted));
+        network.close();
+        assert_eq!(network.connect(80).await.unwrap_err(), Refused::Ended);
+        assert!(!network.until_listening(80).await);
+    }
+}

@@ -1,0 +1,84 @@
+//! Starting a core module once: a server until it is ready, a command not at all beyond making an instance of it.
+
+use super::EXIT_CODE_OF_TRAP;
+use crate::component::Loaded;
+use crate::function::Meter;
+use crate::runtime::Shared;
+use crate::server::launch::{self, LaunchError};
+use crate::server::probe::{self, Prober};
+use kittiwake_core::artifact::{FunctionKind, PrepareError};
+use kittiwake_core::code::ErrorCode;
+use kittiwake_core::log::LogStream;
+use kittiwake_core::revision::RevisionSpec;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+impl Shared {
+    /// Starts one instance, to see at deploy time what would otherwise fail at the first call.
+    pub(super) async fn start_module_once(
+        self: &Arc<Self>,
+        revision: &RevisionSpec,
+        loaded: &Arc<Loaded>,
+    ) -> Result<(), PrepareError> {
+        let revision = &Arc::new(RevisionSpec {
+            kind: loaded.kind,
+            ..revision.clone()
+        });
+        let log = self.logs.revision(&revision.key);
+        let slot_deadline = Instant::now() + self.config.start_timeout;
+        let meter = Meter::default();
+        let launched = launch::launch(self, revision, loaded, &meter, &log, slot_deadline);
+        let mut launched = launched.await.map_err(|error| not_launched(&error))?;
+        if loaded.kind != FunctionKind::Server {
+            return Ok(());
+        }
+        probe::tell_unasked(revision, &log);
+        let deadline = Instant::now() + self.config.start_timeout;
+        let prober = Prober::new(revision, &launched.network);
+        let failure = tokio::select! {
+            biased;
+            exit = launched.guest.ended() => PrepareError {
+                code: ErrorCode::StartFailed,
+                message: format!(
+                    "the function ended before it was ready: {}; its log has the details",
+                    exit.message
+                ),
+                exit_code: Some(exit.code),
+            },
+            ready = prober.until_ready_told(&log) => match ready {
+                Ok(()) => return Ok(()),
+                Err(problem) => PrepareError {
+                    code: ErrorCode::StartFailed,
+                    message: problem.to_string(),
+                    exit_code: Some(EXIT_CODE_OF_TRAP),
+                },
+            },
+            () = tokio::time::sleep_until(deadline) => PrepareError::new(
+                ErrorCode::StartFailed,
+                format!(
+                    "the function was not ready within {} s: {}",
+                    self.config.start_timeout.as_secs_f32(),
+                    prober.waits_for()
+                ),
+            ),
+        };
+        log.write(LogStream::Platform, &failure.message);
+        Err(failure)
+    }
+}
+
+fn not_launched(error: &LaunchError) -> PrepareError {
+    match error {
+        LaunchError::Failed(exit) => PrepareError {
+            code: ErrorCode::StartFailed,
+            message: format!(
+                "the function failed while it was started: {}; its log has the details",
+                exit.message
+            ),
+            exit_code: Some(exit.code),
+        },
+        LaunchError::NoRoom | LaunchError::Internal(_) => {
+            PrepareError::new(ErrorCode::Internal, format!("{error}; the start is tried again"))
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Functions that listen on a port by themselves and stay: their instances, as [`Residents`] has them.
+//!
+//! For each revision there is a [`Group`], with as many [`place`]s as the autoscaler wants. A place is what a pod is in
+//! Knative: it has one instance at a time, starts another one when that ends, and stops when it is not wanted any more.
+//! An instance is called over connections in memory ([`connection`], [`call`]).
+//!
+//! [`Residents`]: kittiwake_core::resident::Residents
+
+use crate::runtime::Shared;
+use kittiwake_core::resident::{Instances, Resident};
+use kittiwake_core::revision::RevisionSpec;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use tokio::sync::watch;
+
+mod backoff;
+mod body;
+mod call;
+mod connection;
+mod flights;
+mod instance;
+pub(crate) mod launch;
+mod place;
+pub(crate) mod probe;
+mod request;
+
+use instance::Instance;
+
+/// Places of one revision in this process; more are not made, whatever is asked for.
+const PLACES_MAX: usize = 16 * 1024;
+
+/// All groups, by the uid of their revision.
+#[derive(Default)]
+pub(crate) struct Servers(Mutex<HashMap<Arc<str>, Arc<Group>>>);
+
+/// A number for an instance that no other one had.
+fn next_id() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+/// The instances of one revision.
+pub(crate) struct Group {
+    /// Weak, since it holds this.
+    shared: Weak<Shared>,
+    state: Mutex<State>,
+    told: watch::Sender<Instances>,
+}
+
+struct State {
+    /// The newest version of the revision: what is started next is of it.
+    revision: Arc<RevisionSpec>,
+    /// The oldest first.
+    places: Vec<Place>,
+    /// The places that are not wanted any more and whose instances finish their last calls.
+    stopping: Vec<u64>,
+    failure: Option<Arc<str>>,
+}
+
+/// What the group knows of one place.
+struct Place {
+    id: u64,
+    /// Dropped to stop it.
+    _wanted: watch::Sender<()>,
+    ready: Option<Arc<Instance>>,
+}
+
+impl Servers {
+    fn groups(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Group>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The group of a revision, made when it is first asked for.
+    pub(crate) fn group(&self, revision: &Arc<RevisionSpec>, shared: &Arc<Shared>) -> Arc<Group> {
+        let mut groups = self.groups();
+        let group = groups.entry(Arc::clone(&revision.uid)).or_insert_with(|| {
+            Arc::new(Group {
+                shared: Arc::downgrade(shared),
+                state: Mutex::new(State {
+                    revision: Arc::clone(revision),
+                    places: Vec::new(),
+                    stopping: Vec::new(),
+                    failure: None,
+                }),
+                told: watch::Sender::default(),
+            })
+        });
+        Arc::clone(group)
+    }
+
+    /// Ends all instances.
+    pub(crate) fn stop(&self) {
+        for group in self.groups().values() {
+            group.state().places.clear();
+        }
+    }
+
+    /// Forgets the groups that have no instance and that nobody looks at.
+    pub(crate) fn forget_unused(&self) {
+        self.groups().retain(|_, group| {
+            let state = group.state();
+            let runs = !state.places.is_empty() || !state.stopping.is_empty();
+            runs || group.told.receiver_count() > 0
+        });
+    }
+}
+
+impl Group {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// See [`kittiwake_core::resident::Residents::instances`].
+    pub(crate) fn instances(&self) -> watch::Receiver<Instances> {
+        self.told.subscribe()
+    }
+
+    /// See [`kittiwake_core::resident::Residents::scale`].
+    pub(crate) fn scale(self: &Arc<Self>, revision: &Arc<RevisionSpec>, count: u32) {
+        let count = usize::try_from(count).unwrap_or(PLACES_MAX).min(PLACES_MAX);
+        let mut state = self.state();
+        state.revision = Arc::clone(revision);
+        let before = state.places.len();
+        while state.places.len() < count {
+            let id = next_id();
+            let (sender, wanted) = watch::channel(());
+            state.places.push(Place {
+                id,
+                _wanted: sender,
+                ready: None,
+            });
+            tokio::spawn(place::run(Arc::clone(self), id, wanted));
+        }
+        let kept = count.min(state.places.len());
+        for place in state.places.split_off(kept) {
+            if place.ready.is_some() {
+                state.stopping.push(place.id);
+            }
+        }
+        if count == 0 {
+            state.failure = None;
+        }
+        if before != state.places.len() {
+            self.tell(&state);
+        }
+    }
+
+    /// Says what there is now.
+    fn tell(&self, state: &State) {
+        let ready: Vec<Arc<dyn Resident>> = state
+            .places
+            .iter()
+            .filter_map(|place| place.ready.clone())
+            .map(|instance| instance as Arc<dyn Resident>)
+            .collect();
+        let starting = state.places.len().saturating_sub(ready.len());
+        self.told.send_replace(Instances {
+            failure: state.failure.clone().filter(|_| ready.is_empty()),
+            starting: u32::try_from(starting).unwrap_or(u32::MAX),
+            stopping: u32::try_from(state.stopping.len()).unwrap_or(u32::MAX),
+            ready: ready.into(),
+        });
+    }
+
+    /// The revision that a place starts an instance of now.
+    fn revision(&self) -> Arc<RevisionSpec> {
+        Arc::clone(&self.state().revision)
+    }
+
+    /// The instance of a place takes calls; `false` when the place is not wanted any more.
+    fn set_ready(&self, place: u64, instance: &Arc<Instance>) -> bool {
+        let mut state = self.state();
+        let Some(found) = state.places.iter_mut().find(|other| other.id == place) else {
+            return false;
+        };
+        found.ready = Some(Arc::clone(instance));
+        state.failure = None;
+        self.tell(&state);
+        true
+    }
+
+    /// The instance of a place takes no calls any more. Returns whether another one does.
+    fn set_unready(&self, place: u64) -> bool {
+        let mut state = self.state();
+        let found = state.places.iter_mut().find(|other| other.id == place);
+        if found.is_some_and(|found| found.ready.take().is_some()) {
+            self.tell(&state);
+        }
+        state.places.iter().any(|other| other.ready.is_some())
+    }
+
+    /// A start failed, or an instance ended, in a place that is wanted.
+    fn set_failure(&self, place: u64, message: &str) {
+        let mut state = self.state();
+        if state.places.iter().any(|other| other.id == place) {
+            state.failure = Some(message.into());
+            self.tell(&state);
+        }
+    }
+
+    /// A place is gone, with its instance.
+    fn left(&self, place: u64) {
+        let mut state = self.state();
+        if let Some(index) = state.stopping.iter().position(|id| *id == place) {
+            state.stopping.swap_remove(index);
+            self.tell(&state);
+        }
+    }
+}
