@@ -21,6 +21,7 @@ mod volume;
 
 pub use field_error::{FieldError, FieldErrors};
 
+use crate::config::Settings;
 use serde_json::Value;
 
 /// What is being done to the object.
@@ -49,6 +50,8 @@ pub struct Request<'a> {
     pub user: &'a str,
     /// Whether nothing will be stored.
     pub dry_run: bool,
+    /// What administrators set: defaults, limits, features.
+    pub settings: &'a Settings,
 }
 
 impl<'a> Request<'a> {

@@ -1,6 +1,6 @@
 //! The CustomResourceDefinitions of every kind, made from the Rust types.
 
-use crate::{autoscaling, eventing, flows, gatekeeper, messaging, serving, sources};
+use crate::{autoscaling, eventing, flows, gatekeeper, messaging, networking, serving, sources};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 use kube::core::crd::merge_crds;
@@ -37,6 +37,7 @@ static ALL: LazyLock<Vec<CustomResourceDefinition>> = LazyLock::new(|| {
         (serving, &[], serving::Revision::crd()),
         (serving, ADDRESSABLE, serving::Route::crd()),
         (serving, ADDRESSABLE, serving::DomainMapping::crd()),
+        (serving, &[], networking::ClusterDomainClaim::crd()),
         (serving, &[], autoscaling::pod_autoscaler::PodAutoscaler::crd()),
         (
             serving,

@@ -42,6 +42,7 @@ pub fn admission(bytes: &[u8]) {
         old: None,
         user: "somebody",
         dry_run: false,
+        settings: crate::config::Settings::stock(),
     };
     if object.is_object() && admission::admit(&request, &mut object).is_ok() {
         let once = object.clone();

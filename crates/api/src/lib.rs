@@ -24,6 +24,7 @@ pub mod gatekeeper;
 pub mod messaging;
 pub mod meta;
 pub mod names;
+pub mod networking;
 pub mod quantity;
 pub mod serving;
 pub mod sources;

@@ -45,6 +45,23 @@ pub const LAST_MODIFIER_ANNOTATION: &str = "serving.knative.dev/lastModifier";
 pub const ROLLOUT_DURATION_ANNOTATION: &str = "serving.knative.dev/rollout-duration";
 /// An older spelling of [`ROLLOUT_DURATION_ANNOTATION`].
 pub const ROLLOUT_DURATION_ANNOTATION_CAMEL: &str = "serving.knative.dev/rolloutDuration";
+/// Annotation in the status of a Route: how far its rollouts are. Knative has it on its Ingress.
+pub const ROLLOUT_ANNOTATION: &str = "networking.internal.knative.dev/rollout";
+/// Annotation in the status of a DomainMapping: the Route that its name leads to. Kittiwake's own.
+pub const MAPPED_ROUTE_ANNOTATION: &str = "kittiwake.dev/route";
+/// Annotation of a ClusterDomainClaim that was made for a DomainMapping, and goes with it. Kittiwake's own.
+pub const AUTOCREATED_ANNOTATION: &str = "kittiwake.dev/autocreated";
+/// Annotations that keep a host from getting a certificate, the newest spelling first.
+pub const DISABLE_TLS_ANNOTATIONS: [&str; 3] = [
+    "networking.knative.dev/disable-external-domain-tls",
+    "networking.knative.dev/disable-auto-tls",
+    "networking.knative.dev/disableAutoTLS",
+];
+/// Annotations that say what is done with HTTP without TLS, the newest spelling first.
+pub const HTTP_PROTOCOL_ANNOTATIONS: [&str; 2] = [
+    "networking.knative.dev/http-protocol",
+    "networking.knative.dev/httpOption",
+];
 /// Annotation: how long a Revision may take to become ready, such as `"600s"`.
 pub const PROGRESS_DEADLINE_ANNOTATION: &str = "serving.knative.dev/progress-deadline";
 /// Label: `cluster-local` keeps a Service or Route away from the outside.

@@ -29,6 +29,7 @@ fn call(object: &mut Value, old: Option<&Value>) -> Result<Vec<String>, String> 
         old,
         user: "ann",
         dry_run: false,
+        settings: kittiwake_api::config::Settings::stock(),
     };
     admit(&request, object).map_err(|errors| {
         let text = errors.to_string();
@@ -904,6 +905,7 @@ fn what_is_not_ours_passes_unchanged() {
         old: None,
         user: "ann",
         dry_run: false,
+        settings: kittiwake_api::config::Settings::stock(),
     };
     let mut status = json!({"status": {}});
     assert_eq!(admit(&request, &mut status), Ok(vec![]));

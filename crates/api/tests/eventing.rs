@@ -23,6 +23,7 @@ fn call(object: &mut Value, old: Option<&Value>) -> Result<Vec<String>, String> 
         old,
         user: "ann",
         dry_run: false,
+        settings: kittiwake_api::config::Settings::stock(),
     };
     admit(&request, object).map_err(|errors| errors.to_string().replacen("validation failed: ", "", 1))
 }

@@ -138,6 +138,7 @@ fn request<'a>(kind: (&'a str, &'a str), old: Option<&'a Value>) -> Request<'a> 
         old,
         user: "ann",
         dry_run: false,
+        settings: kittiwake_api::config::Settings::stock(),
     }
 }
 

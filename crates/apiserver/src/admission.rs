@@ -2,8 +2,10 @@
 //!
 //! A row of steps behind one small trait, run in order; policy becomes another step.
 
+use crate::settings::LiveSettings;
 use crate::status::ApiError;
 use kittiwake_api::admission::{self, Operation};
+use kittiwake_api::config;
 use serde_json::Value;
 
 /// The webhooks that users know from error texts, by the group that they look at, and the code of their refusals.
@@ -16,6 +18,7 @@ const WEBHOOKS: [(&str, &str, u16); 6] = [
     ("constraints.gatekeeper.sh", GATEKEEPER_WEBHOOK, 422),
 ];
 const SERVING_WEBHOOK: &str = "validation.webhook.serving.knative.dev";
+const CONFIG_WEBHOOK: &str = "config.webhook.serving.knative.dev";
 const EVENTING_WEBHOOK: &str = "validation.webhook.eventing.knative.dev";
 const GATEKEEPER_WEBHOOK: &str = "validation.gatekeeper.sh";
 
@@ -42,10 +45,11 @@ pub(crate) trait Admit: Send + Sync {
 }
 
 /// Defaults and validation of Knative's and Gatekeeper's kinds.
-pub(crate) struct Knative;
+pub(crate) struct Knative(pub LiveSettings);
 
 impl Admit for Knative {
     fn admit(&self, review: &Review<'_>, object: &mut Value) -> Result<Vec<String>, ApiError> {
+        let settings = self.0.load();
         let request = admission::Request {
             api_version: review.api_version,
             kind: review.kind,
@@ -58,11 +62,24 @@ impl Admit for Knative {
             old: review.old,
             user: review.user,
             dry_run: review.dry_run,
+            settings: &settings,
         };
         admission::admit(&request, object).map_err(|errors| {
             let (webhook, code) = webhook(review.api_version);
             ApiError::denied(code, webhook, &errors.to_string())
         })
+    }
+}
+
+/// What the ConfigMaps of the platform may say.
+pub(crate) struct ConfigMaps;
+
+impl Admit for ConfigMaps {
+    fn admit(&self, review: &Review<'_>, object: &mut Value) -> Result<Vec<String>, ApiError> {
+        if review.kind != "ConfigMap" || review.api_version != "v1" {
+            return Ok(Vec::new());
+        }
+        config::admission::admit(object).map_err(|why| ApiError::denied(400, CONFIG_WEBHOOK, &why))
     }
 }
 

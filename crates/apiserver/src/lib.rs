@@ -35,6 +35,7 @@ mod request_info;
 mod schema;
 mod selector;
 mod server;
+mod settings;
 mod status;
 mod table;
 
@@ -144,6 +145,7 @@ async fn run(server: Arc<Server>) {
         namespace_lifecycle::run(Arc::clone(&server), shutdown.clone()),
         events::sweep(Arc::clone(&server), shutdown.clone()),
         pods::run(Arc::clone(&server), shutdown.clone()),
+        settings::run(Arc::clone(&server), shutdown.clone()),
         auth::default_accounts::run(Arc::clone(&server), shutdown.clone()),
         auth::rbac::aggregation::run(Arc::clone(&server), shutdown),
     );

@@ -1,6 +1,6 @@
 //! The state that all requests share.
 
-use crate::admission::{Admit, Knative};
+use crate::admission::{Admit, ConfigMaps, Knative};
 use crate::auth::{self, Auth, Identity};
 use crate::builtin::{self, runtime_class};
 use crate::config::Config;
@@ -10,6 +10,7 @@ use crate::handler::write::{Actor, Proposal, Write};
 use crate::kinds::CurrentKinds;
 use crate::query::FieldValidation;
 use crate::registry::{Kind, Served};
+use crate::settings::{self, LiveSettings};
 use crate::status::ApiError;
 use crate::{BuildError, Inputs, Readiness};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -38,6 +39,8 @@ pub(crate) struct Server {
     pub clock: Arc<dyn Clock>,
     pub logs: Arc<LogHub>,
     pub admission: Vec<Box<dyn Admit>>,
+    /// What administrators set in ConfigMaps.
+    pub settings: LiveSettings,
     pub snapshots: Snapshots,
     pub shutdown: CancellationToken,
     pub auth: Auth,
@@ -49,6 +52,7 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn new(config: Config, inputs: Inputs) -> Result<Self, BuildError> {
         let (kinds, made) = CurrentKinds::new(&inputs.crds, &inputs.store)?;
+        let settings = LiveSettings::default();
         let auth = Auth::new(&config.auth, inputs.store.clone(), Arc::clone(&inputs.clock));
         Ok(Self {
             auth: auth.map_err(BuildError::Auth)?,
@@ -60,7 +64,8 @@ impl Server {
             constraint_kinds: tokio::sync::Mutex::new(made),
             clock: inputs.clock,
             logs: inputs.logs,
-            admission: vec![Box::new(Knative)],
+            admission: vec![Box::new(Knative(settings.clone())), Box::new(ConfigMaps)],
+            settings,
             snapshots: Snapshots::default(),
             shutdown: CancellationToken::new(),
             crds: inputs.crds,
@@ -125,6 +130,7 @@ impl Server {
                 Err(error) => tracing::error!(%error, "a CRD cannot be written as JSON"),
             }
         }
+        settings::bootstrap(self).await;
         auth::default_accounts::sweep(self).await;
         auth::rbac::bootstrap::run(self).await;
         self.bootstrapped.send_replace(true);

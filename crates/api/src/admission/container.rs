@@ -2,6 +2,7 @@
 //! `v1/revision_defaults.go`).
 
 use super::{FieldErrors, image, json, probe, volume};
+use crate::config::features::{self, Features};
 use crate::quantity::Quantity;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,8 +61,20 @@ pub enum Role<'a> {
 }
 
 /// Fills in one container. `alone`: there is no other. `writable`: volumes that may be mounted to be written.
-pub fn default(container: &mut Value, alone: bool, writable: &BTreeSet<String>) {
+/// `quantities`: default requests and limits.
+pub fn default(
+    container: &mut Value,
+    alone: bool,
+    writable: &BTreeSet<String>,
+    quantities: &[(&'static str, &'static str, String)],
+) {
     json::default(container, "resources", json!({}));
+    for (list, resource, quantity) in quantities {
+        let resources = container.get_mut("resources");
+        if let Some(list) = resources.and_then(|resources| json::fill(resources, list)) {
+            json::default(list, resource, quantity.as_str());
+        }
+    }
     let serves = alone || !json::items(container, "ports").is_empty();
     if serves {
         json::default(container, "readinessProbe", json!({}));
@@ -115,8 +128,13 @@ pub fn write_quantities_as_text(spec: &mut Value) {
 }
 
 /// What is wrong with one container. `volumes`: those of the pod, by name.
-pub fn validate(container: &Value, role: Role<'_>, volumes: &BTreeMap<&str, &Value>) -> FieldErrors {
-    let mut errors = probes(container, role);
+pub fn validate(
+    features: &Features,
+    container: &Value,
+    role: Role<'_>,
+    volumes: &BTreeMap<&str, &Value>,
+) -> FieldErrors {
+    let mut errors = probes(features, container, role);
     let beyond = json::set_beyond(container, &ALLOWED);
     if !beyond.is_empty() {
         errors.also(FieldErrors::disallowed(&beyond));
@@ -126,7 +144,7 @@ pub fn validate(container: &Value, role: Role<'_>, volumes: &BTreeMap<&str, &Val
         errors.also(FieldErrors::generic(message, &["name"]));
     }
     for (index, variable) in json::items(container, "env").iter().enumerate() {
-        errors.also(env(variable, role).via_index("env", index));
+        errors.also(env(features, variable, role).via_index("env", index));
     }
     for (index, source) in json::items(container, "envFrom").iter().enumerate() {
         errors.also(env_from(source).via_index("envFrom", index));
@@ -139,7 +157,7 @@ pub fn validate(container: &Value, role: Role<'_>, volumes: &BTreeMap<&str, &Val
         errors.also(resources(wanted).via("resources"));
     }
     if let Some(context) = json::object(container, "securityContext") {
-        errors.also(security_context(context).via("securityContext"));
+        errors.also(security_context(features, context).via("securityContext"));
     }
     let policy = json::text(container, "terminationMessagePolicy");
     if !["", "File", "FallbackToLogsOnError"].contains(&policy) {
@@ -149,7 +167,7 @@ pub fn validate(container: &Value, role: Role<'_>, volumes: &BTreeMap<&str, &Val
     errors
 }
 
-fn probes(container: &Value, role: Role<'_>) -> FieldErrors {
+fn probes(features: &Features, container: &Value, role: Role<'_>) -> FieldErrors {
     let mut errors = FieldErrors::none();
     for field in probe::FIELDS {
         let Some(probe) = json::object(container, field) else {
@@ -157,7 +175,9 @@ fn probes(container: &Value, role: Role<'_>) -> FieldErrors {
         };
         let wrong = match role {
             Role::Serving { port_name } => probe::validate(probe, port_name, field == probe::READINESS),
-            // Probes of sidecars are behind a flag that is off.
+            Role::Sidecar if features.has(features::MULTI_CONTAINER_PROBING) => {
+                probe::validate(probe, "", field == probe::READINESS)
+            }
             Role::Sidecar => match json::set_beyond(probe, &[]) {
                 set if set.is_empty() => FieldErrors::none(),
                 set => FieldErrors::disallowed(&set),
@@ -168,7 +188,7 @@ fn probes(container: &Value, role: Role<'_>) -> FieldErrors {
     errors
 }
 
-fn env(variable: &Value, role: Role<'_>) -> FieldErrors {
+fn env(features: &Features, variable: &Value, role: Role<'_>) -> FieldErrors {
     let mut errors = FieldErrors::none();
     let name = json::text(variable, "name");
     let reserved = RESERVED_ENV.contains(&name) && !(name == "PORT" && matches!(role, Role::Sidecar));
@@ -190,7 +210,11 @@ fn env(variable: &Value, role: Role<'_>) -> FieldErrors {
         ));
     }
     if let Some(source) = json::object(variable, "valueFrom") {
-        let beyond = json::set_beyond(source, &["configMapKeyRef", "secretKeyRef"]);
+        let mut allowed = vec!["configMapKeyRef", "secretKeyRef"];
+        if features.has(features::FIELD_REF) {
+            allowed.extend(["fieldRef", "resourceFieldRef"]);
+        }
+        let beyond = json::set_beyond(source, &allowed);
         if !beyond.is_empty() {
             errors.also(FieldErrors::disallowed(&beyond).via("valueFrom"));
         }
@@ -303,7 +327,7 @@ fn resources(resources: &Value) -> FieldErrors {
     errors
 }
 
-fn security_context(context: &Value) -> FieldErrors {
+fn security_context(features: &Features, context: &Value) -> FieldErrors {
     let mut errors = FieldErrors::none();
     // `privileged: false` may be said, `true` not.
     let beyond = json::set_beyond(context, &SECURITY_CONTEXT_ALLOWED);
@@ -311,7 +335,12 @@ fn security_context(context: &Value) -> FieldErrors {
         errors.also(FieldErrors::disallowed(&beyond));
     }
     if let Some(capabilities) = json::object(context, "capabilities") {
-        let beyond = json::set_beyond(capabilities, &["drop"]);
+        let allowed: &[&str] = if features.has(features::ADD_CAPABILITIES) {
+            &["add", "drop"]
+        } else {
+            &["drop"]
+        };
+        let beyond = json::set_beyond(capabilities, allowed);
         if !beyond.is_empty() {
             errors.also(FieldErrors::disallowed(&beyond).via("capabilities"));
         }

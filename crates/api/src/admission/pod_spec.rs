@@ -2,7 +2,8 @@
 //! `pkg/apis/serving/{fieldmask,k8s_validation}.go`).
 
 use super::container::{self, Role};
-use super::{FieldErrors, Operation, json, syntax, volume};
+use super::{FieldErrors, Operation, Request, json, syntax, volume};
+use crate::config::features::{self, Features};
 use crate::names::child_name;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -25,31 +26,45 @@ const ALLOWED: [&str; 12] = [
     "initContainers",
 ];
 
-/// Name of a container that has none.
-const CONTAINER_NAME: &str = "user-container";
-
 /// The port of a serving container that names none.
 const PORT_NAME: &str = "http";
 
 /// Fills in names, probes, resources and mounts.
-pub fn default(operation: Operation, spec: &mut Value) {
-    if operation == Operation::Create {
-        json::default(spec, "enableServiceLinks", false);
+pub fn default(request: &Request<'_>, spec: &mut Value, parent: &Value) {
+    let defaults = &request.settings.defaults;
+    if let Some(links) = defaults
+        .enable_service_links
+        .filter(|_| request.operation == Operation::Create)
+    {
+        json::default(spec, "enableServiceLinks", links);
     }
     let writable = volume::writable_names(spec);
     container::write_quantities_as_text(spec);
     let Some(containers) = spec.get_mut("containers").and_then(Value::as_array_mut) else {
         return;
     };
-    name_containers(containers);
+    let owned = |key: &str| {
+        let texts = json::texts(parent, key);
+        texts
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect()
+    };
+    let name = defaults.container_name(
+        json::text(parent, "name"),
+        json::text(parent, "generateName"),
+        json::text(parent, "namespace"),
+        &owned("labels"),
+        &owned("annotations"),
+    );
+    name_containers(containers, &name);
     let alone = containers.len() == 1;
     for item in containers.iter_mut().filter(|item| item.is_object()) {
-        container::default(item, alone, &writable);
+        container::default(item, alone, &writable, &defaults.resources);
     }
 }
 
-/// Names those without a name: `user-container`, with a number when there are several.
-fn name_containers(containers: &mut [Value]) {
+/// Names those without a name: by `wanted`, with a number when there are several.
+fn name_containers(containers: &mut [Value], wanted: &str) {
     let mut taken: BTreeSet<String> = containers
         .iter()
         .map(|item| json::text(item, "name").to_owned())
@@ -60,9 +75,9 @@ fn name_containers(containers: &mut [Value]) {
         if item.get("name").is_some_and(json::is_set) {
             continue;
         }
-        let mut name = CONTAINER_NAME.to_owned();
-        while several && (name == CONTAINER_NAME || taken.contains(&name)) {
-            name = child_name(CONTAINER_NAME, &format!("-{number}"));
+        let mut name = wanted.to_owned();
+        while several && (name == wanted || taken.contains(&name)) {
+            name = child_name(wanted, &format!("-{number}"));
             number += 1;
         }
         taken.insert(name.clone());
@@ -71,13 +86,20 @@ fn name_containers(containers: &mut [Value]) {
 }
 
 /// What is wrong with it.
-pub fn validate(spec: &Value) -> FieldErrors {
-    let mut errors = disallowed(spec);
+pub fn validate(features: &Features, spec: &Value) -> FieldErrors {
+    let mut errors = disallowed(features, spec);
     let containers = json::items(spec, "containers");
-    errors.also(volume::validate(spec, containers));
+    errors.also(volume::validate(features, spec, containers));
     errors.also(ports(containers));
     if containers.is_empty() {
         errors.also(FieldErrors::missing(&["containers"]));
+    }
+    if containers.len() > 1 && !features.has(features::MULTI_CONTAINER) {
+        let message = format!(
+            "multi-container is off, but found {} containers",
+            containers.len()
+        );
+        errors.also(FieldErrors::generic(message, &["containers"]));
     }
     let port_name = containers
         .iter()
@@ -102,7 +124,7 @@ pub fn validate(spec: &Value) -> FieldErrors {
         } else {
             Role::Sidecar
         };
-        wrong.also(container::validate(item, role, &volumes));
+        wrong.also(container::validate(features, item, role, &volumes));
         errors.also(wrong.via_index("containers", index));
     }
     let account = json::text(spec, "serviceAccountName");
@@ -114,8 +136,9 @@ pub fn validate(spec: &Value) -> FieldErrors {
     errors
 }
 
-fn disallowed(spec: &Value) -> FieldErrors {
-    let mut fields = json::set_beyond(spec, &ALLOWED);
+fn disallowed(features: &Features, spec: &Value) -> FieldErrors {
+    let allowed: Vec<&str> = ALLOWED.into_iter().chain(features.pod_fields()).collect();
+    let mut fields = json::set_beyond(spec, &allowed);
     // Only `false` may be said.
     if spec.get("automountServiceAccountToken") == Some(&Value::Bool(true)) {
         fields.push("automountServiceAccountToken");
@@ -123,9 +146,15 @@ fn disallowed(spec: &Value) -> FieldErrors {
     let mut errors = FieldErrors::none();
     let init_containers = json::items(spec, "initContainers").len();
     if init_containers > 0 {
-        let message = format!(
-            "pod spec support for init-containers is off, but found {init_containers} init containers"
-        );
+        let message = if features.has(features::INIT_CONTAINERS) {
+            format!(
+                "found {init_containers} init containers, which a WebAssembly function has no use for: it has no file system that outlives a call"
+            )
+        } else {
+            format!(
+                "pod spec support for init-containers is off, but found {init_containers} init containers"
+            )
+        };
         errors.also(FieldErrors::generic(message, &["initContainers"]));
     }
     if !fields.is_empty() {

@@ -1,7 +1,7 @@
 //! Which kinds are admitted by which functions, in all their versions.
 
 use super::{FieldErrors, Request};
-use crate::{autoscaling, eventing, flows, gatekeeper, messaging, serving, sources};
+use crate::{autoscaling, eventing, flows, gatekeeper, messaging, networking, serving, sources};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -34,7 +34,7 @@ static CONSTRAINT: Rules = Rules {
     decode: |_| Ok(()),
 };
 
-static RULES: [Rules; 20] = [
+static RULES: [Rules; 21] = [
     Rules {
         group: serving::GROUP,
         kind: "Service",
@@ -69,6 +69,13 @@ static RULES: [Rules; 20] = [
         default: serving::domain_mapping::default,
         validate: serving::domain_mapping::validate,
         decode: decode::<serving::DomainMapping>,
+    },
+    Rules {
+        group: networking::GROUP,
+        kind: "ClusterDomainClaim",
+        default: networking::cluster_domain_claim::default,
+        validate: networking::cluster_domain_claim::validate,
+        decode: decode::<networking::ClusterDomainClaim>,
     },
     Rules {
         group: autoscaling::INTERNAL_GROUP,

@@ -2,22 +2,15 @@
 //! `pkg/apis/serving/v1/revision_{defaults,validation}.go`).
 
 use super::{FieldErrors, Operation, Request, container, diff, json, metadata, pod_spec, syntax};
-use serde_json::{Value, json};
-
-/// Default of `timeoutSeconds` (`pkg/apis/config/defaults.go`).
-const TIMEOUT_SECONDS: i64 = 300;
-/// Default of `responseStartTimeoutSeconds`, where it is less than `timeoutSeconds`.
-const RESPONSE_START_TIMEOUT_SECONDS: i64 = 300;
-/// Greatest `timeoutSeconds`.
-const TIMEOUT_SECONDS_MAX: i64 = 600;
-/// Greatest `containerConcurrency`.
-const CONTAINER_CONCURRENCY_MAX: i64 = 1000;
+use crate::config::{Defaults, Settings};
+use serde_json::Value;
 
 /// Fills in `spec.template` of an object.
 ///
 /// Where the user chose the revision's name and it did not change, the template must not change either. It is then
 /// left as it is, unless defaults alone make it what is stored.
 pub fn default(request: &Request<'_>, object: &mut Value) {
+    let parent = object.get("metadata").cloned().unwrap_or_default();
     let Some(template) = json::fill(object, "spec").and_then(|spec| json::fill(spec, "template")) else {
         return;
     };
@@ -25,13 +18,17 @@ pub fn default(request: &Request<'_>, object: &mut Value) {
     let keeps_name = stored.is_some_and(|old| !name(template).is_empty() && name(old) == name(template));
     if !keeps_name {
         if let Some(spec) = json::fill(template, "spec") {
-            default_spec(request.operation, spec);
+            default_spec(request, spec, &parent);
         }
         return;
     }
     let mut as_new = template.clone();
     if let Some(spec) = json::fill(&mut as_new, "spec") {
-        default_spec(Operation::Create, spec);
+        let as_new = Request {
+            operation: Operation::Create,
+            ..*request
+        };
+        default_spec(&as_new, spec, &parent);
     }
     if stored == Some(&as_new) {
         *template = as_new;
@@ -47,27 +44,29 @@ fn name(template: &Value) -> &str {
         .unwrap_or_default()
 }
 
-/// Fills in the spec of a Revision or of a template.
-pub fn default_spec(operation: Operation, spec: &mut Value) {
+/// Fills in the spec of a Revision or of a template; `parent` is the metadata of the object that has the template.
+pub fn default_spec(request: &Request<'_>, spec: &mut Value, parent: &Value) {
+    let defaults = &request.settings.defaults;
     json::remove_nulls(spec);
-    json::default_unset(spec, "timeoutSeconds", TIMEOUT_SECONDS);
+    json::default_unset(spec, "timeoutSeconds", defaults.revision_timeout_seconds);
     let timeout = json::integer(spec, "timeoutSeconds").unwrap_or_default();
-    if RESPONSE_START_TIMEOUT_SECONDS < timeout {
-        json::default(
-            spec,
-            "responseStartTimeoutSeconds",
-            RESPONSE_START_TIMEOUT_SECONDS,
-        );
+    let response_start = defaults.revision_response_start_timeout_seconds;
+    if response_start < timeout {
+        json::default(spec, "responseStartTimeoutSeconds", response_start);
     }
-    json::default(spec, "containerConcurrency", json!(0));
-    pod_spec::default(operation, spec);
+    let idle = defaults.revision_idle_timeout_seconds;
+    if (1..timeout).contains(&idle) {
+        json::default(spec, "idleTimeoutSeconds", idle);
+    }
+    json::default(spec, "containerConcurrency", defaults.container_concurrency);
+    pod_spec::default(request, spec, parent);
 }
 
 /// What is wrong with `spec.template` of an object.
 pub fn validate(request: &Request<'_>, object: &Value) -> FieldErrors {
     let nothing = Value::Null;
     let template = object.pointer("/spec/template").unwrap_or(&nothing);
-    let mut errors = validate_spec(template.get("spec").unwrap_or(&nothing)).via("spec");
+    let mut errors = validate_spec(request.settings, template.get("spec").unwrap_or(&nothing)).via("spec");
     let annotations = metadata::annotations(template);
     errors.also(metadata::template_annotations(&annotations).via("metadata.annotations"));
     errors.also(metadata::networking_annotations(&annotations).via("metadata.annotations"));
@@ -142,23 +141,24 @@ pub fn immutable(old: &Value, new: &Value) -> FieldErrors {
 }
 
 /// What is wrong with the spec of a Revision or of a template.
-pub fn validate_spec(spec: &Value) -> FieldErrors {
-    let mut errors = pod_spec::validate(spec);
-    errors.also(timeouts(spec));
-    errors.also(container_concurrency(spec));
+pub fn validate_spec(settings: &Settings, spec: &Value) -> FieldErrors {
+    let mut errors = pod_spec::validate(&settings.features, spec);
+    errors.also(timeouts(spec, &settings.defaults));
+    errors.also(container_concurrency(spec, &settings.defaults));
     errors
 }
 
-fn timeouts(spec: &Value) -> FieldErrors {
+fn timeouts(spec: &Value, defaults: &Defaults) -> FieldErrors {
+    let max = defaults.max_revision_timeout_seconds;
     let mut errors = FieldErrors::none();
     let mut bound = |field: &str, max: i64| {
         if let Some(seconds) = json::integer(spec, field).filter(|seconds| !(0..=max).contains(seconds)) {
             errors.also(FieldErrors::out_of_bounds(seconds, 0, max, field));
         }
     };
-    bound("timeoutSeconds", TIMEOUT_SECONDS_MAX);
-    let timeout = json::integer(spec, "timeoutSeconds").unwrap_or(TIMEOUT_SECONDS);
-    if (0..=TIMEOUT_SECONDS_MAX).contains(&timeout) {
+    bound("timeoutSeconds", max);
+    let timeout = json::integer(spec, "timeoutSeconds").unwrap_or(defaults.revision_timeout_seconds);
+    if (0..=max).contains(&timeout) {
         bound("responseStartTimeoutSeconds", timeout);
         bound("idleTimeoutSeconds", timeout);
     }
@@ -166,10 +166,12 @@ fn timeouts(spec: &Value) -> FieldErrors {
 }
 
 /// The calls that one instance takes at a time.
-pub fn container_concurrency(spec: &Value) -> FieldErrors {
+pub fn container_concurrency(spec: &Value, defaults: &Defaults) -> FieldErrors {
+    let least = i64::from(!defaults.allow_container_concurrency_zero);
+    let most = defaults.container_concurrency_max_limit;
     match json::integer(spec, "containerConcurrency") {
-        Some(concurrency) if !(0..=CONTAINER_CONCURRENCY_MAX).contains(&concurrency) => {
-            FieldErrors::out_of_bounds(concurrency, 0, CONTAINER_CONCURRENCY_MAX, "containerConcurrency")
+        Some(concurrency) if !(least..=most).contains(&concurrency) => {
+            FieldErrors::out_of_bounds(concurrency, least, most, "containerConcurrency")
         }
         _ => FieldErrors::none(),
     }

@@ -1,6 +1,7 @@
 //! Volumes and their mounts (serving `pkg/apis/serving/k8s_validation.go`).
 
 use super::{FieldErrors, json, syntax};
+use crate::config::features::{self, Features};
 use crate::quantity::Quantity;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,7 +38,7 @@ pub fn by_name(spec: &Value) -> BTreeMap<&str, &Value> {
 }
 
 /// What is wrong with the volumes of a pod that these containers mount.
-pub fn validate(spec: &Value, containers: &[Value]) -> FieldErrors {
+pub fn validate(features: &Features, spec: &Value, containers: &[Value]) -> FieldErrors {
     let mounted: BTreeSet<&str> = containers
         .iter()
         .flat_map(|container| json::items(container, "volumeMounts"))
@@ -47,7 +48,7 @@ pub fn validate(spec: &Value, containers: &[Value]) -> FieldErrors {
     let mut names = BTreeSet::new();
     for (index, volume) in json::items(spec, "volumes").iter().enumerate() {
         let name = json::text(volume, "name");
-        let mut wrong = one(volume);
+        let mut wrong = one(features, volume);
         if !names.insert(name) {
             wrong.also(FieldErrors::generic(
                 format!("duplicate volume name {name:?}"),
@@ -65,7 +66,7 @@ pub fn validate(spec: &Value, containers: &[Value]) -> FieldErrors {
     errors
 }
 
-fn one(volume: &Value) -> FieldErrors {
+fn one(features: &Features, volume: &Value) -> FieldErrors {
     let mut errors = FieldErrors::none();
     let name = json::text(volume, "name");
     if name.is_empty() {
@@ -96,6 +97,10 @@ fn one(volume: &Value) -> FieldErrors {
         }
     }
     if let Some(directory) = json::object(volume, "emptyDir") {
+        if !features.has(features::EMPTY_DIR) {
+            let message = format!("EmptyDir volume support is disabled, but found EmptyDir volume {name}");
+            errors.also(FieldErrors::generic(message, &[""]));
+        }
         errors.also(empty_dir(directory).via("emptyDir"));
     }
     errors

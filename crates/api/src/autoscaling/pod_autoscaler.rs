@@ -174,7 +174,7 @@ pub(crate) fn default(_request: &Request<'_>, object: &mut Value) {
 }
 
 /// What is wrong with a PodAutoscaler (`pa_validation.go`).
-pub(crate) fn validate(_request: &Request<'_>, object: &Value) -> FieldErrors {
+pub(crate) fn validate(request: &Request<'_>, object: &Value) -> FieldErrors {
     let mut errors = metadata::object(object);
     errors.also(annotations::validate(&metadata::annotations(object)).via("metadata.annotations"));
     let spec = object.get("spec").unwrap_or(&Value::Null);
@@ -184,7 +184,7 @@ pub(crate) fn validate(_request: &Request<'_>, object: &Value) -> FieldErrors {
     }
     let target = spec.get("scaleTargetRef").unwrap_or(&Value::Null);
     errors.also(reference::validate(target).via("spec.scaleTargetRef"));
-    errors.also(template::container_concurrency(spec).via("spec"));
+    errors.also(template::container_concurrency(spec, &request.settings.defaults).via("spec"));
     match json::text(spec, "protocolType") {
         PROTOCOL_HTTP1 | PROTOCOL_H2C => {}
         "" => errors.also(FieldErrors::missing(&["spec.protocolType"])),

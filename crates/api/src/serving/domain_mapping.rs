@@ -23,6 +23,18 @@ pub mod condition {
     pub const CERTIFICATE_PROVISIONED: &str = "CertificateProvisioned";
 }
 
+/// Reasons of a DomainMapping (`domainmapping_lifecycle.go`).
+pub mod reason {
+    /// The object that the name leads to cannot be called.
+    pub const RESOLVE_FAILED: &str = "ResolveFailed";
+    /// The name belongs to another namespace, or to none.
+    pub const DOMAIN_ALREADY_CLAIMED: &str = "DomainAlreadyClaimed";
+    /// The claim could not be made.
+    pub const DOMAIN_CLAIM_FAILED: &str = "DomainClaimFailed";
+    /// CertificateProvisioned is True: the user named the Secret.
+    pub const CERTIFICATE_EXTERNALLY_PROVIDED: &str = "CertificateExternallyProvided";
+}
+
 /// How a DomainMapping's conditions depend on each other.
 pub const CONDITIONS: ConditionSet = ConditionSet::living(&[
     condition::REFERENCE_RESOLVED,

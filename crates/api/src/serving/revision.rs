@@ -151,7 +151,7 @@ pub(crate) fn default(request: &Request<'_>, object: &mut Value) {
         return;
     }
     if let Some(spec) = json::fill(object, "spec") {
-        template::default_spec(request.operation, spec);
+        template::default_spec(request, spec, &Value::Null);
     }
 }
 
@@ -172,7 +172,9 @@ pub(crate) fn validate(request: &Request<'_>, object: &Value) -> FieldErrors {
         "Configuration",
     ));
     if request.replaced().is_none() {
-        errors.also(template::validate_spec(object.get("spec").unwrap_or(&Value::Null)).via("spec"));
+        errors.also(
+            template::validate_spec(request.settings, object.get("spec").unwrap_or(&Value::Null)).via("spec"),
+        );
     }
     errors
 }

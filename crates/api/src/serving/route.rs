@@ -33,6 +33,10 @@ pub mod reason {
     pub const NOT_OWNED: &str = "NotOwned";
     /// Traffic is moving to a new Revision step by step.
     pub const ROLLOUT_IN_PROGRESS: &str = "RolloutInProgress";
+    /// A setting of the platform does not work for this Route.
+    pub const ERROR_CONFIG: &str = "ErrorConfig";
+    /// A certificate is missing, and HTTP without TLS is not served instead.
+    pub const CERTIFICATE_NOT_READY: &str = "CertificateNotReady";
     /// The gateway has not seen the newest state.
     pub const INGRESS_NOT_CONFIGURED: &str = "IngressNotConfigured";
     /// The gateway is not ready.

@@ -165,9 +165,13 @@ pub(crate) fn cluster_roles() -> Vec<Value> {
             WORKERS,
             &[],
             &[
-                rule(READ, &["serving.knative.dev"], &["revisions", "routes"]),
-                // What functions are given as environment and files.
-                rule(READ, &[""], &["configmaps", "secrets"]),
+                rule(
+                    READ,
+                    &["serving.knative.dev"],
+                    &["domainmappings", "revisions", "routes"],
+                ),
+                // What functions are given as environment and files, certificates, settings, and for which namespaces.
+                rule(READ, &[""], &["configmaps", "namespaces", "secrets"]),
             ],
         ),
         aggregated("admin", &[], TO_ADMIN),
