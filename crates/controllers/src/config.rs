@@ -10,6 +10,8 @@ pub struct Config {
     pub domain: String,
     /// The port that users see in URLs; `None` for 80, which is left out. Default `None`.
     pub external_port: Option<u16>,
+    /// The port that users see in URLs of hosts with a certificate; `None` where TLS is not served. Default `None`.
+    pub https_external_port: Option<u16>,
     /// Revisions that are pulled and compiled at one time; more wait. Default 4.
     pub preparations_max: usize,
     /// How long the routing table waits after a change for more to come. A burst of changes then costs few rebuilds;
@@ -24,6 +26,7 @@ impl Default for Config {
         Self {
             domain: "localhost".to_owned(),
             external_port: None,
+            https_external_port: None,
             preparations_max: 4,
             routing_table_debounce: Duration::from_millis(5),
             progress_deadline: Duration::from_secs(600),

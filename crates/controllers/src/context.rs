@@ -1,5 +1,6 @@
 //! What all reconcilers share.
 
+use crate::certificates::Certificates;
 use crate::events::EventSink;
 use crate::health::HealthReports;
 use crate::index::Index;
@@ -9,9 +10,12 @@ use crate::reflectors::Stores;
 use crate::revision::preparation::Preparations;
 use crate::runner::Queue;
 use crate::scale_table::Scales;
+use crate::settings::Follower;
 use crate::{Config, Inputs};
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
 use kittiwake_api::config::autoscaler::Autoscaler;
+use kittiwake_api::config::{ConfigError, Settings};
 use kittiwake_core::clock::Clock;
 use kittiwake_core::log::LogHub;
 use kittiwake_core::revision::RevisionSpec;
@@ -35,6 +39,10 @@ pub struct Queues {
     pub labeler: Queue,
     /// Keys of Revisions, whose names their PodAutoscalers have.
     pub pod_autoscaler: Queue,
+    /// Keys of Configurations whose old Revisions may go.
+    pub garbage_collector: Queue,
+    /// Keys of DomainMappings.
+    pub domain_mapping: Queue,
     /// Keys of users' PodAutoscalers.
     pub user_pod_autoscaler: Queue,
 }
@@ -61,8 +69,8 @@ pub struct Context {
     pub health: HealthReports,
     /// The routing table as published.
     pub routing_table: watch::Receiver<Arc<RoutingTable>>,
-    /// What `config-autoscaler` says.
-    pub autoscaler: watch::Receiver<Arc<Autoscaler>>,
+    /// What `config-autoscaler` says, for the autoscaler's loop.
+    pub autoscaler: watch::Sender<Arc<Autoscaler>>,
     /// What was decided about the scale of Revisions.
     pub deciders: Deciders,
     /// How far Revisions shall be scaled, as their PodAutoscalers say.
@@ -71,6 +79,9 @@ pub struct Context {
     pub gateways: Arc<dyn Gateways>,
     /// Rung when the routing table may have to change.
     pub routing_changed: Notify,
+    /// What Secrets with certificates held.
+    pub certificates: Certificates,
+    settings: Mutex<Follower>,
     index: Mutex<Index>,
     servable: Mutex<HashMap<ObjectKey, Option<Arc<RevisionSpec>>>>,
 }
@@ -103,11 +114,13 @@ impl Context {
             preparations,
             health: HealthReports::default(),
             routing_table,
-            autoscaler: inputs.autoscaler.clone(),
+            autoscaler: watch::Sender::default(),
             deciders: Deciders::default(),
             scales: Scales::default(),
             gateways: Arc::clone(&inputs.gateways),
             routing_changed: Notify::new(),
+            certificates: Certificates::default(),
+            settings: Mutex::default(),
             index: Mutex::default(),
             servable: Mutex::default(),
         }
@@ -117,6 +130,47 @@ impl Context {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// What administrators set.
+    #[must_use]
+    pub fn settings(&self) -> Arc<Settings> {
+        let follower = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        follower.settings()
+    }
+
+    /// Takes over changed settings, and has everything looked at that depends on them. Gives the ConfigMaps that cannot
+    /// be used; `None` where nothing was new.
+    pub fn follow_settings(&self) -> Option<Vec<(Arc<ConfigMap>, ConfigError)>> {
+        let mut follower = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = follower.settings();
+        let refused = follower.update(|key| self.stores.config_maps.by_key(key));
+        let changed = !Arc::ptr_eq(&before, &follower.settings());
+        drop(follower);
+        if changed {
+            let autoscaler = &self.settings().autoscaler;
+            self.autoscaler.send_if_modified(|old| {
+                let differs = old != autoscaler;
+                if differs {
+                    *old = Arc::clone(autoscaler);
+                }
+                differs
+            });
+            for route in self.stores.routes.all() {
+                self.queues.route.add(ObjectKey::of(&*route));
+            }
+            for mapping in self.stores.domain_mappings.all() {
+                self.queues.domain_mapping.add(ObjectKey::of(&*mapping));
+            }
+            for configuration in self.stores.configurations.all() {
+                self.queues.garbage_collector.add(ObjectKey::of(&*configuration));
+            }
+            for revision in self.stores.revisions.all() {
+                self.queues.revision.add(ObjectKey::of(&*revision));
+            }
+            self.routing_changed.notify_one();
+        }
+        (changed || !refused.is_empty()).then_some(refused)
     }
 
     /// Who speaks of whom. Hold it for a moment only.

@@ -6,17 +6,21 @@
 //! ready; so the table is that of the controllers, a moment later. Where an artifact was lost since, the runtime finds
 //! out at the next call and reports it.
 
+use crate::certificates::Certificates;
 use crate::config::Config;
 use crate::object::{Meta, ObjectKey};
 use crate::reflectors::{Cache, reflect};
 use crate::revision::{environment, references, spec};
+use crate::route::url::Naming;
 use crate::routing_table::{self, plan};
 use crate::scale_table::{Scales, Share};
+use crate::settings::Follower;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use kittiwake_api::autoscaling::pod_autoscaler::PodAutoscaler;
-use kittiwake_api::serving::{Revision, Route};
+use kittiwake_api::serving::{DomainMapping, Revision, Route};
+use kittiwake_core::clock::Clock;
 use kittiwake_core::log::LogHub;
 use kittiwake_core::revision::RevisionSpec;
 use kittiwake_core::routing_table::RoutingTable;
@@ -32,6 +36,8 @@ use tokio_util::sync::CancellationToken;
 pub struct Inputs {
     /// The Kubernetes API.
     pub client: kube::Client,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
     /// Where functions' logs are; those of deleted revisions are forgotten.
     pub logs: Arc<LogHub>,
     /// Which of the processes that answer calls this is, once it is known.
@@ -68,6 +74,8 @@ struct Stores {
     revisions: Cache<Revision>,
     secrets: Cache<Secret>,
     config_maps: Cache<ConfigMap>,
+    domain_mappings: Cache<DomainMapping>,
+    namespaces: Cache<Namespace>,
 }
 
 async fn run(
@@ -78,6 +86,7 @@ async fn run(
 ) {
     let Inputs {
         client,
+        clock,
         logs,
         share,
         shutdown,
@@ -86,11 +95,15 @@ async fn run(
     let (revisions, fill_revisions) = reflect::<Revision>(&client);
     let (secrets, fill_secrets) = reflect::<Secret>(&client);
     let (config_maps, fill_config_maps) = reflect::<ConfigMap>(&client);
+    let (domain_mappings, fill_domain_mappings) = reflect::<DomainMapping>(&client);
+    let (namespaces, fill_namespaces) = reflect::<Namespace>(&client);
     let stores = Stores {
         routes,
         revisions,
         secrets,
         config_maps,
+        domain_mappings,
+        namespaces,
     };
     let changed = Arc::new(Notify::new());
     let mut tasks = JoinSet::new();
@@ -116,16 +129,38 @@ async fn run(
     tasks.spawn(fill_secrets.run_and_tell(move |_, _| ring()));
     let ring = bell(&changed);
     tasks.spawn(fill_config_maps.run_and_tell(move |_, _| ring()));
+    let ring = bell(&changed);
+    tasks.spawn(fill_domain_mappings.run_and_tell(move |_, _| ring()));
+    let ring = bell(&changed);
+    tasks.spawn(fill_namespaces.run_and_tell(move |_, _| ring()));
     let following = async {
         stores.routes.wait_until_seen().await;
         stores.revisions.wait_until_seen().await;
         stores.secrets.wait_until_seen().await;
         stores.config_maps.wait_until_seen().await;
+        stores.domain_mappings.wait_until_seen().await;
+        stores.namespaces.wait_until_seen().await;
+        let mut settings = Follower::default();
+        let certificates = Certificates::default();
         let mut specs = Specs::default();
         loop {
             let began = Instant::now();
             specs.update(&stores);
-            let new = plan::plan(&stores.routes.all(), |key| specs.servable(key), &config);
+            // Who cannot be used is told by the controllers.
+            settings.update(|key| stores.config_maps.by_key(key));
+            let new = plan::plan(&plan::Sources {
+                routes: &stores.routes.all(),
+                mappings: &stores.domain_mappings.all(),
+                servable: &|key| specs.servable(key),
+                secret: &|key| stores.secrets.by_key(key),
+                namespace: &|name| stores.namespaces.by_key(&ObjectKey::new("", name)),
+                certificates: &certificates,
+                naming: Naming {
+                    config: &config,
+                    settings: &settings.settings(),
+                },
+                now: clock.now(),
+            });
             table.send_if_modified(|old| {
                 let differs = old.as_deref() != Some(&new);
                 if differs {
@@ -202,11 +237,11 @@ fn callable(stores: &Stores, key: &ObjectKey, revision: &Revision) -> Option<Rev
     let image = spec::pinned_image(revision)?;
     let secret = |name: &str| stores.secrets.by_key(&key.sibling(name));
     let config_map = |name: &str| stores.config_maps.by_key(&key.sibling(name));
-    let environment = environment::of(revision, secret, config_map).ok()?;
+    let surroundings = environment::surroundings(revision, &secret, &config_map).ok()?;
     Some(spec::revision_spec(
         revision,
         image,
         spec::kind(revision),
-        environment,
+        surroundings,
     ))
 }

@@ -64,6 +64,12 @@ pub struct Index {
     pub revision_secrets: Links,
     /// Revision → ConfigMaps it reads.
     pub revision_config_maps: Links,
+    /// Revision → its ServiceAccount.
+    pub revision_account: Links,
+    /// DomainMapping → the Service or Route that it leads to.
+    pub mapping_targets: Links,
+    /// DomainMapping → the Secret with its certificate.
+    pub mapping_secrets: Links,
     /// User's PodAutoscaler → its Service.
     pub user_pod_autoscaler_service: Links,
 }

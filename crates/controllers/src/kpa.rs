@@ -18,7 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 /// Listens to the request path and decides, for ever. Reconcilers make the deciders; before that there is nothing to do.
 pub async fn run(context: Arc<Context>, mut stats: mpsc::Receiver<Stats>) {
-    let mut config = context.autoscaler.clone();
+    let mut config = context.autoscaler.subscribe();
     let mut ticks = tokio::time::interval_at(
         Instant::now() + kittiwake_autoscaler::decider::TICK,
         kittiwake_autoscaler::decider::TICK,

@@ -24,12 +24,15 @@
 //! Architecture invariant: no reconciler calls another; they meet only in API objects, in the queue and in what this
 //! process knows about artifacts.
 
+pub mod certificates;
 pub mod config;
 pub mod configuration;
 pub mod context;
 pub mod data_plane;
+pub mod domain_mapping;
 pub mod error;
 pub mod events;
+pub mod garbage_collector;
 pub mod health;
 pub mod index;
 pub mod kpa;
@@ -43,6 +46,7 @@ pub mod routing_table;
 pub mod runner;
 pub mod scale_table;
 pub mod service;
+pub mod settings;
 pub mod stored_only;
 pub mod user_pod_autoscaler;
 
@@ -52,7 +56,6 @@ pub use error::Error;
 use context::{Context, Queues};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use kittiwake_api::config::autoscaler::Autoscaler;
 use kittiwake_core::artifact::Prepare;
 use kittiwake_core::clock::Clock;
 use kittiwake_core::log::LogHub;
@@ -80,8 +83,6 @@ pub struct Inputs {
     pub reports: mpsc::Receiver<Report>,
     /// What the request path saw of calls and instances.
     pub stats: mpsc::Receiver<Stats>,
-    /// What `config-autoscaler` says, and its changes.
-    pub autoscaler: watch::Receiver<Arc<Autoscaler>>,
     /// Who carries the routing table out. A Route is ready when they do. After they have taken over what they had not
     /// before, [`Handle::gateways_changed`] has to be called.
     pub gateways: Arc<dyn Gateways>,
@@ -99,7 +100,7 @@ pub struct Handle {
     routing_table: watch::Receiver<Arc<RoutingTable>>,
     scale_table: watch::Receiver<Arc<ScaleTable>>,
     synced: watch::Receiver<bool>,
-    queues: Arc<Queues>,
+    context: Arc<Context>,
 }
 
 impl Handle {
@@ -117,7 +118,11 @@ impl Handle {
 
     /// Has a Route looked at again, because of what the gateways have of it.
     pub fn gateways_changed(&self, namespace: &str, route: &str) {
-        self.queues.route.add(ObjectKey::new(namespace, route));
+        let route = ObjectKey::new(namespace, route);
+        for mapping in self.context.index().mapping_targets.to(&route) {
+            self.context.queues.domain_mapping.add(mapping);
+        }
+        self.context.queues.route.add(route);
     }
 
     /// Resolves once every object was seen, the revisions that had been ready before are routed again (or have failed
@@ -139,7 +144,7 @@ struct Row {
 }
 
 /// Every reconciler.
-const ROWS: [Row; 7] = [
+const ROWS: [Row; 9] = [
     Row {
         name: "service",
         queue: |q| &q.service,
@@ -164,6 +169,16 @@ const ROWS: [Row; 7] = [
         name: "labeler",
         queue: |q| &q.labeler,
         reconcile: |c, k| labeler::reconcile(c, k).boxed(),
+    },
+    Row {
+        name: "garbage-collector",
+        queue: |q| &q.garbage_collector,
+        reconcile: |c, k| garbage_collector::reconcile(c, k).boxed(),
+    },
+    Row {
+        name: "domain-mapping",
+        queue: |q| &q.domain_mapping,
+        reconcile: |c, k| domain_mapping::reconcile(c, k).boxed(),
     },
     Row {
         name: "pod-autoscaler",
@@ -194,7 +209,7 @@ pub fn build(config: Config, inputs: Inputs) -> (Handle, Task) {
         event_sink,
         routing_table.clone(),
     ));
-    let queues = Arc::clone(&context.queues);
+    let handle_context = Arc::clone(&context);
     let task = async move {
         let mut tasks = JoinSet::new();
         reflectors.spawn(&mut tasks, &context);
@@ -217,7 +232,7 @@ pub fn build(config: Config, inputs: Inputs) -> (Handle, Task) {
             routing_table,
             scale_table,
             synced,
-            queues,
+            context: handle_context,
         },
         task.boxed(),
     )
@@ -230,6 +245,7 @@ async fn run_when_seen(
     synced: watch::Sender<bool>,
 ) {
     context.stores.wait_until_seen().await;
+    settings::refresh(&context);
     let mut runs: Vec<BoxFuture<'static, ()>> = ROWS
         .iter()
         .map(|row| {

@@ -1,19 +1,19 @@
 //! One watch per kind, its newest state in a local store, and for each change the keys that have to be looked at.
 //!
-//! Watched: Services, Configurations, Revisions, Routes, both PodAutoscalers, Secrets and ConfigMaps. After a watch had
-//! to be started anew, everything that was or is in its store is looked at again, so nothing that happened in between
-//! is missed.
+//! Watched: Services, Configurations, Revisions, Routes, both PodAutoscalers, DomainMappings and their claims, Secrets,
+//! ConfigMaps and namespaces. After a watch had to be started anew, everything that was or is in its store is looked at
+//! again, so nothing that happened in between is missed.
 
 pub mod triggers;
 
 use crate::context::Context;
 use crate::object::ObjectKey;
 use futures::StreamExt;
-use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, ServiceAccount};
 use kittiwake_api::autoscaling::pod_autoscaler::PodAutoscaler;
 use kittiwake_api::autoscaling::user_pod_autoscaler::PodAutoscaler as UserPodAutoscaler;
-use kittiwake_api::serving::{Configuration, Revision, Route, Service};
+use kittiwake_api::networking::ClusterDomainClaim;
+use kittiwake_api::serving::{Configuration, DomainMapping, Revision, Route, Service};
 use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -25,26 +25,12 @@ use triggers::Trigger;
 
 /// What a kind must be so that it can be watched.
 pub trait Watched:
-    Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-    + Clone
-    + Debug
-    + DeserializeOwned
-    + Trigger
-    + Send
-    + Sync
-    + 'static
+    Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Trigger + Send + Sync + 'static
 {
 }
 
 impl<K> Watched for K where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Trigger
-        + Send
-        + Sync
-        + 'static
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Trigger + Send + Sync + 'static
 {
 }
 
@@ -55,7 +41,7 @@ impl<K: Watched> Cache<K> {
     /// An object, if it is there.
     #[must_use]
     pub fn by_key(&self, key: &ObjectKey) -> Option<Arc<K>> {
-        self.0.get(&ObjectRef::new(&key.name).within(&key.namespace))
+        self.0.get(&reference(key))
     }
 
     /// Every object, in no order.
@@ -70,6 +56,15 @@ impl<K: Watched> Cache<K> {
     }
 }
 
+fn reference<K: Watched>(key: &ObjectKey) -> ObjectRef<K> {
+    let reference = ObjectRef::new(&key.name);
+    if key.namespace.is_empty() {
+        reference
+    } else {
+        reference.within(&key.namespace)
+    }
+}
+
 /// The newest state of every kind.
 #[expect(missing_docs, reason = "each field is named after its kind")]
 pub struct Stores {
@@ -81,6 +76,10 @@ pub struct Stores {
     pub user_pod_autoscalers: Cache<UserPodAutoscaler>,
     pub secrets: Cache<Secret>,
     pub config_maps: Cache<ConfigMap>,
+    pub domain_mappings: Cache<DomainMapping>,
+    pub domain_claims: Cache<ClusterDomainClaim>,
+    pub namespaces: Cache<Namespace>,
+    pub service_accounts: Cache<ServiceAccount>,
 }
 
 impl Stores {
@@ -94,6 +93,10 @@ impl Stores {
         self.user_pod_autoscalers.wait_until_seen().await;
         self.secrets.wait_until_seen().await;
         self.config_maps.wait_until_seen().await;
+        self.domain_mappings.wait_until_seen().await;
+        self.domain_claims.wait_until_seen().await;
+        self.namespaces.wait_until_seen().await;
+        self.service_accounts.wait_until_seen().await;
     }
 }
 
@@ -107,6 +110,10 @@ pub struct Reflectors {
     user_pod_autoscalers: Reflector<UserPodAutoscaler>,
     secrets: Reflector<Secret>,
     config_maps: Reflector<ConfigMap>,
+    domain_mappings: Reflector<DomainMapping>,
+    domain_claims: Reflector<ClusterDomainClaim>,
+    namespaces: Reflector<Namespace>,
+    service_accounts: Reflector<ServiceAccount>,
 }
 
 /// Empty stores, and the watches that fill them.
@@ -120,6 +127,10 @@ pub fn new(client: &Client) -> (Stores, Reflectors) {
     let (user_pod_autoscalers, fill_user_pod_autoscalers) = reflect(client);
     let (secrets, fill_secrets) = reflect(client);
     let (config_maps, fill_config_maps) = reflect(client);
+    let (domain_mappings, fill_domain_mappings) = reflect(client);
+    let (domain_claims, fill_domain_claims) = reflect(client);
+    let (namespaces, fill_namespaces) = reflect(client);
+    let (service_accounts, fill_service_accounts) = reflect(client);
     let stores = Stores {
         services,
         configurations,
@@ -129,6 +140,10 @@ pub fn new(client: &Client) -> (Stores, Reflectors) {
         user_pod_autoscalers,
         secrets,
         config_maps,
+        domain_mappings,
+        domain_claims,
+        namespaces,
+        service_accounts,
     };
     let reflectors = Reflectors {
         services: fill_services,
@@ -139,6 +154,10 @@ pub fn new(client: &Client) -> (Stores, Reflectors) {
         user_pod_autoscalers: fill_user_pod_autoscalers,
         secrets: fill_secrets,
         config_maps: fill_config_maps,
+        domain_mappings: fill_domain_mappings,
+        domain_claims: fill_domain_claims,
+        namespaces: fill_namespaces,
+        service_accounts: fill_service_accounts,
     };
     (stores, reflectors)
 }
@@ -154,6 +173,10 @@ impl Reflectors {
         tasks.spawn(self.user_pod_autoscalers.run(Arc::clone(context)));
         tasks.spawn(self.secrets.run(Arc::clone(context)));
         tasks.spawn(self.config_maps.run(Arc::clone(context)));
+        tasks.spawn(self.domain_mappings.run(Arc::clone(context)));
+        tasks.spawn(self.domain_claims.run(Arc::clone(context)));
+        tasks.spawn(self.namespaces.run(Arc::clone(context)));
+        tasks.spawn(self.service_accounts.run(Arc::clone(context)));
     }
 }
 
@@ -217,7 +240,7 @@ impl<K: Watched> Reflector<K> {
 
     fn touch(&self, tell: &impl Fn(&ObjectKey, Option<&K>), object: &K) {
         let key = ObjectKey::of(object);
-        let now = self.store.get(&ObjectRef::new(&key.name).within(&key.namespace));
+        let now = self.store.get(&reference(&key));
         tell(&key, now.as_deref());
     }
 }

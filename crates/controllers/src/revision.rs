@@ -5,8 +5,10 @@ pub mod credentials;
 pub mod environment;
 pub mod plan;
 pub mod preparation;
+pub mod probes;
 pub mod references;
 pub mod spec;
+pub mod volumes;
 
 use crate::context::Context;
 use crate::error::Error;
@@ -28,19 +30,26 @@ pub async fn reconcile(context: Arc<Context>, key: ObjectKey) -> Result<Next, Er
     };
     let pod_autoscaler = context.stores.pod_autoscalers.by_key(&key);
     let references = references::of(&revision);
+    let account = key.sibling(references::service_account(&revision));
+    let account = context.stores.service_accounts.by_key(&account);
+    let pull_secrets = references::pull_secrets(&references, account.as_deref());
     let secret = |name: &str| context.stores.secrets.by_key(&key.sibling(name));
     let config_map = |name: &str| context.stores.config_maps.by_key(&key.sibling(name));
-    let credentials = credentials::of(&references.pull_secrets, secret);
+    let credentials = credentials::of(&pull_secrets, secret);
     let observed = plan::Observed {
         pod_autoscaler: pod_autoscaler.as_deref(),
-        environment: environment::of(&revision, secret, config_map),
+        surroundings: environment::surroundings(&revision, &secret, &config_map),
         credentials,
         preparation: context
             .preparations
             .get(&key, revision.uid_str())
             .or_else(|| recall(&context, &key, &revision)),
         trap: context.health.failure(&key, revision.uid_str()),
-        progress_deadline: context.config.progress_deadline,
+        progress_deadline: context
+            .settings()
+            .deployment
+            .progress_deadline
+            .unwrap_or(context.config.progress_deadline),
     };
     let plan = plan::plan(&revision, observed, context.now());
     apply::apply(&context, &key, &revision, plan).await

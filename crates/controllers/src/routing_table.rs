@@ -8,7 +8,7 @@ pub mod plan;
 
 use crate::context::Context;
 use crate::object::{Meta, ObjectKey};
-use crate::route::url;
+use crate::route::url::Naming;
 use kittiwake_core::routing_table::RoutingTable;
 use std::collections::HashSet;
 use std::pin::pin;
@@ -75,8 +75,17 @@ async fn urls_are_current(context: &Context) {
     while context.stores.services.all().iter().any(|service| {
         let said = service.status.as_ref().and_then(|status| status.url.as_deref());
         let route = context.stores.routes.by_key(&ObjectKey::of(&**service));
-        let is = route.map(|route| url::url(&route, None, &context.config));
-        said.is_some() && is.is_some() && said != is.as_deref()
+        let settings = context.settings();
+        let naming = Naming {
+            config: &context.config,
+            settings: &settings,
+        };
+        said.is_some()
+            && route.is_some_and(|route| {
+                [true, false]
+                    .iter()
+                    .all(|https| said != Some(&naming.url(&route, None, *https)))
+            })
     }) {
         tokio::time::sleep(URLS_PAUSE).await;
     }
@@ -84,30 +93,43 @@ async fn urls_are_current(context: &Context) {
 
 /// Builds the table, and where it differs publishes it and has the Routes concerned look at it.
 fn publish(context: &Context, sender: &watch::Sender<Arc<RoutingTable>>) {
-    let routes = context.stores.routes.all();
-    let servable = |key: &ObjectKey| context.servable(key);
-    let new = plan::plan(&routes, servable, &context.config);
+    let settings = context.settings();
+    let new = plan::plan(&plan::Sources {
+        routes: &context.stores.routes.all(),
+        mappings: &context.stores.domain_mappings.all(),
+        servable: &|key| context.servable(key),
+        secret: &|key| context.stores.secrets.by_key(key),
+        namespace: &|name| context.stores.namespaces.by_key(&ObjectKey::new("", name)),
+        certificates: &context.certificates,
+        naming: Naming {
+            config: &context.config,
+            settings: &settings,
+        },
+        now: context.now(),
+    });
     let old = Arc::clone(&sender.borrow());
     if new == *old {
         return;
     }
-    let changed = changed_routes(&old, &new);
+    let changed = changed_hosts(&old, &new);
     sender.send_replace(Arc::new(new));
-    for route in changed {
+    for (host, route) in changed {
+        context
+            .queues
+            .domain_mapping
+            .add(ObjectKey::new(Arc::clone(&route.namespace), host));
         context.queues.route.add(route);
     }
 }
 
-/// The Routes of which a host differs between two tables.
-fn changed_routes(old: &RoutingTable, new: &RoutingTable) -> HashSet<ObjectKey> {
+/// The hosts that differ between two tables, with their Routes.
+fn changed_hosts(old: &RoutingTable, new: &RoutingTable) -> HashSet<(String, ObjectKey)> {
     let mut changed = HashSet::new();
     for (one, other) in [(old, new), (new, old)] {
         for (host, entry) in one.iter() {
             if other.lookup(host) != Some(entry) {
-                changed.insert(ObjectKey::new(
-                    Arc::clone(&entry.namespace),
-                    Arc::clone(&entry.name),
-                ));
+                let route = ObjectKey::new(Arc::clone(&entry.namespace), Arc::clone(&entry.name));
+                changed.insert((host.to_owned(), route));
             }
         }
     }

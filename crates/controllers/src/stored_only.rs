@@ -23,13 +23,7 @@ use tokio_util::task::AbortOnDropHandle;
 type Row = (&'static str, &'static str, &'static str, &'static str);
 
 /// Kinds whose objects get a condition Ready.
-const KINDS: [Row; 13] = [
-    (
-        "serving.knative.dev",
-        "v1beta1",
-        "DomainMapping",
-        "domainmappings",
-    ),
+const KINDS: [Row; 12] = [
     ("eventing.knative.dev", "v1", "Broker", "brokers"),
     ("eventing.knative.dev", "v1", "Trigger", "triggers"),
     ("eventing.knative.dev", "v1beta2", "EventType", "eventtypes"),

@@ -39,7 +39,10 @@ enum Target {
     Host(String),
     /// What a host's name has to end with, in lower case, with the dot.
     Below(String),
-    Network { first: IpAddr, bits: u8 },
+    Network {
+        first: IpAddr,
+        bits: u8,
+    },
 }
 
 /// What is wrong with an entry.
@@ -74,7 +77,8 @@ impl Outbound {
         let of_port = |entry: &&Entry| entry.port.is_none_or(|allowed| allowed == port);
         self.0.iter().filter(of_port).any(|entry| {
             if is_near(address) {
-                return entry.is_about_near() && (entry.contains(address) || entry.names_exactly(&names, address));
+                return entry.is_about_near()
+                    && (entry.contains(address) || entry.names_exactly(&names, address));
             }
             entry.contains(address) || names.iter().any(|name| entry.names(name))
         })
@@ -135,9 +139,14 @@ fn near(address: IpAddr) -> Option<u8> {
         (IpAddr::V6(Ipv6Addr::LOCALHOST), 128),
         (IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 10),
         // Where a cloud keeps the same credentials as at 169.254.169.254.
-        (IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)), 128),
+        (
+            IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+            128,
+        ),
     ];
-    let found = NETWORKS.iter().find(|(first, bits)| is_in(address, *first, *bits));
+    let found = NETWORKS
+        .iter()
+        .find(|(first, bits)| is_in(address, *first, *bits));
     found.map(|(_, bits)| *bits)
 }
 
@@ -190,7 +199,9 @@ impl Entry {
         let port = match port {
             "*" => None,
             number => match number.parse() {
-                Ok(0) | Err(_) => return Err("has no port: it ends with a number from 1 to 65535, or with *"),
+                Ok(0) | Err(_) => {
+                    return Err("has no port: it ends with a number from 1 to 65535, or with *");
+                }
                 Ok(port) => Some(port),
             },
         };
@@ -211,7 +222,9 @@ impl Target {
         let bracketed = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         let first: Option<IpAddr> = match bracketed {
             Some(inner) => Some(IpAddr::V6(
-                inner.parse().map_err(|_| "has no IPv6 address between its brackets")?,
+                inner
+                    .parse()
+                    .map_err(|_| "has no IPv6 address between its brackets")?,
             )),
             None => address.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
         };
@@ -242,13 +255,17 @@ fn host(text: &str) -> Result<String, &'static str> {
     let is_label = |label: &str| {
         !label.is_empty()
             && label.len() <= 63
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
     if text.contains(':') {
         return Err("has an IPv6 address without brackets: write [2001:db8::1]:443");
     }
     if name.len() > crate::host::HOST_BYTES_MAX || !name.split('.').all(is_label) {
-        return Err("is no host, address or network: write api.example.com:443, *.example.com:443, 10.0.0.0/8:443 or *");
+        return Err(
+            "is no host, address or network: write api.example.com:443, *.example.com:443, 10.0.0.0/8:443 or *",
+        );
     }
     Ok(name)
 }
@@ -264,8 +281,14 @@ impl fmt::Display for Outbound {
                 Target::Everything => f.write_str("*")?,
                 Target::Host(name) => f.write_str(name)?,
                 Target::Below(suffix) => write!(f, "*{suffix}")?,
-                Target::Network { first: IpAddr::V4(first), bits } => write!(f, "{first}/{bits}")?,
-                Target::Network { first: IpAddr::V6(first), bits } => write!(f, "[{first}]/{bits}")?,
+                Target::Network {
+                    first: IpAddr::V4(first),
+                    bits,
+                } => write!(f, "{first}/{bits}")?,
+                Target::Network {
+                    first: IpAddr::V6(first),
+                    bits,
+                } => write!(f, "[{first}]/{bits}")?,
             }
             match entry.port {
                 Some(port) => write!(f, ":{port}")?,
@@ -303,14 +326,34 @@ mod tests {
             ("*", "1.2.3.4", 1, &[], true),
             ("0.0.0.0/0:443", "1.2.3.4", 443, &[], true),
         ] {
-            assert_eq!(allows(list, address, port, names), allowed, "{list} {address}:{port} {names:?}");
+            assert_eq!(
+                allows(list, address, port, names),
+                allowed,
+                "{list} {address}:{port} {names:?}"
+            );
         }
     }
 
     #[test]
     fn this_machine_and_the_local_link_have_to_be_named() {
-        for near in ["127.0.0.1", "169.254.169.254", "::1", "fe80::1", "::ffff:127.0.0.1", "0.0.0.0", "::", "fd00:ec2::254"] {
-            for list in ["*", "*:80", "0.0.0.0/0:80", "[::]/0:80", "rebind.example.com:80", "*.example.com:80"] {
+        for near in [
+            "127.0.0.1",
+            "169.254.169.254",
+            "::1",
+            "fe80::1",
+            "::ffff:127.0.0.1",
+            "0.0.0.0",
+            "::",
+            "fd00:ec2::254",
+        ] {
+            for list in [
+                "*",
+                "*:80",
+                "0.0.0.0/0:80",
+                "[::]/0:80",
+                "rebind.example.com:80",
+                "*.example.com:80",
+            ] {
                 assert!(!allows(list, near, 80, &["rebind.example.com"]), "{list} {near}");
             }
         }
@@ -343,7 +386,9 @@ mod tests {
             ("[x]:1", "brackets"),
             ("a.*.com:1", "host"),
         ] {
-            let error = format!("ok.example.com:1,{entry}").parse::<Outbound>().unwrap_err();
+            let error = format!("ok.example.com:1,{entry}")
+                .parse::<Outbound>()
+                .unwrap_err();
             assert_eq!(error.entry, entry);
             assert!(error.problem.contains(word), "{entry}: {}", error.problem);
         }

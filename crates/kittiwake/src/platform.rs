@@ -26,7 +26,7 @@ use kittiwake_core::clock::{Clock, SystemClock};
 use kittiwake_core::instances::InstanceHub;
 use kittiwake_core::invoke::Invoke;
 use kittiwake_core::log::LogHub;
-use kittiwake_core::resident::NoResidents;
+use kittiwake_core::resident::Residents;
 use kittiwake_core::routing_table::{Gateways, InThisProcess};
 use kittiwake_core::{artifact::Prepare, report, scale};
 use prometheus::{Registry, TextEncoder};
@@ -216,7 +216,6 @@ impl Platform {
         .context("cannot start the API server")?;
         let client = kube::Client::new(apiserver.router(), "default");
         let placement = Arc::new(Placement::default());
-        let (_autoscaler_sender, autoscaler) = tokio::sync::watch::channel(Arc::default());
         let gateways: Arc<dyn Gateways> = if config.workers == 0 {
             Arc::new(InThisProcess)
         } else {
@@ -229,7 +228,6 @@ impl Platform {
                 prepare: Arc::clone(&runtime) as Arc<dyn Prepare>,
                 reports,
                 stats,
-                autoscaler,
                 gateways,
                 clock: Arc::clone(&clock),
                 logs: Arc::clone(&logs),
@@ -277,9 +275,9 @@ impl Platform {
                     also: doors.listeners(),
                     issued,
                     routes: controllers.routing_table(),
-                    invoke: runtime as Arc<dyn Invoke>,
+                    invoke: Arc::clone(&runtime) as Arc<dyn Invoke>,
                     activator: kittiwake_gateway::ActivatorInputs {
-                        residents: Arc::new(NoResidents),
+                        residents: runtime as Arc<dyn Residents>,
                         scale: controllers.scale_table(),
                         stats: stats_sender,
                         instances,

@@ -87,7 +87,9 @@ impl FileRoot {
 
     /// What an instance of a revision finds.
     pub(crate) fn instance(&self, revision: &RevisionSpec) -> io::Result<Files> {
-        let folder = tempfile::Builder::new().prefix("i-").tempdir_in(self.folder.path())?;
+        let folder = tempfile::Builder::new()
+            .prefix("i-")
+            .tempdir_in(self.folder.path())?;
         let mut own = Own {
             folder,
             mounts: Vec::new(),
@@ -143,7 +145,9 @@ impl FileRoot {
             return Ok(found);
         }
         all.retain(|_, other| other.strong_count() > 0);
-        let folder = tempfile::Builder::new().prefix("m-").tempdir_in(self.folder.path())?;
+        let folder = tempfile::Builder::new()
+            .prefix("m-")
+            .tempdir_in(self.folder.path())?;
         for (path, content) in files.iter() {
             let path = folder.path().join(checked(path)?);
             if let Some(parent) = path.parent() {

@@ -322,7 +322,9 @@ impl Call {
         let mut wasm_store = host.into_store(loaded.engine.engine());
         let proxy = match &loaded.program {
             Program::Handler(ProxyPre::P2(pre)) => pre.instantiate_async(&mut wasm_store).await?,
-            Program::Handler(ProxyPre::P3(_)) | Program::Module(_) => return Err(wasmtime::Error::msg("services are called in another way")),
+            Program::Handler(ProxyPre::P3(_)) | Program::Module(_) => {
+                return Err(wasmtime::Error::msg("services are called in another way"));
+            }
         };
         self.state
             .set_instantiated(self.shared.clock.elapsed().saturating_sub(begun));

@@ -52,9 +52,7 @@ pub(crate) fn kind<'a>(
 /// The names by which [`kind`] tells.
 pub(crate) fn kind_of(module: &Module) -> Result<FunctionKind, PrepareError> {
     kind(
-        module
-            .imports()
-            .map(|import| (import.module(), import.name())),
+        module.imports().map(|import| (import.module(), import.name())),
         module.exports().map(|export| export.name()),
     )
 }
@@ -83,11 +81,7 @@ pub(crate) fn link(linker: &Linker<Guest>, module: &Module) -> Result<LoadedModu
 }
 
 /// Names what nothing provides.
-fn missing(
-    linker: &Linker<Guest>,
-    module: &Module,
-    error: &wasmtime::Error,
-) -> PrepareError {
+fn missing(linker: &Linker<Guest>, module: &Module, error: &wasmtime::Error) -> PrepareError {
     let unknown: Vec<String> = linker_misses(linker, module);
     let message = if unknown.is_empty() {
         format!("the module cannot be linked: {error:#}; build it with current tools")
@@ -136,8 +130,14 @@ mod tests {
             kind(imports.iter().copied(), ["memory", "_start"]).unwrap()
         };
         assert_eq!(found(&[(P1, "fd_write")]), FunctionKind::Command);
-        assert_eq!(found(&[(P1, "sock_open"), (P1, "sock_connect")]), FunctionKind::Command);
-        assert_eq!(found(&[(P1, "sock_open"), (P1, "sock_listen")]), FunctionKind::Server);
+        assert_eq!(
+            found(&[(P1, "sock_open"), (P1, "sock_connect")]),
+            FunctionKind::Command
+        );
+        assert_eq!(
+            found(&[(P1, "sock_open"), (P1, "sock_listen")]),
+            FunctionKind::Server
+        );
         assert_eq!(found(&[(P1, "sock_accept")]), FunctionKind::Server);
         assert_eq!(found(&[(P1, "sock_accept_v2")]), FunctionKind::Server);
         assert_eq!(found(&[("wasi_unstable", "fd_write")]), FunctionKind::Command);

@@ -9,9 +9,7 @@ use crate::runtime::Shared;
 use crate::single_flight::SingleFlight;
 use futures::FutureExt;
 use futures::future::{Either, select};
-use kittiwake_core::artifact::{
-    PrepareError, PreparePhase, PrepareRequest, Prepared, RegistryCredential,
-};
+use kittiwake_core::artifact::{PrepareError, PreparePhase, PrepareRequest, Prepared, RegistryCredential};
 use kittiwake_core::code::ErrorCode;
 use kittiwake_core::log::LogStream;
 use kittiwake_core::revision::RevisionSpec;
@@ -236,25 +234,24 @@ impl Shared {
         let log = self.logs.revision(&revision.key);
         let mut wasm_store = Host::new(&revision.args, &revision.env, revision.limits.memory, &log)
             .into_store(loaded.engine.engine());
-        let failure =
-            match tokio::time::timeout_at(deadline, pre.instantiate_async(&mut wasm_store)).await {
-                Ok(Ok(_instance)) => return Ok(()),
-                Ok(Err(error)) => {
-                    log.write(
-                        LogStream::Platform,
-                        &format!("the function could not be started: {}", causes(&error)),
-                    );
-                    start_failure(&error)
-                }
-                Err(_) => {
-                    let message = format!(
-                        "the function did not start within {} s; look for a loop in its initialization",
-                        self.config.start_timeout.as_secs_f32()
-                    );
-                    log.write(LogStream::Platform, &message);
-                    PrepareError::new(ErrorCode::StartFailed, message)
-                }
-            };
+        let failure = match tokio::time::timeout_at(deadline, pre.instantiate_async(&mut wasm_store)).await {
+            Ok(Ok(_instance)) => return Ok(()),
+            Ok(Err(error)) => {
+                log.write(
+                    LogStream::Platform,
+                    &format!("the function could not be started: {}", causes(&error)),
+                );
+                start_failure(&error)
+            }
+            Err(_) => {
+                let message = format!(
+                    "the function did not start within {} s; look for a loop in its initialization",
+                    self.config.start_timeout.as_secs_f32()
+                );
+                log.write(LogStream::Platform, &message);
+                PrepareError::new(ErrorCode::StartFailed, message)
+            }
+        };
         Err(failure)
     }
 }

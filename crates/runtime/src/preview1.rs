@@ -245,15 +245,19 @@ macro_rules! wasmtimes {
 
 /// Lets the functions that take a file's number take a socket's as well.
 fn link_files(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    linker.func_wrap_async(MODULE, "fd_close", |mut caller: Caller<'_, Guest>, (fd,): (i32,)| {
-        Box::new(async move {
-            let sockets = &mut caller.data_mut().sockets;
-            if sockets.owns(fd.cast_unsigned()) {
-                return Ok(i32::from(errno_of(sockets.close(fd.cast_unsigned()))));
-            }
-            wasmtimes!(&mut caller, fd_close, fd)
-        })
-    })?;
+    linker.func_wrap_async(
+        MODULE,
+        "fd_close",
+        |mut caller: Caller<'_, Guest>, (fd,): (i32,)| {
+            Box::new(async move {
+                let sockets = &mut caller.data_mut().sockets;
+                if sockets.owns(fd.cast_unsigned()) {
+                    return Ok(i32::from(errno_of(sockets.close(fd.cast_unsigned()))));
+                }
+                wasmtimes!(&mut caller, fd_close, fd)
+            })
+        },
+    )?;
     linker.func_wrap_async(
         MODULE,
         "fd_read",
@@ -363,7 +367,11 @@ const DATAGRAM_TYPE: u8 = 5;
 fn tell_state(memory: &mut Memory<'_>, sockets: &mut Sockets, fd: u32, out: u32) -> Result<(), Errno> {
     let socket = sockets.get(fd)?;
     let mut state = [0; 24];
-    state[0] = if socket.is_stream { STREAM_TYPE } else { DATAGRAM_TYPE };
+    state[0] = if socket.is_stream {
+        STREAM_TYPE
+    } else {
+        DATAGRAM_TYPE
+    };
     state[2] = if socket.nonblocking { NONBLOCK as u8 } else { 0 };
     state[8..].fill(0xff);
     memory.put(out, &state)
@@ -372,7 +380,11 @@ fn tell_state(memory: &mut Memory<'_>, sockets: &mut Sockets, fd: u32, out: u32)
 /// `__wasi_filestat_t`, of which only the type means anything.
 fn tell_file_state(memory: &mut Memory<'_>, sockets: &mut Sockets, fd: u32, out: u32) -> Result<(), Errno> {
     let mut state = [0; 64];
-    state[16] = if sockets.get(fd)?.is_stream { STREAM_TYPE } else { DATAGRAM_TYPE };
+    state[16] = if sockets.get(fd)?.is_stream {
+        STREAM_TYPE
+    } else {
+        DATAGRAM_TYPE
+    };
     memory.put(out, &state)
 }
 

@@ -265,7 +265,10 @@ impl Prepare for Runtime {
 
 impl Residents for Runtime {
     fn scale(&self, revision: &Arc<RevisionSpec>, count: u32) {
-        self.shared.servers.group(revision, &self.shared).scale(revision, count);
+        self.shared
+            .servers
+            .group(revision, &self.shared)
+            .scale(revision, count);
     }
 
     fn instances(&self, revision: &Arc<RevisionSpec>) -> watch::Receiver<Instances> {

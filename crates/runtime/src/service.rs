@@ -167,7 +167,9 @@ impl Version {
         let mut wasm_store = host.into_store(self.loaded.engine.engine());
         let made = match &self.loaded.program {
             Program::Handler(ProxyPre::P3(pre)) => pre.instantiate_async(&mut wasm_store).await,
-            Program::Handler(ProxyPre::P2(_)) | Program::Module(_) => Err(wasmtime::Error::msg("handlers are called in another way")),
+            Program::Handler(ProxyPre::P2(_)) | Program::Module(_) => {
+                Err(wasmtime::Error::msg("handlers are called in another way"))
+            }
         };
         let service = made.map_err(|error| {
             let text = format!("no instance of the function could be made: {}", causes(&error));

@@ -201,10 +201,15 @@ fn follow_latest_ready(
         .as_deref()
         .and_then(by_name)
         .and_then(|r| generation_of(r));
-    let newest = revisions
-        .iter()
-        .filter(|r| is_ready(r) && !r.is_being_deleted() && generation_of(r) >= floor)
-        .max_by_key(|r| generation_of(r));
+    let usable = |r: &&Arc<Revision>| is_ready(r) && !r.is_being_deleted();
+    // A template may go back to a name that it had before: that Revision is the newest again, whatever its number.
+    let created = status.latest_created_revision_name.as_deref();
+    let newest = created.and_then(by_name).filter(usable).or_else(|| {
+        let candidates = revisions.iter().filter(usable);
+        candidates
+            .filter(|r| generation_of(r) >= floor)
+            .max_by_key(|r| generation_of(r))
+    });
     match (newest, current) {
         (Some(newest), current) if current.as_deref() != Some(newest.name_str()) => {
             let name = newest.name_str().to_owned();

@@ -1,9 +1,11 @@
 //! The environment variables of a Revision's container, with ConfigMaps and Secrets looked up.
 
+use super::volumes;
 use crate::object::Meta;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvFromSource, EnvVar, Secret};
 use kittiwake_api::meta;
 use kittiwake_api::serving::Revision;
+use kittiwake_core::volume::Mount;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -18,6 +20,30 @@ pub fn serving_container(revision: &Revision) -> Option<&Container> {
         .iter()
         .find(|c| c.ports.as_ref().is_some_and(|p| !p.is_empty()))
         .or_else(|| containers.first())
+}
+
+/// What an instance finds around it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Surroundings {
+    /// Environment variables, in order.
+    pub env: Vec<(String, String)>,
+    /// Folders.
+    pub mounts: Vec<Mount>,
+}
+
+/// The surroundings of the serving container.
+///
+/// # Errors
+/// What is missing, in kubelet's words.
+pub fn surroundings(
+    revision: &Revision,
+    secret: &dyn Fn(&str) -> Option<Arc<Secret>>,
+    config_map: &dyn Fn(&str) -> Option<Arc<ConfigMap>>,
+) -> Result<Surroundings, String> {
+    Ok(Surroundings {
+        env: of(revision, secret, config_map)?,
+        mounts: volumes::of(revision, &volumes::Sources { secret, config_map })?,
+    })
 }
 
 /// Environment of the serving container in order, Knative's own variables last.
@@ -152,9 +178,20 @@ fn value_of(
             found,
         );
     }
-    Err(format!(
-        "env {}: valueFrom takes configMapKeyRef or secretKeyRef here; fieldRef and resourceFieldRef have no meaning for a function that is no pod",
-        variable.name
+    let named = |why: String| format!("env {}: {why}", variable.name);
+    if let Some(field) = &source.field_ref {
+        return volumes::field_of(&field.field_path, revision)
+            .map(Some)
+            .map_err(named);
+    }
+    if let Some(field) = &source.resource_field_ref {
+        let divisor = field.divisor.as_ref().map(|divisor| divisor.0.as_str());
+        return volumes::resource_of(&field.resource, divisor, revision)
+            .map(Some)
+            .map_err(named);
+    }
+    Err(named(
+        "valueFrom takes configMapKeyRef, secretKeyRef, fieldRef or resourceFieldRef".to_owned(),
     ))
 }
 

@@ -2,7 +2,7 @@
 //! (serving `pkg/apis/serving/v1/revision_lifecycle.go`, `pkg/reconciler/revision/reconcile_resources.go`).
 
 use super::credentials::Credentials;
-use super::environment::serving_container;
+use super::environment::{Surroundings, serving_container};
 use super::preparation::{Failure, Preparation};
 use super::spec;
 use crate::context::Servable;
@@ -22,6 +22,10 @@ use std::time::Duration;
 
 /// Reason when the environment cannot be put together (kubelet's word).
 const CONFIG_ERROR: &str = "CreateContainerConfigError";
+/// Reason when there are several containers.
+const SIDECARS_REASON: &str = "SidecarsNotSupported";
+const SIDECARS_MESSAGE: &str = "spec.containers: there are several, but a WebAssembly function runs alone: no container can share \
+     its localhost or its memory. Leave the container with the port, and call what the others do as Services of their own.";
 /// Reason when calls trap: a trap counts as SIGABRT, as a container's would.
 const TRAP_REASON: &str = "ExitCode134";
 
@@ -30,8 +34,8 @@ const TRAP_REASON: &str = "ExitCode134";
 pub struct Observed<'a> {
     /// The PodAutoscaler of the Revision's name.
     pub pod_autoscaler: Option<&'a PodAutoscaler>,
-    /// Its environment, or what is missing from it.
-    pub environment: Result<Vec<(String, String)>, String>,
+    /// Its environment and folders, or what is missing from them.
+    pub surroundings: Result<Surroundings, String>,
     /// Its pull secrets.
     pub credentials: Credentials,
     /// How far its artifact is in this process.
@@ -72,13 +76,17 @@ pub fn plan(revision: &Revision, observed: Observed<'_>, now: Timestamp) -> Plan
         notices: Vec::new(),
         next: Next::OnChange,
     };
-    match &observed.environment {
+    match &observed.surroundings {
+        _ if revision.spec.pod_spec.containers.len() > 1 => {
+            plan.serve = Servable::No;
+            manager.mark_false(CONTAINER_HEALTHY, SIDECARS_REASON, SIDECARS_MESSAGE);
+        }
         Err(missing) => {
             plan.serve = Servable::No;
             manager.mark_false(CONTAINER_HEALTHY, CONFIG_ERROR, missing);
         }
-        Ok(environment) => {
-            let request = request(revision, environment.clone(), &observed.credentials);
+        Ok(surroundings) => {
+            let request = request(revision, surroundings.clone(), &observed.credentials);
             follow_preparation(
                 &mut plan,
                 &mut status,
@@ -101,9 +109,14 @@ pub fn plan(revision: &Revision, observed: Observed<'_>, now: Timestamp) -> Plan
     plan
 }
 
-fn request(revision: &Revision, env: Vec<(String, String)>, credentials: &Credentials) -> PrepareRequest {
+fn request(revision: &Revision, surroundings: Surroundings, credentials: &Credentials) -> PrepareRequest {
     PrepareRequest {
-        revision: spec::revision_spec(revision, &spec::image(revision), FunctionKind::default(), env),
+        revision: spec::revision_spec(
+            revision,
+            &spec::image(revision),
+            FunctionKind::default(),
+            surroundings,
+        ),
         credentials: credentials.known.clone(),
     }
 }
@@ -147,7 +160,10 @@ fn follow_preparation(
                 revision,
                 &prepared.image,
                 prepared.kind,
-                request.revision.env,
+                Surroundings {
+                    env: request.revision.env,
+                    mounts: request.revision.mounts,
+                },
             )));
             conditions.mark_true(RESOURCES_AVAILABLE);
             match &observed.trap {

@@ -27,7 +27,10 @@ fn revision() -> Revision {
 fn observed(preparation: Option<Preparation>) -> Observed<'static> {
     Observed {
         pod_autoscaler: None,
-        environment: Ok(vec![("A".to_owned(), "1".to_owned())]),
+        surroundings: Ok(Surroundings {
+            env: vec![("A".to_owned(), "1".to_owned())],
+            mounts: Vec::new(),
+        }),
         credentials: Credentials::default(),
         preparation,
         trap: None,
@@ -44,7 +47,7 @@ fn ready() -> Preparation {
 
 fn failure(code: ErrorCode, exit_code: Option<i32>) -> Failure {
     let observed = observed(None);
-    let request = request(&revision(), observed.environment.unwrap(), &observed.credentials);
+    let request = request(&revision(), observed.surroundings.unwrap(), &observed.credentials);
     Failure {
         error: PrepareError {
             exit_code,
@@ -262,7 +265,7 @@ fn traps_show_until_a_call_succeeds_while_calls_still_go_there() {
 #[test]
 fn a_missing_secret_in_the_environment_is_named() {
     let missing = Observed {
-        environment: Err("secret \"s\" not found".to_owned()),
+        surroundings: Err("secret \"s\" not found".to_owned()),
         ..observed(None)
     };
     let plan = plan(&revision(), missing, at(0));

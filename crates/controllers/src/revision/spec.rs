@@ -1,12 +1,16 @@
 //! A Revision object → what the data plane needs of it.
 
-use super::environment::serving_container;
+use super::environment::{Surroundings, serving_container};
+use super::probes;
 use crate::object::{Meta, ObjectKey};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kittiwake_api::autoscaling::annotations::{ACTIVATION_SCALE, Key, MAX_SCALE};
 use kittiwake_api::meta;
 use kittiwake_api::serving::Revision;
 use kittiwake_core::artifact::FunctionKind;
-use kittiwake_core::revision::{Isolation, Limits, PORT_DEFAULT, Protocol, RevisionKey, RevisionSpec};
+use kittiwake_core::revision::{
+    Isolation, Limits, PORT_DEFAULT, Protocol, RevisionKey, RevisionSpec, Scaling,
+};
 use kittiwake_core::unit::ByteCount;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -72,7 +76,7 @@ pub fn limits(revision: &Revision) -> Limits {
 }
 
 /// A quantity in whole bytes. `None` for zero and for what cannot be read, which admission refuses.
-fn bytes(quantity: &Quantity) -> Option<ByteCount> {
+pub(super) fn bytes(quantity: &Quantity) -> Option<ByteCount> {
     let text = quantity.0.trim();
     if let Ok(count) = text.parse::<ByteCount>() {
         return Some(count).filter(|count| count.0 > 0);
@@ -113,13 +117,23 @@ pub fn kind(revision: &Revision) -> FunctionKind {
     word.and_then(|word| word.parse().ok()).unwrap_or_default()
 }
 
-/// The Revision as the data plane sees it, running `image`, which is a `kind` of program, with `env`.
+/// How many instances a Revision may have, and begins with. Admission lets only numbers through.
+fn scaling(revision: &Revision) -> Scaling {
+    let annotations = revision.metadata.annotations.as_ref();
+    let number = |key: Key| annotations.and_then(|all| key.get(all)?.parse::<u32>().ok());
+    Scaling {
+        max: number(MAX_SCALE).and_then(NonZeroU32::new),
+        activation: number(ACTIVATION_SCALE).and_then(NonZeroU32::new),
+    }
+}
+
+/// The Revision as the data plane sees it, running `image`, which is a `kind` of program.
 #[must_use]
 pub fn revision_spec(
     revision: &Revision,
     image: &str,
     kind: FunctionKind,
-    env: Vec<(String, String)>,
+    surroundings: Surroundings,
 ) -> RevisionSpec {
     let container = serving_container(revision);
     let port = container.and_then(|container| container.ports.as_ref()?.first());
@@ -134,7 +148,10 @@ pub fn revision_spec(
         command: container.and_then(|c| c.command.clone()).unwrap_or_default(),
         args: args(revision),
         working_dir: container.and_then(|c| c.working_dir.as_deref().map(Into::into)),
-        env,
+        env: surroundings.env,
+        mounts: surroundings.mounts,
+        probes: probes::of(revision),
+        scaling: scaling(revision),
         port: number.unwrap_or(PORT_DEFAULT),
         protocol: match port.and_then(|port| port.name.as_deref()) {
             Some("h2c") => Protocol::H2c,

@@ -23,5 +23,5 @@ pub async fn apply(context: &Context, route: &Route, plan: Plan) -> Result<Next,
         .await?;
     }
     context.events.tell(route, plan.notices);
-    Ok(Next::OnChange)
+    Ok(plan.next)
 }

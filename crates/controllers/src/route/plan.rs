@@ -1,20 +1,38 @@
 //! What a Route's traffic means, and whether the gateway has it (serving `pkg/reconciler/route/traffic/traffic.go`,
 //! `pkg/apis/serving/v1/route_lifecycle.go`).
 
-use super::url;
-use crate::Config;
+use super::rollout::{ConfigurationRollout, RevisionRollout, Rollout};
+use super::tls::{self, CertificateState};
+use super::url::{Naming, is_host};
 use crate::events::Notice;
 use crate::object::{Meta, keep_times};
+use crate::runner::Next;
 use jiff::Timestamp;
-use kittiwake_api::condition::{self, Condition, READY};
-use kittiwake_api::serving::route::condition::{
-    ALL_TRAFFIC_ASSIGNED, CERTIFICATE_PROVISIONED, INGRESS_READY,
-};
+use kittiwake_api::condition::{self, Condition, Conditions, READY};
+use kittiwake_api::duration::GoDuration;
+use kittiwake_api::meta;
+use kittiwake_api::serving::route::condition::{ALL_TRAFFIC_ASSIGNED, INGRESS_READY};
 use kittiwake_api::serving::route::{CONDITIONS, reason};
 use kittiwake_api::serving::{Addressable, Configuration, Revision, Route, RouteStatus, TrafficTarget};
 use kittiwake_core::routing_table::RouteEntry;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// What is there already.
+#[derive(Clone, Copy)]
+pub struct Observed<'a> {
+    /// A Configuration of the Route's namespace.
+    pub configuration: &'a dyn Fn(&str) -> Option<Arc<Configuration>>,
+    /// A Revision of the Route's namespace.
+    pub revision: &'a dyn Fn(&str) -> Option<Arc<Revision>>,
+    /// What the gateways have for a host.
+    pub routed: &'a dyn Fn(&str) -> Option<Arc<RouteEntry>>,
+    /// The certificate of a host of the Route, or of a tag of it.
+    pub certificate: &'a dyn Fn(&str, Option<&str>) -> CertificateState,
+    /// What hosts and URLs are made of.
+    pub naming: Naming<'a>,
+}
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +41,8 @@ pub struct Plan {
     pub status: Option<RouteStatus>,
     /// What to tell once the status is written.
     pub notices: Vec<Notice>,
+    /// When to look again.
+    pub next: Next,
 }
 
 /// Why traffic cannot be assigned.
@@ -34,43 +54,39 @@ struct BadTarget {
     message: String,
 }
 
-/// Decides what a Route's status says. `routed` is what the gateways have for a host.
+/// Decides what a Route's status says.
 #[must_use]
-pub fn plan(
-    route: &Route,
-    configuration: &dyn Fn(&str) -> Option<Arc<Configuration>>,
-    revision: &dyn Fn(&str) -> Option<Arc<Revision>>,
-    routed: &dyn Fn(&str) -> Option<Arc<RouteEntry>>,
-    config: &Config,
-    now: Timestamp,
-) -> Plan {
+pub fn plan(route: &Route, observed: &Observed<'_>, now: Timestamp) -> Plan {
+    let naming = observed.naming;
     let old = route.status.clone().unwrap_or_default();
     let mut status = old.clone();
     let mut conditions = std::mem::take(&mut status.conditions);
     let mut manager = CONDITIONS.manage(&mut conditions, now);
     manager.initialize();
-    status.url = Some(url::url(route, None, config));
     status.address = Some(Addressable {
-        url: Some(url::cluster_url(route, None)),
+        url: Some(naming.cluster_url(route, None)),
         ..Addressable::default()
     });
-    manager.mark_true_with_reason(
-        CERTIFICATE_PROVISIONED,
-        reason::TLS_NOT_ENABLED,
-        "external-domain-tls is not enabled",
-    );
-    match resolve(route, configuration, revision, config) {
-        Ok(traffic) => {
+    let https = tls::mark(&mut manager, route, observed);
+    status.url = Some(naming.url(route, None, https));
+    let mut next = Next::OnChange;
+    match resolve(route, observed.configuration, observed.revision) {
+        Ok(goal) => {
             manager.mark_true(ALL_TRAFFIC_ASSIGNED);
-            let moved = !same_split(&traffic, &old.traffic) || status.url != old.url;
-            status.traffic = traffic;
-            let was_ready = manager.get(INGRESS_READY).is_some_and(Condition::is_true);
-            if is_published(route, &status.traffic, routed, config) || (was_ready && !moved) {
-                manager.mark_true(INGRESS_READY);
-            } else {
-                let message = "Waiting for load balancer to be ready";
-                manager.mark_unknown(INGRESS_READY, reason::UNINITIALIZED, message);
-            }
+            let (rollout, pause) = roll_out(route, &old, &goal, observed, now);
+            next = pause.map_or(next, Next::After);
+            status.traffic = split(route, &goal, &rollout, naming, https);
+            status
+                .annotations
+                .insert(meta::ROLLOUT_ANNOTATION.to_owned(), rollout.write());
+            mark_ingress(
+                &mut manager,
+                route,
+                &status,
+                &old,
+                rollout.is_under_way(),
+                observed,
+            );
         }
         // The traffic stays where it is.
         Err(bad) if bad.failed => manager.mark_false(ALL_TRAFFIC_ASSIGNED, bad.reason, &bad.message),
@@ -83,6 +99,7 @@ pub fn plan(
         return Plan {
             status: None,
             notices: Vec::new(),
+            next,
         };
     }
     let ready =
@@ -96,19 +113,161 @@ pub fn plan(
     Plan {
         notices: notices.into_iter().collect(),
         status: Some(status),
+        next,
     }
+}
+
+/// Says whether the gateways have what the status says.
+fn mark_ingress(
+    conditions: &mut Conditions<'_>,
+    route: &Route,
+    status: &RouteStatus,
+    old: &RouteStatus,
+    rolling: bool,
+    observed: &Observed<'_>,
+) {
+    if let Some(host) = observed
+        .naming
+        .external_host(route, None)
+        .filter(|host| !is_host(host))
+    {
+        let message = format!(
+            "domain-template of config-network gives {host:?}, which is not a host name of at most 253 bytes"
+        );
+        conditions.mark_false(INGRESS_READY, reason::ERROR_CONFIG, &message);
+        return;
+    }
+    let moved = !same_split(&status.traffic, &old.traffic) || status.url != old.url;
+    let was_ready = conditions.get(INGRESS_READY).is_some_and(Condition::is_true);
+    if !is_published(route, &status.traffic, observed) && !(was_ready && !moved) {
+        let message = "Waiting for load balancer to be ready";
+        conditions.mark_unknown(INGRESS_READY, reason::UNINITIALIZED, message);
+    } else if rolling {
+        let message = "A gradual rollout of the latest revision(s) is in progress.";
+        conditions.mark_unknown(INGRESS_READY, reason::ROLLOUT_IN_PROGRESS, message);
+    } else {
+        conditions.mark_true(INGRESS_READY);
+    }
+}
+
+/// How far traffic has come to `goal`, and when to look again.
+fn roll_out(
+    route: &Route,
+    old: &RouteStatus,
+    goal: &[Assigned],
+    observed: &Observed<'_>,
+    now: Timestamp,
+) -> (Rollout, Option<Duration>) {
+    let mut shares: BTreeMap<&str, (&str, i64)> = BTreeMap::new();
+    for Assigned {
+        target,
+        configuration,
+    } in goal
+    {
+        if let (Some(configuration), Some(revision)) = (configuration, &target.revision_name) {
+            shares.entry(configuration).or_insert((revision, 0)).1 += target.percent.unwrap_or(0);
+        }
+    }
+    let configurations = shares.iter().map(|(configuration, (revision, percent))| {
+        ConfigurationRollout::whole(configuration, revision, *percent)
+    });
+    let wanted = Rollout {
+        configurations: configurations.collect(),
+    };
+    let Some(duration) = rollout_duration(route, observed.naming.settings.network.rollout_duration_seconds)
+    else {
+        return (wanted, None);
+    };
+    let mut previous = old
+        .annotations
+        .get(meta::ROLLOUT_ANNOTATION)
+        .and_then(|text| Rollout::read(text));
+    if let Some(previous) = &mut previous
+        && previous.waits_for_gateways()
+        && is_published(route, &old.traffic, observed)
+    {
+        previous.observe_ready(now, duration);
+    }
+    Rollout::step(wanted, previous, now)
+}
+
+/// How long a rollout takes: as the Route says, else as administrators say. `None` for at once.
+fn rollout_duration(route: &Route, default_seconds: u32) -> Option<Duration> {
+    let keys = [
+        meta::ROLLOUT_DURATION_ANNOTATION,
+        meta::ROLLOUT_DURATION_ANNOTATION_CAMEL,
+    ];
+    let said = keys.iter().find_map(|key| route.annotation(key));
+    let said = said.and_then(|text| text.parse::<GoDuration>().ok()?.to_std());
+    said.filter(|duration| duration.as_secs() > 0)
+        .or_else(|| Some(Duration::from_secs(default_seconds.into())))
+        .filter(|duration| !duration.is_zero())
+}
+
+/// The traffic as it is split now. While a rollout is under way, what older revisions still have is taken from the
+/// targets that follow their Configuration, in order.
+fn split(
+    route: &Route,
+    goal: &[Assigned],
+    rollout: &Rollout,
+    naming: Naming<'_>,
+    https: bool,
+) -> Vec<TrafficTarget> {
+    let mut older: BTreeMap<&str, Vec<RevisionRollout>> = BTreeMap::new();
+    for configuration in &rollout.configurations {
+        if let [older_ones @ .., _] = configuration.revisions.as_slice() {
+            older.insert(&configuration.configuration_name, older_ones.to_vec());
+        }
+    }
+    let mut traffic = Vec::new();
+    for Assigned {
+        target,
+        configuration,
+    } in goal
+    {
+        let mut left = target.percent.unwrap_or(0);
+        let shares = configuration.as_deref().and_then(|name| older.get_mut(name));
+        for share in shares.into_iter().flatten() {
+            let taken = share.percent.min(left);
+            if taken > 0 {
+                traffic.push(TrafficTarget {
+                    tag: None,
+                    revision_name: Some(share.revision_name.clone()),
+                    percent: Some(taken),
+                    ..target.clone()
+                });
+                share.percent -= taken;
+                left -= taken;
+            }
+        }
+        if left > 0 || target.percent.unwrap_or(0) == 0 || given(&target.tag).is_some() {
+            traffic.push(TrafficTarget {
+                percent: target.percent.map(|_| left),
+                url: given(&target.tag).map(|tag| naming.url(route, Some(tag), https)),
+                ..target.clone()
+            });
+        }
+    }
+    traffic
+}
+
+/// A target of the spec with its Revision.
+struct Assigned {
+    target: TrafficTarget,
+    /// The Configuration whose latest ready Revision it follows.
+    configuration: Option<String>,
 }
 
 fn resolve(
     route: &Route,
     configuration: &dyn Fn(&str) -> Option<Arc<Configuration>>,
     revision: &dyn Fn(&str) -> Option<Arc<Revision>>,
-    config: &Config,
-) -> Result<Vec<TrafficTarget>, BadTarget> {
+) -> Result<Vec<Assigned>, BadTarget> {
     let assign = |target: &TrafficTarget| {
-        let (name, latest) = match (given(&target.configuration_name), given(&target.revision_name)) {
-            (Some(name), _) => (latest_ready(name, configuration, revision)?, true),
-            (None, Some(name)) => (ready_revision(name, revision)?, false),
+        let follows = given(&target.configuration_name);
+        let name = match (follows, given(&target.revision_name)) {
+            (Some(name), _) => latest_ready(name, configuration, revision)?,
+            (None, Some(name)) => ready_revision(name, revision)?,
             (None, None) => {
                 let message =
                     "spec.traffic: a target names neither a Configuration nor a Revision.".to_owned();
@@ -119,19 +278,22 @@ fn resolve(
                 });
             }
         };
-        Ok(TrafficTarget {
-            tag: target.tag.clone(),
-            revision_name: Some(name),
-            configuration_name: None,
-            latest_revision: Some(latest),
-            percent: target.percent,
-            url: given(&target.tag).map(|tag| url::url(route, Some(tag), config)),
+        Ok(Assigned {
+            target: TrafficTarget {
+                tag: target.tag.clone(),
+                revision_name: Some(name),
+                configuration_name: None,
+                latest_revision: Some(follows.is_some()),
+                percent: target.percent,
+                url: None,
+            },
+            configuration: follows.map(str::to_owned),
         })
     };
     route.spec.traffic.iter().map(assign).collect()
 }
 
-fn given(name: &Option<String>) -> Option<&str> {
+pub(super) fn given(name: &Option<String>) -> Option<&str> {
     name.as_deref().filter(|name| !name.is_empty())
 }
 
@@ -203,26 +365,21 @@ fn same_split(a: &[TrafficTarget], b: &[TrafficTarget]) -> bool {
         })
 }
 
-/// Whether the gateway routes every host of the Route as its traffic says.
-fn is_published(
-    route: &Route,
-    traffic: &[TrafficTarget],
-    routed: &dyn Fn(&str) -> Option<Arc<RouteEntry>>,
-    config: &Config,
-) -> bool {
-    let shares = shares(traffic);
-    let main = url::hosts(route, None, config)
-        .iter()
-        .all(|host| published_shares(route, routed(host)) == Some(shares.clone()));
-    main && traffic.iter().all(|target| {
-        let (Some(tag), Some(name)) = (given(&target.tag), given(&target.revision_name)) else {
-            return true;
-        };
-        let whole = BTreeMap::from([(name.to_owned(), 100)]);
-        url::hosts(route, Some(tag), config)
+/// Whether the gateways route every host of the Route as its traffic says.
+fn is_published(route: &Route, traffic: &[TrafficTarget], observed: &Observed<'_>) -> bool {
+    let routes = |tag: Option<&str>, shares: &BTreeMap<String, i64>| {
+        let hosts = observed.naming.hosts(route, tag);
+        hosts
             .iter()
-            .all(|host| published_shares(route, routed(host)).as_ref() == Some(&whole))
-    })
+            .all(|(host, _)| published_shares(route, (observed.routed)(host)).as_ref() == Some(shares))
+    };
+    routes(None, &shares(traffic))
+        && traffic.iter().all(|target| {
+            let (Some(tag), Some(name)) = (given(&target.tag), given(&target.revision_name)) else {
+                return true;
+            };
+            routes(Some(tag), &BTreeMap::from([(name.to_owned(), 100)]))
+        })
 }
 
 /// Revision → percent, those without a share left out.

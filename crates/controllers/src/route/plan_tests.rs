@@ -1,8 +1,10 @@
 //! Tables for the plan of a Route.
 
 use super::*;
+use crate::Config;
 use crate::object::ObjectKey;
 use kittiwake_api::condition::find;
+use kittiwake_api::config::Settings;
 use kittiwake_core::revision::{RevisionKey, RevisionSpec};
 use kittiwake_core::routing_table::RoutingTable;
 use serde_json::{Value, json};
@@ -53,15 +55,41 @@ fn config() -> Config {
     }
 }
 
+fn no_certificate(_: &str, _: Option<&str>) -> CertificateState {
+    CertificateState::Missing {
+        name: "route-u".to_owned(),
+        why: "secret \"route-u\" not found".to_owned(),
+    }
+}
+
 fn run(route: &Route, table: &RoutingTable) -> Plan {
-    plan(
+    run_with(
         route,
-        &configuration,
-        &revision,
-        &|host: &str| table.lookup(host).cloned(),
-        &config(),
+        table,
+        &Settings::default(),
+        &no_certificate,
         Timestamp::UNIX_EPOCH,
     )
+}
+
+fn run_with(
+    route: &Route,
+    table: &RoutingTable,
+    settings: &Settings,
+    certificate: &dyn Fn(&str, Option<&str>) -> CertificateState,
+    now: Timestamp,
+) -> Plan {
+    let observed = Observed {
+        configuration: &configuration,
+        revision: &revision,
+        routed: &|host: &str| table.lookup(host).cloned(),
+        certificate,
+        naming: Naming {
+            config: &config(),
+            settings,
+        },
+    };
+    plan(route, &observed, now)
 }
 
 /// The routing table that is made of a Route.
@@ -73,7 +101,29 @@ fn table(route: &Route) -> RoutingTable {
             "i",
         )))
     };
-    crate::routing_table::plan::plan(&[Arc::new(route.clone())], servable, &config())
+    crate::routing_table::plan::plan(&crate::routing_table::plan::Sources {
+        routes: &[Arc::new(route.clone())],
+        mappings: &[],
+        servable: &servable,
+        secret: &|_: &ObjectKey| None,
+        namespace: &|_: &str| None,
+        certificates: &crate::certificates::Certificates::default(),
+        naming: Naming {
+            config: &config(),
+            settings: &Settings::default(),
+        },
+        now: Timestamp::UNIX_EPOCH,
+    })
+}
+
+fn settings(map: &str, pairs: &[(&str, &str)]) -> Settings {
+    let mut settings = Settings::default();
+    let data = pairs
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect();
+    settings.set(map, Some(&data)).unwrap();
+    settings
 }
 
 fn says(status: &RouteStatus, type_: &str) -> (&'static str, String, String) {
@@ -221,4 +271,140 @@ fn bad_targets_are_named_and_leave_the_traffic_where_it_is() {
         );
         assert_eq!(got.traffic[0].revision_name.as_deref(), Some("one"));
     }
+}
+
+#[test]
+fn a_new_revision_gets_its_traffic_step_by_step() {
+    let start = 1_750_000_000;
+    let at = |second: i64| Timestamp::from_second(start + second).unwrap();
+    let settings = settings("config-network", &[("rollout-duration", "10")]);
+    let traffic = json!([
+        { "configurationName": "ready", "latestRevision": true, "percent": 80, "tag": "new" },
+        { "revisionName": "two", "percent": 20 },
+    ]);
+    let mut route = route(traffic, json!({}));
+    // The Configuration's revision was `zero` before.
+    let before = Rollout {
+        configurations: vec![ConfigurationRollout::whole("ready", "zero", 80)],
+    };
+    route.status = Some(RouteStatus {
+        annotations: BTreeMap::from([(meta::ROLLOUT_ANNOTATION.to_owned(), before.write())]),
+        ..RouteStatus::default()
+    });
+    let shown = |status: &RouteStatus| -> Vec<String> {
+        let traffic = status.traffic.iter();
+        traffic
+            .map(|t| {
+                format!(
+                    "{} {} {}",
+                    t.revision_name.as_deref().unwrap(),
+                    t.percent.unwrap(),
+                    t.tag.as_deref().unwrap_or("-")
+                )
+            })
+            .collect()
+    };
+    let plan = run_with(
+        &route,
+        &RoutingTable::default(),
+        &settings,
+        &no_certificate,
+        at(0),
+    );
+    route.status = plan.status;
+    let status = route.status.as_ref().unwrap();
+    assert_eq!(shown(status), ["zero 79 -", "one 1 new", "two 20 -"]);
+    assert_eq!(says(status, "Ready").1, "Uninitialized");
+    // The gateways have it after two seconds: eight are left, four steps of 20 % fit.
+    let plan = run_with(&route, &table(&route), &settings, &no_certificate, at(2));
+    route.status = plan.status;
+    assert_eq!(
+        says(route.status.as_ref().unwrap(), "Ready").1,
+        "RolloutInProgress"
+    );
+    assert_eq!(plan.next, Next::After(Duration::from_secs(2)));
+    for (second, wanted) in [
+        (4, ["zero 59 -", "one 21 new", "two 20 -"].as_slice()),
+        (6, &["zero 39 -", "one 41 new", "two 20 -"]),
+        (8, &["zero 19 -", "one 61 new", "two 20 -"]),
+        (10, &["one 80 new", "two 20 -"]),
+    ] {
+        let plan = run_with(&route, &table(&route), &settings, &no_certificate, at(second));
+        route.status = plan.status;
+        assert_eq!(shown(route.status.as_ref().unwrap()), wanted);
+    }
+    let plan = run_with(&route, &table(&route), &settings, &no_certificate, at(10));
+    assert_eq!(plan.next, Next::OnChange);
+    assert_eq!(says(&plan.status.unwrap(), "Ready").0, "True");
+}
+
+#[test]
+fn certificates_decide_about_https() {
+    let ready = |_: &str, _: Option<&str>| CertificateState::Ready;
+    let traffic = json!([{ "revisionName": "one", "percent": 100, "tag": "t" }]);
+    let plain = route(traffic.clone(), json!({}));
+    let local = route(
+        traffic,
+        json!({ "networking.knative.dev/visibility": "cluster-local" }),
+    );
+    let mut opted_out = plain.clone();
+    opted_out.metadata.annotations = Some(BTreeMap::from([(
+        "networking.knative.dev/disable-external-domain-tls".to_owned(),
+        "true".to_owned(),
+    )]));
+    let on = [("external-domain-tls", "Enabled")];
+    let strict = [
+        ("external-domain-tls", "Enabled"),
+        ("http-protocol", "Redirected"),
+    ];
+    type Certificate<'a> = &'a dyn Fn(&str, Option<&str>) -> CertificateState;
+    let cases: [(&Route, &[(&str, &str)], Certificate<'_>, &str, &str, &str); 7] = [
+        (&plain, &[], &ready, "True", "TLSNotEnabled", "http"),
+        (&plain, &on, &ready, "True", "", "https"),
+        (&plain, &on, &no_certificate, "True", "HTTPDowngrade", "http"),
+        (
+            &plain,
+            &strict,
+            &no_certificate,
+            "Unknown",
+            "CertificateNotReady",
+            "https",
+        ),
+        (&plain, &strict, &ready, "True", "", "https"),
+        (&local, &on, &ready, "True", "TLSNotEnabled", "http"),
+        (&opted_out, &on, &ready, "True", "TLSNotEnabled", "http"),
+    ];
+    for (route, pairs, certificate, status, reason, scheme) in cases {
+        let settings = settings("config-network", pairs);
+        let plan = run_with(
+            route,
+            &RoutingTable::default(),
+            &settings,
+            certificate,
+            Timestamp::UNIX_EPOCH,
+        );
+        let got = plan.status.unwrap();
+        let said = says(&got, "CertificateProvisioned");
+        assert_eq!((said.0, said.1.as_str()), (status, reason), "{pairs:?}");
+        for url in [got.url.as_deref(), got.traffic[0].url.as_deref()] {
+            assert!(url.unwrap().starts_with(&format!("{scheme}://")), "{url:?}");
+        }
+    }
+}
+
+#[test]
+fn a_template_that_gives_no_host_is_told() {
+    let settings = settings(
+        "config-network",
+        &[("domain-template", "{{.Name}}.{{.Labels.team}}.{{.Domain}}")],
+    );
+    let traffic = json!([{ "revisionName": "one", "percent": 100 }]);
+    let plan = run_with(
+        &route(traffic, json!({})),
+        &RoutingTable::default(),
+        &settings,
+        &no_certificate,
+        Timestamp::UNIX_EPOCH,
+    );
+    assert_eq!(says(&plan.status.unwrap(), "IngressReady").1, "ErrorConfig");
 }

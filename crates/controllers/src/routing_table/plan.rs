@@ -1,60 +1,140 @@
-//! Routes and callable Revisions → the routing table.
+//! Routes, DomainMappings and callable Revisions → the routing table.
 
-use crate::Config;
+use crate::certificates::{self, Certificates};
+use crate::domain_mapping::{self, target_host};
 use crate::object::{Meta, ObjectKey};
-use crate::route::url;
-use kittiwake_api::serving::{Route, TrafficTarget};
+use crate::route::tls;
+use crate::route::url::Naming;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kittiwake_api::config::features;
+use kittiwake_api::meta;
+use kittiwake_api::serving::{DomainMapping, Route, TrafficTarget};
 use kittiwake_core::revision::RevisionSpec;
-use kittiwake_core::routing_table::{PERCENT_TOTAL, RouteEntry, RouteTarget, RoutingTable};
+use kittiwake_core::routing_table::{
+    Certificate, PERCENT_TOTAL, RouteEntry, RouteTarget, RoutingTable, Visibility,
+};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Builds the table. Where two Routes claim one host (a tag of one, the name of another), the older Route has it.
-pub fn plan(
-    routes: &[Arc<Route>],
-    servable: impl Fn(&ObjectKey) -> Option<Arc<RevisionSpec>>,
-    config: &Config,
-) -> RoutingTable {
-    let mut routes: Vec<&Route> = routes
-        .iter()
-        .map(|route| &**route)
-        .filter(|r| !r.is_being_deleted())
-        .collect();
-    routes.sort_by_key(|route| {
-        let created = route.metadata.creation_timestamp.as_ref().map(|time| time.0);
-        (
-            created,
-            route.metadata.namespace.clone(),
-            route.metadata.name.clone(),
-        )
-    });
+/// What the table is made of.
+pub struct Sources<'a> {
+    /// Every Route.
+    pub routes: &'a [Arc<Route>],
+    /// Every DomainMapping.
+    pub mappings: &'a [Arc<DomainMapping>],
+    /// A Revision, when it can be called.
+    pub servable: &'a dyn Fn(&ObjectKey) -> Option<Arc<RevisionSpec>>,
+    /// A Secret.
+    pub secret: &'a dyn Fn(&ObjectKey) -> Option<Arc<Secret>>,
+    /// A namespace.
+    pub namespace: &'a dyn Fn(&str) -> Option<Arc<Namespace>>,
+    /// What Secrets held before.
+    pub certificates: &'a Certificates,
+    /// What hosts are made of.
+    pub naming: Naming<'a>,
+    /// Which certificates have expired.
+    pub now: Timestamp,
+}
+
+/// Builds the table. Where two Routes claim one host (a tag of one, the name of another), the older Route has it; a
+/// Route's own hosts come before mapped ones.
+pub fn plan(sources: &Sources<'_>) -> RoutingTable {
     let mut table = RoutingTable::default();
-    for route in routes {
+    for route in by_age(sources.routes) {
         let Some(status) = route.status.as_ref() else {
             continue;
         };
-        let whole = |target: &TrafficTarget| TrafficTarget {
-            percent: Some(PERCENT_TOTAL.into()),
-            ..target.clone()
-        };
-        insert(&mut table, route, None, &status.traffic, &servable, config);
+        insert(&mut table, sources, route, None, &status.traffic);
         for target in &status.traffic {
             if let Some(tag) = target.tag.as_deref().filter(|tag| !tag.is_empty()) {
-                insert(&mut table, route, Some(tag), &[whole(target)], &servable, config);
+                insert(&mut table, sources, route, Some(tag), &[whole(target)]);
             }
         }
+    }
+    for mapping in by_age(sources.mappings) {
+        insert_mapping(&mut table, sources, mapping);
     }
     table
 }
 
+fn by_age<K: kube::Resource>(objects: &[Arc<K>]) -> Vec<&K> {
+    let mut objects: Vec<&K> = objects
+        .iter()
+        .map(|object| &**object)
+        .filter(|object| !object.is_being_deleted())
+        .collect();
+    objects.sort_by_key(|object| {
+        let meta = object.meta();
+        let created = meta.creation_timestamp.as_ref().map(|time| time.0);
+        (created, meta.namespace.clone(), meta.name.clone())
+    });
+    objects
+}
+
+fn whole(target: &TrafficTarget) -> TrafficTarget {
+    TrafficTarget {
+        percent: Some(PERCENT_TOTAL.into()),
+        ..target.clone()
+    }
+}
+
 fn insert(
     table: &mut RoutingTable,
+    sources: &Sources<'_>,
     route: &Route,
     tag: Option<&str>,
     traffic: &[TrafficTarget],
-    servable: &impl Fn(&ObjectKey) -> Option<Arc<RevisionSpec>>,
-    config: &Config,
 ) {
+    let entry = entry(sources, route, tag, traffic);
+    for (host, visibility) in sources.naming.hosts(route, tag) {
+        let certificate = (visibility == Visibility::External)
+            .then(|| certificate_of_route(sources, route, &host, tag))
+            .flatten();
+        let annotations = route.metadata.annotations.as_ref();
+        let protocol = tls::http_protocol(sources.naming.settings, annotations);
+        let entry = Arc::new(RouteEntry {
+            visibility,
+            http: tls::http_option(protocol, certificate.is_some()),
+            ..entry.clone()
+        });
+        put(table, host, entry, certificate);
+    }
+}
+
+/// A certificate goes with its host: who came too late for the one does not get the other.
+fn put(table: &mut RoutingTable, host: String, entry: Arc<RouteEntry>, certificate: Option<Certificate>) {
+    if table.insert(host.as_str(), entry)
+        && let Some(certificate) = certificate
+    {
+        table.insert_certificate(host, certificate);
+    }
+}
+
+fn entry(sources: &Sources<'_>, route: &Route, tag: Option<&str>, traffic: &[TrafficTarget]) -> RouteEntry {
     let key = ObjectKey::of(route);
+    let (targets, lost) = targets(sources, &key, traffic);
+    let unready = targets.is_empty().then(|| unready(route, &lost).into());
+    RouteEntry {
+        namespace: Arc::clone(&key.namespace),
+        name: Arc::clone(&key.name),
+        tag: tag.map(Into::into),
+        targets,
+        unready,
+        by_tag: match tag {
+            None => by_tag(sources, &key, traffic),
+            Some(_) => BTreeMap::new(),
+        },
+        ..RouteEntry::default()
+    }
+}
+
+/// Who answers, and the names of those who should but cannot.
+fn targets(
+    sources: &Sources<'_>,
+    key: &ObjectKey,
+    traffic: &[TrafficTarget],
+) -> (Vec<RouteTarget>, Vec<String>) {
     let mut targets: Vec<RouteTarget> = Vec::new();
     let mut lost = Vec::new();
     for target in traffic {
@@ -62,24 +142,89 @@ fn insert(
         let Some(name) = target.revision_name.as_deref().filter(|_| percent > 0) else {
             continue;
         };
-        match servable(&key.sibling(name)) {
+        match (sources.servable)(&key.sibling(name)) {
             Some(revision) => add(&mut targets, revision, percent),
             None => lost.push(name.to_owned()),
         }
     }
     share_out(&mut targets);
-    let unready = targets.is_empty().then(|| unready(route, &lost).into());
-    let entry = Arc::new(RouteEntry {
-        namespace: Arc::clone(&key.namespace),
-        name: Arc::clone(&key.name),
-        tag: tag.map(Into::into),
-        targets,
-        unready,
-        ..RouteEntry::default()
-    });
-    for host in url::hosts(route, tag, config) {
-        table.insert(host, Arc::clone(&entry));
+    (targets, lost)
+}
+
+/// Who answers calls that name a tag in a header, where that is switched on.
+fn by_tag(
+    sources: &Sources<'_>,
+    key: &ObjectKey,
+    traffic: &[TrafficTarget],
+) -> BTreeMap<Arc<str>, RouteTarget> {
+    if !sources.naming.settings.features.is_enabled(features::TAG_HEADER) {
+        return BTreeMap::new();
     }
+    let tagged = traffic.iter().filter_map(|target| {
+        let tag = target.tag.as_deref().filter(|tag| !tag.is_empty())?;
+        let revision = (sources.servable)(&key.sibling(target.revision_name.as_deref()?))?;
+        let target = RouteTarget {
+            revision,
+            percent: PERCENT_TOTAL,
+        };
+        Some((tag.into(), target))
+    });
+    tagged.collect()
+}
+
+fn certificate_of_route(
+    sources: &Sources<'_>,
+    route: &Route,
+    host: &str,
+    tag: Option<&str>,
+) -> Option<Certificate> {
+    let annotations = route.metadata.annotations.as_ref();
+    if !tls::is_wanted(&sources.naming.settings.network, annotations) {
+        return None;
+    }
+    let namespace = (sources.namespace)(route.metadata.namespace.as_deref().unwrap_or_default());
+    let names = certificates::secrets_of_route(route, host, tag, namespace.as_deref(), sources.naming);
+    let key = ObjectKey::of(route);
+    certificate(sources, &key, &names, host)
+}
+
+/// The first certificate for a host in the Secrets `names` beside `key`.
+fn certificate(sources: &Sources<'_>, key: &ObjectKey, names: &[String], host: &str) -> Option<Certificate> {
+    sources.naming.config.https_external_port?;
+    names.iter().find_map(|name| {
+        let key = key.sibling(name.as_str());
+        let found = sources
+            .certificates
+            .find(&key, (sources.secret)(&key), host, sources.now);
+        found.certificate
+    })
+}
+
+/// A mapped name answers as the Route's own host does, once the mapping's controller says where it leads.
+fn insert_mapping(table: &mut RoutingTable, sources: &Sources<'_>, mapping: &DomainMapping) {
+    let key = ObjectKey::of(mapping);
+    let route = mapping
+        .status
+        .as_ref()
+        .and_then(|status| status.status.annotations.get(meta::MAPPED_ROUTE_ANNOTATION));
+    let Some(route) = route else { return };
+    let inside = target_host(route, &key.namespace);
+    let Some(target) = table.lookup(&inside).cloned() else {
+        return;
+    };
+    let names = [domain_mapping::plan::secret(mapping)];
+    let certificate = domain_mapping::plan::wants_certificate(mapping, sources.naming)
+        .then(|| certificate(sources, &key, &names, &key.name))
+        .flatten();
+    let annotations = mapping.metadata.annotations.as_ref();
+    let protocol = tls::http_protocol(sources.naming.settings, annotations);
+    let entry = Arc::new(RouteEntry {
+        visibility: Visibility::External,
+        http: tls::http_option(protocol, certificate.is_some()),
+        rewrite_host: Some(inside.into()),
+        ..(*target).clone()
+    });
+    put(table, key.name.to_string(), entry, certificate);
 }
 
 /// Two shares of one Revision are one.

@@ -1,6 +1,8 @@
 //! Tables for the routing table.
 
 use super::*;
+use crate::Config;
+use kittiwake_api::config::Settings;
 use kittiwake_core::revision::{RevisionKey, RevisionSpec};
 use serde_json::{Value, json};
 
@@ -28,7 +30,23 @@ fn servable(key: &ObjectKey) -> Option<Arc<RevisionSpec>> {
 }
 
 fn table(routes: &[Arc<Route>]) -> RoutingTable {
-    plan(routes, servable, &Config::default())
+    with(routes, &[], &Settings::default())
+}
+
+fn with(routes: &[Arc<Route>], mappings: &[Arc<DomainMapping>], settings: &Settings) -> RoutingTable {
+    plan(&Sources {
+        routes,
+        mappings,
+        servable: &servable,
+        secret: &|_: &ObjectKey| None,
+        namespace: &|_: &str| None,
+        certificates: &Certificates::default(),
+        naming: Naming {
+            config: &Config::default(),
+            settings,
+        },
+        now: Timestamp::UNIX_EPOCH,
+    })
 }
 
 /// `a:70 b:30` of a host.
@@ -112,4 +130,49 @@ fn the_older_route_keeps_a_host_that_two_claim() {
         split(&table(&[named, tagged]), "a-b.default.localhost"),
         "tagged:100"
     );
+}
+
+#[test]
+fn a_header_chooses_a_tag_where_that_is_switched_on() {
+    let traffic = json!([
+        { "revisionName": "a", "percent": 100 },
+        { "revisionName": "b", "percent": 0, "tag": "next" },
+        { "revisionName": "lost", "percent": 0, "tag": "lost" },
+    ]);
+    let routes = [route("hello", 0, json!({}), traffic)];
+    let tags = |settings: &Settings, host: &str| -> Vec<String> {
+        let table = with(&routes, &[], settings);
+        let entry = table.lookup(host).unwrap();
+        entry.by_tag.keys().map(ToString::to_string).collect()
+    };
+    assert!(tags(&Settings::default(), "hello.default.localhost").is_empty());
+    let mut settings = Settings::default();
+    let data = BTreeMap::from([("tag-header-based-routing".to_owned(), "enabled".to_owned())]);
+    settings.set("config-features", Some(&data)).unwrap();
+    assert_eq!(tags(&settings, "hello.default.localhost"), ["next"]);
+    assert!(tags(&settings, "next-hello.default.localhost").is_empty());
+}
+
+#[test]
+fn a_mapped_name_answers_as_its_route() {
+    let traffic = json!([{ "revisionName": "a", "percent": 60 }, { "revisionName": "b", "percent": 40 }]);
+    let routes = [route("hello", 0, json!({}), traffic)];
+    let mapping = |route: &str| {
+        let object = json!({
+            "apiVersion": "serving.knative.dev/v1beta1", "kind": "DomainMapping",
+            "metadata": { "name": "www.example.org", "namespace": "default" },
+            "spec": {}, "status": { "annotations": { "kittiwake.dev/route": route } },
+        });
+        Arc::new(serde_json::from_value::<DomainMapping>(object).unwrap())
+    };
+    let table = with(&routes, &[mapping("hello")], &Settings::default());
+    assert_eq!(split(&table, "www.example.org"), "a:60 b:40");
+    let entry = table.lookup("www.example.org").unwrap();
+    assert_eq!(
+        entry.rewrite_host.as_deref(),
+        Some("hello.default.svc.cluster.local")
+    );
+    assert_eq!(entry.visibility, Visibility::External);
+    let table = with(&routes, &[mapping("gone")], &Settings::default());
+    assert!(table.lookup("www.example.org").is_none());
 }

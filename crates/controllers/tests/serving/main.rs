@@ -9,8 +9,13 @@
 )]
 
 mod artifacts;
+mod domain_mappings;
+mod garbage;
 mod platform;
+mod routing;
+mod settings;
 mod stored_only;
+mod volumes;
 
 use k8s_openapi::api::core::v1::{Event, Secret};
 use kittiwake_api::autoscaling::pod_autoscaler::PodAutoscaler;

@@ -3,7 +3,7 @@
 use crate::artifacts::Artifacts;
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::Event;
+use k8s_openapi::api::core::v1::{ConfigMap, Event};
 use kittiwake_api::condition::find;
 use kittiwake_controllers::{Config, Handle, Inputs};
 use kittiwake_core::clock::Clock;
@@ -128,6 +128,16 @@ impl Platform {
         self.handle.synced().await;
     }
 
+    /// Sets keys of one of the platform's ConfigMaps; `null` takes one away.
+    pub async fn set(&self, map: &str, data: Value) -> Result<(), String> {
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), "knative-serving");
+        let patch = Patch::Merge(json!({ "data": data }));
+        match api.patch(map, &PatchParams::default(), &patch).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
     /// Lets everything that was begun come to its end.
     pub async fn settle(&self) {
         tokio::time::sleep(QUIET).await;
@@ -244,14 +254,12 @@ fn controllers(
     let (reporter, reports) = report::channel();
     let (stats_sender, stats) = scale::channel();
     // Nobody changes the settings.
-    let (_, autoscaler) = tokio::sync::watch::channel(Arc::default());
     let shutdown = CancellationToken::new();
     let inputs = Inputs {
         client: client.clone(),
         prepare: Arc::clone(artifacts) as _,
         reports,
         stats,
-        autoscaler,
         gateways: Arc::new(kittiwake_core::routing_table::InThisProcess),
         clock: Arc::clone(clock),
         logs: Arc::clone(logs),

@@ -11,7 +11,7 @@ use kittiwake_core::instances::InstanceHub;
 use kittiwake_core::invoke::Invoke;
 use kittiwake_core::log::{LogHub, LogLine};
 use kittiwake_core::report::{self, Report};
-use kittiwake_core::resident::NoResidents;
+use kittiwake_core::resident::Residents;
 use kittiwake_core::routing_table::{RouteEntry, RoutingTable};
 use kittiwake_core::scale::{self, Stats};
 use kittiwake_runtime::THIS_PROCESS;
@@ -139,6 +139,7 @@ async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
         platform::controllers_config(&config, external_port),
         kittiwake_controllers::data_plane::Inputs {
             client: client.clone(),
+            clock: Arc::clone(&clock),
             logs,
             share,
             shutdown: followed.clone(),
@@ -186,9 +187,9 @@ async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
             also: doors.listeners(),
             issued,
             routes,
-            invoke: runtime as Arc<dyn Invoke>,
+            invoke: Arc::clone(&runtime) as Arc<dyn Invoke>,
             activator: kittiwake_gateway::ActivatorInputs {
-                residents: Arc::new(NoResidents),
+                residents: runtime as Arc<dyn Residents>,
                 scale: tables.scale,
                 stats: stats_sender,
                 instances: Arc::clone(&instances),

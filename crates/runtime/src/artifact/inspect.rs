@@ -163,7 +163,9 @@ mod tests {
     fn programs_are_told_apart() {
         let kind = |text: &str| module_kind(&wat::parse_str(text).unwrap());
         let import = |name: &str| {
-            format!("(module (import \"wasi_snapshot_preview1\" \"{name}\" (func (param i32 i32) (result i32))) (func (export \"_start\")))")
+            format!(
+                "(module (import \"wasi_snapshot_preview1\" \"{name}\" (func (param i32 i32) (result i32))) (func (export \"_start\")))"
+            )
         };
         assert_eq!(kind(&import("sock_listen")), Ok(FunctionKind::Server));
         assert_eq!(kind(&import("fd_fdstat_get")), Ok(FunctionKind::Command));

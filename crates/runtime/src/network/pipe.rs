@@ -231,7 +231,10 @@ mod tests {
         drop(other);
         assert_eq!(one.poll_readable(&cx), Poll::Ready((0, true)));
         assert!(watch.is_ended());
-        assert_eq!(one.write_all(b"x").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(
+            one.write_all(b"x").await.unwrap_err().kind(),
+            io::ErrorKind::BrokenPipe
+        );
         assert_eq!(one.read(&mut [0; 8]).await.unwrap(), 0);
     }
 

@@ -105,9 +105,12 @@ impl Call {
     pub(crate) fn time_limit(self, sockets: &mut Sockets, arguments: &Arguments) -> Option<Duration> {
         let socket = sockets.get(arguments.at(0)).ok()?;
         match self {
-            Self::Recv | Self::Read | Self::RecvFrom | Self::RecvFromPort | Self::Accept | Self::AcceptFlags => {
-                socket.receive_timeout
-            }
+            Self::Recv
+            | Self::Read
+            | Self::RecvFrom
+            | Self::RecvFromPort
+            | Self::Accept
+            | Self::AcceptFlags => socket.receive_timeout,
             Self::Send | Self::SendTo | Self::Connect => socket.send_timeout,
             _ => None,
         }
@@ -134,7 +137,12 @@ pub(crate) struct Scene<'a, 'm> {
 type Done = Poll<Result<(), Errno>>;
 
 /// Lets a call go on.
-pub(crate) fn poll(call: Call, arguments: &Arguments, scene: &mut Scene<'_, '_>, cx: &mut Context<'_>) -> Done {
+pub(crate) fn poll(
+    call: Call,
+    arguments: &Arguments,
+    scene: &mut Scene<'_, '_>,
+    cx: &mut Context<'_>,
+) -> Done {
     let a = |index| arguments.at(index);
     match call {
         Call::Open => Poll::Ready(scene.open(a(0), a(1), a(2))),
@@ -143,13 +151,62 @@ pub(crate) fn poll(call: Call, arguments: &Arguments, scene: &mut Scene<'_, '_>,
         Call::Accept => scene.poll_accept(cx, a(0), 0, a(1)),
         Call::AcceptFlags => scene.poll_accept(cx, a(0), a(1), a(2)),
         Call::Connect => scene.poll_connect(cx, a(0), a(1), a(2)),
-        Call::Recv => scene.poll_receive(cx, &Receive { fd: a(0), iovs: a(1), count: a(2), flags: a(3), length_out: a(4), flags_out: Some(a(5)), from: None }),
-        Call::Read => scene.poll_receive(cx, &Receive { fd: a(0), iovs: a(1), count: a(2), flags: 0, length_out: a(4), flags_out: None, from: None }),
-        Call::RecvFrom => scene.poll_receive(cx, &Receive { fd: a(0), iovs: a(1), count: a(2), flags: a(4), length_out: a(5), flags_out: Some(a(6)), from: Some((a(3), None)) }),
-        Call::RecvFromPort => scene.poll_receive(cx, &Receive { fd: a(0), iovs: a(1), count: a(2), flags: a(4), length_out: a(6), flags_out: Some(a(7)), from: Some((a(3), Some(a(5)))) }),
+        Call::Recv => scene.poll_receive(
+            cx,
+            &Receive {
+                fd: a(0),
+                iovs: a(1),
+                count: a(2),
+                flags: a(3),
+                length_out: a(4),
+                flags_out: Some(a(5)),
+                from: None,
+            },
+        ),
+        Call::Read => scene.poll_receive(
+            cx,
+            &Receive {
+                fd: a(0),
+                iovs: a(1),
+                count: a(2),
+                flags: 0,
+                length_out: a(4),
+                flags_out: None,
+                from: None,
+            },
+        ),
+        Call::RecvFrom => scene.poll_receive(
+            cx,
+            &Receive {
+                fd: a(0),
+                iovs: a(1),
+                count: a(2),
+                flags: a(4),
+                length_out: a(5),
+                flags_out: Some(a(6)),
+                from: Some((a(3), None)),
+            },
+        ),
+        Call::RecvFromPort => scene.poll_receive(
+            cx,
+            &Receive {
+                fd: a(0),
+                iovs: a(1),
+                count: a(2),
+                flags: a(4),
+                length_out: a(6),
+                flags_out: Some(a(7)),
+                from: Some((a(3), Some(a(5)))),
+            },
+        ),
         Call::Send => scene.poll_send(cx, a(0), a(1), a(2), a(4)),
         Call::SendTo => scene.poll_send_to(cx, arguments),
-        Call::Shutdown => Poll::Ready(scene.sockets.get(a(0)).and_then(|socket| socket.shut_down(a(1) & 1 != 0, a(1) & 2 != 0))),
+        Call::Shutdown => Poll::Ready(
+            scene
+                .sockets
+                .get(a(0))
+                .and_then(|socket| socket.shut_down(a(1) & 1 != 0, a(1) & 2 != 0)),
+        ),
         Call::GetOption => Poll::Ready(scene.get_option(a(0), a(1), a(2), a(3), a(4))),
         Call::SetOption => Poll::Ready(scene.set_option(a(0), a(1), a(2), a(3), a(4))),
         Call::LocalAddress => Poll::Ready(scene.tell_address(a(0), false, a(1), None, a(2))),
@@ -220,10 +277,12 @@ impl Scene<'_, '_> {
         }
         let local = socket.local.unwrap_or_else(|| any_address(socket.is_v6));
         let backlog = usize::try_from(backlog).unwrap_or(usize::MAX);
-        let listener = network.listen(local.port(), backlog).map_err(|error| match error {
-            ListenError::InUse => Errno::ADDRINUSE,
-            ListenError::TooMany => Errno::MFILE,
-        })?;
+        let listener = network
+            .listen(local.port(), backlog)
+            .map_err(|error| match error {
+                ListenError::InUse => Errno::ADDRINUSE,
+                ListenError::TooMany => Errno::MFILE,
+            })?;
         socket.local = Some(SocketAddr::new(local.ip(), listener.port));
         socket.state = State::Listening(listener);
         Ok(())
@@ -492,7 +551,8 @@ impl Scene<'_, '_> {
         let room = self.memory.u32(len_at)? as usize;
         let value = value.get(..room.min(value.len())).unwrap_or_default();
         self.memory.put(at, value)?;
-        self.memory.put_u32(len_at, u32::try_from(value.len()).unwrap_or_default())
+        self.memory
+            .put_u32(len_at, u32::try_from(value.len()).unwrap_or_default())
     }
 
     fn set_option(&mut self, fd: u32, level: u32, name: u32, at: u32, len: u32) -> Result<(), Errno> {

@@ -88,7 +88,10 @@ pub(super) fn poll(
 async fn resolve(host: String) -> Result<Vec<IpAddr>, Errno> {
     let asked = tokio::time::timeout(ANSWER_MAX, tokio::net::lookup_host((host, 0)));
     let found = asked.await.map_err(|_| Errno::AI_AGAIN)?;
-    let mut addresses: Vec<IpAddr> = found.map_err(|_| Errno::AI_NONAME)?.map(|found| found.ip()).collect();
+    let mut addresses: Vec<IpAddr> = found
+        .map_err(|_| Errno::AI_NONAME)?
+        .map(|found| found.ip())
+        .collect();
     // Guests of WasmEdge know what to do with IPv4 only, often enough.
     addresses.sort_by_key(IpAddr::is_ipv6);
     addresses.dedup();
@@ -108,10 +111,19 @@ impl Question {
         };
         let host = text(node, node_len)?;
         let service = text(service, service_len)?;
-        let by_name = |name: &str| SERVICES.iter().find(|(known, _)| *known == name).map(|(_, port)| *port);
+        let by_name = |name: &str| {
+            SERVICES
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, port)| *port)
+        };
         let port = match service.as_str() {
             "" => 0,
-            name => name.parse().ok().or_else(|| by_name(name)).ok_or(Errno::AI_SERVICE)?,
+            name => name
+                .parse()
+                .ok()
+                .or_else(|| by_name(name))
+                .ok_or(Errno::AI_SERVICE)?,
         };
         let (flags, family) = match hints {
             0 => (0, 0),

@@ -87,11 +87,18 @@ impl Wait {
                 _ => None,
             })
             .collect();
-        Self { subscriptions, timers }
+        Self {
+            subscriptions,
+            timers,
+        }
     }
 
     /// The events that have come to pass, once there is one.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, sockets: &mut Sockets) -> Poll<Vec<[u8; EVENT_BYTES]>> {
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        sockets: &mut Sockets,
+    ) -> Poll<Vec<[u8; EVENT_BYTES]>> {
         let mut events = Vec::new();
         for subscription in &self.subscriptions {
             let (kind, polled) = match subscription.what {

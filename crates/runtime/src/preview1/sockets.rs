@@ -267,7 +267,9 @@ impl Socket {
         std::task::ready!(self.poll_connected(cx));
         match &mut self.state {
             State::Listening(listener) => listener.poll_waiting(cx).map(|count| Ok((count as u64, false))),
-            State::Memory(end) => end.poll_readable(cx).map(|(bytes, ended)| Ok((bytes as u64, ended))),
+            State::Memory(end) => end
+                .poll_readable(cx)
+                .map(|(bytes, ended)| Ok((bytes as u64, ended))),
             State::Tcp(stream) => {
                 let mut byte = [0];
                 let mut buffer = ReadBuf::new(&mut byte);

@@ -42,7 +42,10 @@ mod tests {
     fn waits_double_up_to_a_limit_and_begin_anew_after_a_long_run() {
         let mut backoff = Backoff::default();
         let mut next = |ran| backoff.next(Duration::from_secs(ran)).as_millis();
-        assert_eq!([next(0), next(0), next(1), next(59), next(0)], [0, 100, 200, 400, 800]);
+        assert_eq!(
+            [next(0), next(0), next(1), next(59), next(0)],
+            [0, 100, 200, 400, 800]
+        );
         for _ in 0..20 {
             next(0);
         }

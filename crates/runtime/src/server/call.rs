@@ -36,10 +36,10 @@ impl Lease {
             CallFailure::Trapped(_) | CallFailure::BrokenOff(_) => "broken_off",
         };
         self.shared.metrics.failed(reason);
-        self.instance
-            .function
-            .log
-            .write(LogStream::Platform, &format!("an answer was broken off: {failure}"));
+        self.instance.function.log.write(
+            LogStream::Platform,
+            &format!("an answer was broken off: {failure}"),
+        );
     }
 }
 
@@ -88,7 +88,7 @@ impl Instance {
         let lease = Lease {
             instance: Arc::clone(&self),
             shared,
-            flight: flight,
+            flight,
         };
         let mut response = respond(lease, sender, response, deadline);
         response.extensions_mut().insert(report);
@@ -120,8 +120,10 @@ impl Instance {
         request: http::Request<CallBody>,
     ) -> Result<(Sender, http::Response<Incoming>), ConnectionError> {
         let mut sender = self.connections.get().await?;
-        let again = (sender.is_reused() && http_body::Body::is_end_stream(request.body()) && request.method().is_idempotent())
-            .then(|| copy(&request));
+        let again = (sender.is_reused()
+            && http_body::Body::is_end_stream(request.body())
+            && request.method().is_idempotent())
+        .then(|| copy(&request));
         let not_sent = match sender.send(request).await {
             Ok(response) => return Ok((sender, response)),
             Err(not_sent) => not_sent,

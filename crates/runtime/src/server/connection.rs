@@ -245,7 +245,9 @@ pub(crate) async fn once(
         }
         Protocol::H2c => {
             let made = http2_connection(end).await;
-            made.map_err(|error| error.to_string())?.send_request(request).await
+            made.map_err(|error| error.to_string())?
+                .send_request(request)
+                .await
         }
     };
     answered.map_err(|error| error.to_string())

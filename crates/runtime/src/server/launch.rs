@@ -102,14 +102,21 @@ pub(crate) async fn launch(
         }
         LaunchError::Failed(Exit::new(Err(error), log))
     };
-    let instance = module.pre.instantiate_async(&mut wasm_store).await.map_err(failed)?;
+    let instance = module
+        .pre
+        .instantiate_async(&mut wasm_store)
+        .await
+        .map_err(failed)?;
     let start = instance.get_typed_func::<(), ()>(&mut wasm_store, "_start");
     let start = start.map_err(failed)?;
     let (meter, log, ends) = (meter.clone(), Arc::clone(log), Arc::clone(&network));
     let guest = tokio::spawn(async move {
         // Given back in this order, also when the task is aborted: first the guest, then its place.
         let (_slot, _live) = (slot, live);
-        let mut ending = Ending { wasm_store, network: ends };
+        let mut ending = Ending {
+            wasm_store,
+            network: ends,
+        };
         let result = meter.run(start.call_async(&mut ending.wasm_store, ())).await;
         Exit::new(result, &log)
     });
@@ -158,7 +165,10 @@ impl Exit {
             Err(error) => match error.downcast_ref::<I32Exit>() {
                 Some(I32Exit(code)) => Self::with_code(*code),
                 None => {
-                    log.write(LogStream::Platform, &format!("the function failed: {}", causes(&error)));
+                    log.write(
+                        LogStream::Platform,
+                        &format!("the function failed: {}", causes(&error)),
+                    );
                     return Self {
                         message: root_cause(&error),
                         code: EXIT_CODE_OF_TRAP,
@@ -166,7 +176,10 @@ impl Exit {
                 }
             },
         };
-        log.write(LogStream::Platform, &format!("the function ended: {}", exit.message));
+        log.write(
+            LogStream::Platform,
+            &format!("the function ended: {}", exit.message),
+        );
         exit
     }
 

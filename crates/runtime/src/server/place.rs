@@ -36,7 +36,9 @@ pub(super) async fn run(group: Arc<Group>, place: u64, mut wanted: watch::Receiv
 async fn keep(group: &Arc<Group>, place: u64, wanted: &mut watch::Receiver<()>) {
     let mut backoff = Backoff::default();
     loop {
-        let Some(shared) = group.shared.upgrade() else { return };
+        let Some(shared) = group.shared.upgrade() else {
+            return;
+        };
         let revision = group.revision();
         let begun = Instant::now();
         let end = live(&shared, group, &revision, place, wanted).await;
@@ -134,10 +136,7 @@ async fn serve(
 }
 
 /// Brings the function up and makes an instance of it.
-async fn start(
-    shared: &Arc<Shared>,
-    revision: &Arc<RevisionSpec>,
-) -> Result<(Arc<Function>, Launched), End> {
+async fn start(shared: &Arc<Shared>, revision: &Arc<RevisionSpec>) -> Result<(Arc<Function>, Launched), End> {
     let deadline = Instant::now() + SLOT_WAIT_MAX;
     let function = match shared.functions.get(&revision.uid) {
         Some(function) => function,
@@ -175,7 +174,10 @@ fn crashed(
     exit: &Exit,
 ) -> End {
     shared.metrics.failed("exit");
-    let message = format!("the function ended with exit code {}: {}", exit.code, exit.message);
+    let message = format!(
+        "the function ended with exit code {}: {}",
+        exit.code, exit.message
+    );
     told(shared, group, revision, function, place, message)
 }
 

@@ -98,7 +98,8 @@ impl Prober {
 
     /// Tells when the instance becomes ready or not, once it was ready for the first time.
     pub(crate) async fn watch_readiness(&self, mut changed: impl FnMut(bool)) -> Infallible {
-        let Some(probe) = asked(self.revision.probes.readiness.as_ref()).filter(|probe| !probe.period.is_zero())
+        let Some(probe) =
+            asked(self.revision.probes.readiness.as_ref()).filter(|probe| !probe.period.is_zero())
         else {
             return std::future::pending().await;
         };
@@ -168,7 +169,12 @@ impl Prober {
                 let listens = self.network.until_listening(self.port(&probe.handler));
                 let waited = timeout(AGGRESSIVE_PERIOD, listens).await;
                 if successes == 0 && (waited.is_err() || failures > 1) {
-                    sleep(if waited.is_err() { Duration::ZERO } else { AGGRESSIVE_PERIOD }).await;
+                    sleep(if waited.is_err() {
+                        Duration::ZERO
+                    } else {
+                        AGGRESSIVE_PERIOD
+                    })
+                    .await;
                 }
             } else {
                 sleep(probe.period).await;
@@ -186,7 +192,11 @@ impl Prober {
 
     /// Asks once.
     async fn try_once(&self, probe: &Probe) -> Result<(), String> {
-        let limit = if probe.timeout.is_zero() { TIMEOUT } else { probe.timeout };
+        let limit = if probe.timeout.is_zero() {
+            TIMEOUT
+        } else {
+            probe.timeout
+        };
         match timeout(limit, self.ask(&probe.handler)).await {
             Ok(answer) => answer,
             Err(_) => Err(format!("no answer within {limit:?}")),
@@ -205,7 +215,11 @@ impl Prober {
     }
 
     async fn ask_http(&self, port: u16, path: &str, headers: &[(String, String)]) -> Result<(), String> {
-        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        let path = if path.starts_with('/') {
+            path.to_owned()
+        } else {
+            format!("/{path}")
+        };
         let mut request = http::Request::get(path)
             .header(http::header::USER_AGENT, "kube-probe/1.33")
             .header(http::header::ACCEPT, "*/*");
@@ -215,7 +229,9 @@ impl Prober {
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
             request = request.header(http::header::HOST, format!("localhost:{port}"));
         }
-        let request = request.body(Full::new(Bytes::new())).map_err(|error| error.to_string())?;
+        let request = request
+            .body(Full::new(Bytes::new()))
+            .map_err(|error| error.to_string())?;
         let answer = connection::once(&self.network, port, self.revision.protocol, request).await?;
         let status = answer.status();
         // Read to its end, so that the guest is not cut off.
@@ -238,7 +254,10 @@ impl Prober {
         let in_head = answer.headers().get("grpc-status").cloned();
         let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
         let body = body.map_err(|error| error.to_string())?;
-        let in_trailers = body.trailers().and_then(|trailers| trailers.get("grpc-status")).cloned();
+        let in_trailers = body
+            .trailers()
+            .and_then(|trailers| trailers.get("grpc-status"))
+            .cloned();
         let status = in_trailers.or(in_head);
         if status.as_ref().is_none_or(|status| status != "0") {
             return Err(format!("it answered with gRPC status {status:?}"));
@@ -258,7 +277,10 @@ pub(crate) fn tell_unasked(revision: &RevisionSpec, log: &RevisionLog) {
         ("readiness", &probes.readiness),
         ("liveness", &probes.liveness),
     ] {
-        if probe.as_ref().is_some_and(|probe| matches!(probe.handler, Handler::Exec { .. })) {
+        if probe
+            .as_ref()
+            .is_some_and(|probe| matches!(probe.handler, Handler::Exec { .. }))
+        {
             log.write(
                 LogStream::Platform,
                 &format!(
@@ -274,7 +296,11 @@ fn asked(probe: Option<&Probe>) -> Option<&Probe> {
 }
 
 fn period(probe: &Probe) -> Duration {
-    if probe.period.is_zero() { PERIOD } else { probe.period }
+    if probe.period.is_zero() {
+        PERIOD
+    } else {
+        probe.period
+    }
 }
 
 /// `HealthCheckResponse.ServingStatus.SERVING`.
@@ -334,7 +360,11 @@ mod tests {
         );
         let prober = |spec: &RevisionSpec| Prober::new(&Arc::new(spec.clone()), &network);
         let none = prober(&spec);
-        assert!(timeout(Duration::from_secs(60), none.until_ready()).await.is_err());
+        assert!(
+            timeout(Duration::from_secs(60), none.until_ready())
+                .await
+                .is_err()
+        );
         assert!(none.waits_for().contains("does not listen on port 8080"));
         let other = network.listen(1234, 1).unwrap();
         assert!(none.waits_for().contains("listens on port 1234"));
@@ -349,7 +379,10 @@ mod tests {
         };
         spec.probes.startup = Some(tcp.clone());
         let problem = prober(&spec).until_ready().await.unwrap_err();
-        assert_eq!(problem.to_string(), "the startup probe failed: nothing listens on port 8080");
+        assert_eq!(
+            problem.to_string(),
+            "the startup probe failed: nothing listens on port 8080"
+        );
         spec.probes.startup = None;
         spec.probes.readiness = Some(Probe {
             period: Duration::ZERO,
@@ -362,7 +395,11 @@ mod tests {
             network.listen(8080, 1).unwrap()
         });
         assert_eq!(ready, Ok(()));
-        assert!(timeout(Duration::from_secs(60), asked.until_dead()).await.is_err());
+        assert!(
+            timeout(Duration::from_secs(60), asked.until_dead())
+                .await
+                .is_err()
+        );
         network.unlisten(&listener);
         assert!(asked.until_dead().await.to_string().contains("liveness"));
     }

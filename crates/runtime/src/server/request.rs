@@ -84,7 +84,9 @@ pub(super) fn strip(headers: &mut HeaderMap) {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .any(|value| value.trim().eq_ignore_ascii_case("trailers"));
-    let named: Vec<HeaderName> = options(headers).filter_map(|option| option.parse().ok()).collect();
+    let named: Vec<HeaderName> = options(headers)
+        .filter_map(|option| option.parse().ok())
+        .collect();
     for name in named.iter().chain(&OF_CONNECTION) {
         headers.remove(name);
     }
@@ -120,7 +122,11 @@ mod tests {
         );
         assert!(!prepare(&mut given, Protocol::Http1));
         assert_eq!(given.uri, "/b?c");
-        let names: Vec<_> = given.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        let names: Vec<_> = given
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+            .collect();
         assert_eq!(names.len(), 3);
         for wanted in [("te", "trailers"), ("x-end", "2"), ("host", "a.localhost")] {
             assert!(names.contains(&wanted), "{wanted:?}");
@@ -129,7 +135,11 @@ mod tests {
 
     #[test]
     fn an_upgrade_passes_and_http_2_has_an_authority() {
-        let websocket = [("connection", "keep-alive, Upgrade"), ("upgrade", "websocket"), ("host", "a")];
+        let websocket = [
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "websocket"),
+            ("host", "a"),
+        ];
         let mut given = parts("/chat", &websocket);
         assert!(prepare(&mut given, Protocol::Http1));
         assert_eq!(given.headers["connection"], "Upgrade");

@@ -43,7 +43,10 @@ async fn send(
     path: &str,
     body: Body,
 ) -> Result<http::Response<Body>, InvokeError> {
-    let request = http::Request::post(path).header("host", "fn.localhost").body(body).unwrap();
+    let request = http::Request::post(path)
+        .header("host", "fn.localhost")
+        .body(body)
+        .unwrap();
     instance.invoke(request, Instant::now()).await
 }
 
@@ -110,9 +113,27 @@ async fn a_server_of_plain_wasi_is_given_its_socket() {
 async fn servers_that_cannot_start_say_why() {
     let rig = Rig::with(|config| config.start_timeout = Duration::from_millis(300));
     for (name, guest, code, exit_code, words) in [
-        ("quits", guest::server_quits(), ErrorCode::StartFailed, Some(7), "code 7"),
-        ("deaf", guest::server_deaf(), ErrorCode::StartFailed, None, "does not listen on port 8080"),
-        ("alien", guest::alien_imports(), ErrorCode::MissingImport, None, "wasi_nn::load, wasmedge_process::wasmedge_process_run"),
+        (
+            "quits",
+            guest::server_quits(),
+            ErrorCode::StartFailed,
+            Some(7),
+            "code 7",
+        ),
+        (
+            "deaf",
+            guest::server_deaf(),
+            ErrorCode::StartFailed,
+            None,
+            "does not listen on port 8080",
+        ),
+        (
+            "alien",
+            guest::alien_imports(),
+            ErrorCode::MissingImport,
+            None,
+            "wasi_nn::load, wasmedge_process::wasmedge_process_run",
+        ),
     ] {
         rig.write("guest.wasm", &guest);
         let error = rig.prepare("file://guest.wasm").await.unwrap_err();
@@ -131,9 +152,14 @@ async fn a_crash_is_told_and_another_instance_started() {
         let instance = one(&rig, &revision).await;
         let error = call(&instance, path).await.unwrap_err();
         assert!(matches!(error, InvokeError::BadGateway(_)), "{path}: {error}");
-        until(&mut instances, |now| now.ready.first().is_none_or(|one| one.id() != instance.id())).await;
+        until(&mut instances, |now| {
+            now.ready.first().is_none_or(|one| one.id() != instance.id())
+        })
+        .await;
         let report = rig.reports.recv().await.unwrap();
-        let Health::Failing { message } = report.health else { panic!("{report:?}") };
+        let Health::Failing { message } = report.health else {
+            panic!("{report:?}")
+        };
         assert!(message.contains(words), "{path}: {message}");
         assert_eq!(rig.reports.recv().await.unwrap().health, Health::Recovered);
         assert!(call(&instance, "/").await.is_err(), "the old one takes no calls");
@@ -151,14 +177,24 @@ async fn guests_that_misbehave_harm_one_call() {
     for path in ["/c", "/g"] {
         let error = call(&instance, path).await.unwrap_err();
         assert!(matches!(error, InvokeError::BadGateway(_)), "{path}: {error}");
-        assert_eq!(text(call(&instance, "/").await.unwrap()).await, "hello", "after {path}");
+        assert_eq!(
+            text(call(&instance, "/").await.unwrap()).await,
+            "hello",
+            "after {path}"
+        );
     }
     let cut = call(&instance, "/h").await.unwrap();
     assert_eq!(cut.status(), 200);
-    assert!(cut.into_body().collect().await.is_err(), "less came than was announced");
+    assert!(
+        cut.into_body().collect().await.is_err(),
+        "less came than was announced"
+    );
     assert_eq!(text(call(&instance, "/").await.unwrap()).await, "hello");
     let cut = call(&instance, "/p").await.unwrap();
-    assert!(cut.into_body().collect().await.is_err(), "it trapped within its answer");
+    assert!(
+        cut.into_body().collect().await.is_err(),
+        "it trapped within its answer"
+    );
 }
 
 #[tokio::test]
@@ -172,17 +208,26 @@ async fn time_limits_hold_before_and_within_an_answer() {
     let short = Duration::from_millis(100);
     let _ = short;
     let revision = rig
-        .deploy(&guest::server(), limits(|limits| limits.timeout = Duration::from_millis(100)))
+        .deploy(
+            &guest::server(),
+            limits(|limits| limits.timeout = Duration::from_millis(100)),
+        )
         .await;
     let instance = one(&rig, &revision).await;
     assert!(matches!(call(&instance, "/w").await, Err(InvokeError::TimedOut)));
-    assert_eq!(text(call(&instance, "/").await.unwrap()).await, "hello", "its connection was closed");
+    assert_eq!(
+        text(call(&instance, "/").await.unwrap()).await,
+        "hello",
+        "its connection was closed"
+    );
     let stalled = call(&instance, "/s").await.unwrap();
     let error = stalled.into_body().collect().await.unwrap_err();
     assert_eq!(error.to_string(), "request timeout");
     // Time that passed before the instance was reached counts.
     let request = http::Request::get("/").body(body::empty()).unwrap();
-    let late = instance.invoke(request, Instant::now() - Duration::from_secs(1)).await;
+    let late = instance
+        .invoke(request, Instant::now() - Duration::from_secs(1))
+        .await;
     assert!(matches!(late, Err(InvokeError::TimedOut)));
     let idle = Arc::new(RevisionSpec {
         uid: "uid-2".into(),
@@ -243,7 +288,10 @@ async fn calls_go_over_to_other_protocols() {
     // It is a call as long as it is open: the instance waits for it.
     let mut instances = rig.runtime.instances(&revision);
     rig.runtime.scale(&revision, 0);
-    assert_eq!(until(&mut instances, |now| now.ready.is_empty()).await.stopping, 1);
+    assert_eq!(
+        until(&mut instances, |now| now.ready.is_empty()).await.stopping,
+        1
+    );
     connection.write_all(b"still here").await.unwrap();
     connection.read_exact(&mut back).await.unwrap();
     drop(connection);
@@ -282,7 +330,10 @@ async fn bodies_and_concurrency_are_limited() {
     assert!(matches!(announced, Err(InvokeError::BodyTooLarge)));
     let parts = vec![Bytes::from_static(b"12345678"); 2];
     let found_out = send(&instance, "/w", pieces(parts, None)).await;
-    assert!(matches!(found_out, Err(InvokeError::BodyTooLarge)), "{found_out:?}");
+    assert!(
+        matches!(found_out, Err(InvokeError::BodyTooLarge)),
+        "{found_out:?}"
+    );
     // One call is in, ten wait, the next is refused (Knative's breaker).
     let calls = (0..12).map(|_| call(&instance, "/w"));
     let mut calls: Vec<_> = calls.map(Box::pin).collect();
@@ -290,7 +341,10 @@ async fn bodies_and_concurrency_are_limited() {
         assert!(futures::poll!(call.as_mut()).is_pending());
     }
     let refused = calls.pop().unwrap().await;
-    assert!(matches!(refused, Err(InvokeError::Overloaded { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(InvokeError::Overloaded { .. })),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]
@@ -299,12 +353,19 @@ async fn only_named_servers_are_reached() {
     let revision = rig.deploy(&guest::server(), Limits::default()).await;
     let instance = one(&rig, &revision).await;
     assert_eq!(text(call(&instance, "/o").await.unwrap()).await, "02", "EACCES");
-    assert!(rig.log(LogStream::Platform).contains("kittiwake.dev/allowed-outbound"));
+    assert!(
+        rig.log(LogStream::Platform)
+            .contains("kittiwake.dev/allowed-outbound")
+    );
     let open = Arc::new(RevisionSpec {
         uid: "uid-2".into(),
         outbound: "127.0.0.1:1".parse().unwrap(),
         ..RevisionSpec::clone(&revision)
     });
     let instance = one(&rig, &open).await;
-    assert_eq!(text(call(&instance, "/o").await.unwrap()).await, "14", "ECONNREFUSED");
+    assert_eq!(
+        text(call(&instance, "/o").await.unwrap()).await,
+        "14",
+        "ECONNREFUSED"
+    );
 }
