@@ -154,12 +154,16 @@ impl Decider {
     /// Decides, while `ready` instances take calls. `None` without data: then all stays as it is. Where all calls pass
     /// the activator silence means that there are none.
     pub fn decide(&mut self, now: Duration, ready: u32) -> Option<Decision> {
-        let spec = &self.spec;
-        if self.load.is_empty(now) && spec.target_burst_capacity != BURST_UNLIMITED {
+        if self.load.is_empty(now) && self.spec.target_burst_capacity != BURST_UNLIMITED {
             return None;
         }
-        let (stable, panic) = self.load.stable_and_panic(spec.metric, now);
-        let wanted = Wanted::of(spec, stable, panic, ready);
+        let (stable, panic) = self.load.stable_and_panic(self.spec.metric, now);
+        Some(self.decide_on(now, ready, stable, panic))
+    }
+
+    /// Decides on values that are known from elsewhere.
+    pub fn decide_on(&mut self, now: Duration, ready: u32, stable: f64, panic: f64) -> Decision {
+        let wanted = Wanted::of(&self.spec, stable, panic, ready);
         self.follow_panic(now, &wanted);
         let mut desired = wanted.stable;
         if self.panic_since.is_some() {
@@ -177,14 +181,14 @@ impl Decider {
             desired: Some(desired),
             excess_burst_capacity,
         };
-        Some(Decision {
+        Decision {
             desired,
             excess_burst_capacity,
             stable,
             panic,
             panicking: self.panic_since.is_some(),
             changed,
-        })
+        }
     }
 
     /// Calm ⇒ Panic when over the threshold; Panic ⇒ Calm when it was not over it for a stable window.

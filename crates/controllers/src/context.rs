@@ -5,6 +5,7 @@ use crate::events::EventSink;
 use crate::health::HealthReports;
 use crate::index::Index;
 use crate::kpa::deciders::Deciders;
+use crate::kpa::metrics::Metrics;
 use crate::object::ObjectKey;
 use crate::reflectors::Stores;
 use crate::revision::preparation::Preparations;
@@ -94,6 +95,7 @@ impl Context {
         inputs: &Inputs,
         stores: Stores,
         events: EventSink,
+        metrics: Metrics,
         routing_table: watch::Receiver<Arc<RoutingTable>>,
     ) -> Self {
         let queues = Arc::new(Queues::default());
@@ -115,7 +117,7 @@ impl Context {
             health: HealthReports::default(),
             routing_table,
             autoscaler: watch::Sender::default(),
-            deciders: Deciders::default(),
+            deciders: Deciders::new(metrics),
             scales: Scales::default(),
             gateways: Arc::clone(&inputs.gateways),
             routing_changed: Notify::new(),

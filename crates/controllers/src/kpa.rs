@@ -7,6 +7,7 @@
 //! Architecture invariant: a Revision without instances and without calls costs nothing per tick.
 
 pub mod deciders;
+pub mod metrics;
 pub mod rules;
 
 use crate::context::Context;

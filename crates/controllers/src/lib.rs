@@ -90,6 +90,8 @@ pub struct Inputs {
     pub clock: Arc<dyn Clock>,
     /// Where functions' logs are; those of deleted revisions are forgotten.
     pub logs: Arc<LogHub>,
+    /// Where the autoscaler's metrics go.
+    pub registry: prometheus::Registry,
     /// Ends everything.
     pub shutdown: CancellationToken,
 }
@@ -193,8 +195,11 @@ const ROWS: [Row; 9] = [
 ];
 
 /// Makes the controllers. Nothing runs before the task is polled.
-#[must_use]
-pub fn build(config: Config, inputs: Inputs) -> (Handle, Task) {
+///
+/// # Errors
+/// When a name of their metrics is taken in the registry.
+pub fn build(config: Config, inputs: Inputs) -> Result<(Handle, Task), prometheus::Error> {
+    let metrics = kpa::metrics::Metrics::register(&inputs.registry)?;
     let (table_sender, routing_table) = watch::channel(Arc::default());
     let (scales_sender, scale_table) = watch::channel(Arc::default());
     let (synced_sender, synced) = watch::channel(false);
@@ -207,6 +212,7 @@ pub fn build(config: Config, inputs: Inputs) -> (Handle, Task) {
         &inputs,
         stores,
         event_sink,
+        metrics,
         routing_table.clone(),
     ));
     let handle_context = Arc::clone(&context);
@@ -227,15 +233,13 @@ pub fn build(config: Config, inputs: Inputs) -> (Handle, Task) {
         tasks.shutdown().await;
         context.preparations.stop();
     };
-    (
-        Handle {
-            routing_table,
-            scale_table,
-            synced,
-            context: handle_context,
-        },
-        task.boxed(),
-    )
+    let handle = Handle {
+        routing_table,
+        scale_table,
+        synced,
+        context: handle_context,
+    };
+    Ok((handle, task.boxed()))
 }
 
 /// Runs all reconcilers once every reflector has listed its kind, so that none mistakes "not seen" for "not there".

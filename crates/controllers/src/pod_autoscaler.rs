@@ -3,19 +3,20 @@
 //! [`plan`] makes it from its Revision, [`status`] applies what [`crate::kpa`] decided. A function that gets a fresh
 //! instance for each call is scaled by the same rules; as many instances as are wanted then count as ready at once.
 
+pub mod hpa;
 pub mod plan;
 pub mod status;
 
 use crate::context::Context;
 use crate::error::Error;
-use crate::kpa::deciders::{Instances, Known};
+use crate::kpa::deciders::{Instances, Known, Labels};
 use crate::kpa::rules;
 use crate::object::{Meta, ObjectKey, write, write_status};
 use crate::revision::spec;
 use crate::runner::Next;
 use crate::scale_table;
-use kittiwake_api::autoscaling::annotations::CLASS_KPA;
-use kittiwake_api::autoscaling::pod_autoscaler::PodAutoscaler;
+use kittiwake_api::autoscaling::annotations::{CLASS_HPA, CLASS_KPA};
+use kittiwake_api::autoscaling::pod_autoscaler::{PodAutoscaler, REACHABILITY_UNREACHABLE};
 use kittiwake_api::autoscaling::settings::Settings;
 use kittiwake_api::meta;
 use kittiwake_api::serving::Revision;
@@ -68,19 +69,25 @@ async fn follow(
     let config = Arc::clone(&context.autoscaler.borrow());
     let annotations = observed.metadata.annotations.clone().unwrap_or_default();
     let settings = Settings::resolve(&annotations, &config);
+    if settings.class == CLASS_HPA {
+        return follow_hpa(context, key, revision, observed, &settings).await;
+    }
     if settings.class != CLASS_KPA {
         context.deciders.forget(key);
         return Ok(Next::OnChange);
     }
     let rules = rules::of(observed, &settings, &config, context.config.progress_deadline);
-    let instances = if spec::kind(revision).is_resident() {
-        Instances::Resident
-    } else {
-        Instances::PerCall
-    };
+    let instances = instances(revision);
     let before = observed.status.as_ref();
     let known = Known {
         uid: revision.uid_str().into(),
+        labels: Labels {
+            service: revision.label(meta::SERVICE_LABEL).unwrap_or_default().into(),
+            configuration: revision
+                .label(meta::CONFIGURATION_LABEL)
+                .unwrap_or_default()
+                .into(),
+        },
         spec: rules.decider.clone(),
         instances,
         replicas: status::is_prepared(revision)
@@ -102,4 +109,36 @@ async fn follow(
         write_status(&context.client, &object).await?;
     }
     Ok(plan.next)
+}
+
+/// The same for class hpa.
+async fn follow_hpa(
+    context: &Context,
+    key: &ObjectKey,
+    revision: &Revision,
+    observed: &PodAutoscaler,
+    settings: &Settings,
+) -> Result<Next, Error> {
+    let instances = instances(revision);
+    let reachable = observed.spec.reachability.as_deref() != Some(REACHABILITY_UNREACHABLE);
+    let spec = hpa::spec(revision, settings, instances, reachable);
+    let replicas = scale_table::replicas(observed).unwrap_or(settings.initial_scale);
+    let uid = revision.uid_str().into();
+    let (desired, counts) = context.deciders.upsert_hpa(key, &uid, spec, replicas);
+    if let Some(status) = hpa::status(revision, observed, desired, &counts, instances, context.now()) {
+        let object = PodAutoscaler {
+            status: Some(status),
+            ..observed.clone()
+        };
+        write_status(&context.client, &object).await?;
+    }
+    Ok(Next::OnChange)
+}
+
+fn instances(revision: &Revision) -> Instances {
+    if spec::kind(revision).is_resident() {
+        Instances::Resident
+    } else {
+        Instances::PerCall
+    }
 }

@@ -3,6 +3,7 @@
 mod auth;
 mod gateway;
 pub mod objects;
+pub mod simulate;
 
 pub use auth::AuthArgs;
 pub use gateway::GatewayArgs;
@@ -46,6 +47,9 @@ pub enum Command {
     Invoke(InvokeArgs),
     /// Print what a function has written, and why calls of it failed
     Logs(LogsArgs),
+    /// Try settings on a load before production
+    #[command(subcommand)]
+    Simulate(simulate::Simulate),
     /// Check this machine's limits, and say what to set where they are in the way
     Doctor(DoctorArgs),
     /// Write all objects of a running server into one file

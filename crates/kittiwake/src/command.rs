@@ -10,6 +10,7 @@ pub mod get;
 pub mod invoke;
 pub mod logs;
 pub mod restore;
+pub mod simulate;
 pub mod up;
 pub mod version;
 
@@ -33,6 +34,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Worker => crate::worker::process::run(),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Restore(args) => restore::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Backup(args) => on_one_core()?.block_on(backup::run(args)),

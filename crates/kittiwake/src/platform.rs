@@ -231,9 +231,11 @@ impl Platform {
                 gateways,
                 clock: Arc::clone(&clock),
                 logs: Arc::clone(&logs),
+                registry: registry.clone(),
                 shutdown: shutdown.clone(),
             },
-        );
+        )
+        .context("cannot start the controllers")?;
         let ready = controllers.clone();
         apiserver.set_readiness(Box::new(move || match ready.clone().synced().now_or_never() {
             Some(()) => Ok(()),

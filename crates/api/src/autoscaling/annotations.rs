@@ -3,6 +3,7 @@
 
 use super::GROUP;
 use crate::admission::FieldErrors;
+use crate::config::autoscaler::Autoscaler;
 use crate::duration::GoDuration;
 use std::collections::BTreeMap;
 use std::num::IntErrorKind;
@@ -19,6 +20,12 @@ impl Key {
     #[must_use]
     pub fn name(self) -> &'static str {
         self.0.first().copied().unwrap_or_default()
+    }
+
+    /// Every spelling, the one that wins first.
+    #[must_use]
+    pub fn names(self) -> &'static [&'static str] {
+        self.0
     }
 
     /// The spelling that is there and its value.
@@ -97,6 +104,25 @@ pub const METRIC_AGGREGATION_ALGORITHM: Key = Key(&[
     "autoscaling.knative.dev/metricAggregationAlgorithm",
 ]);
 
+/// Every annotation of the autoscaler.
+pub const ALL: [Key; 15] = [
+    CLASS,
+    METRIC,
+    MIN_SCALE,
+    MAX_SCALE,
+    INITIAL_SCALE,
+    ACTIVATION_SCALE,
+    TARGET,
+    TARGET_UTILIZATION_PERCENTAGE,
+    TARGET_BURST_CAPACITY,
+    WINDOW,
+    PANIC_WINDOW_PERCENTAGE,
+    PANIC_THRESHOLD_PERCENTAGE,
+    SCALE_DOWN_DELAY,
+    SCALE_TO_ZERO_POD_RETENTION_PERIOD,
+    METRIC_AGGREGATION_ALGORITHM,
+];
+
 /// [`CLASS`]: Knative's own autoscaler, the default.
 pub const CLASS_KPA: &str = "kpa.autoscaling.knative.dev";
 /// [`CLASS`]: Kubernetes' autoscaler.
@@ -107,6 +133,8 @@ pub const METRIC_CONCURRENCY: &str = "concurrency";
 pub const METRIC_RPS: &str = "rps";
 /// [`METRIC`]: CPU, the default of [`CLASS_HPA`].
 pub const METRIC_CPU: &str = "cpu";
+/// [`METRIC`]: memory, of [`CLASS_HPA`]; its [`TARGET`] is in MiB.
+pub const METRIC_MEMORY: &str = "memory";
 
 /// The smallest [`TARGET`].
 pub const TARGET_MIN: f64 = 0.01;
@@ -118,19 +146,35 @@ pub const WINDOW_MAX: GoDuration = GoDuration::from_secs(3600);
 /// What is wrong with the autoscaling annotations among these. Paths are the annotations' names.
 #[must_use]
 pub fn validate(annotations: &Annotations) -> FieldErrors {
+    validate_under(annotations, &Autoscaler::default())
+}
+
+/// [`validate`], where the platform's own settings are known: whether a revision may begin with no instance, and how
+/// large its maximum may be.
+#[must_use]
+pub fn validate_under(annotations: &Annotations, config: &Autoscaler) -> FieldErrors {
     let mut errors = FieldErrors::none();
-    for rule in [
-        class,
-        scales,
-        numbers,
-        durations,
-        metric,
-        algorithm,
-        initial_scale,
-    ] {
+    for rule in [class, scales, numbers, durations, metric, algorithm] {
         errors.also(rule(annotations));
     }
+    errors.also(initial_scale(annotations, config.allow_zero_initial_scale));
+    errors.also(max_scale_limit(annotations, config.max_scale_limit));
     errors
+}
+
+/// With a limit, a maximum must be within it and there must be one (`validateMaxScale`). 0 is no limit.
+fn max_scale_limit(annotations: &Annotations, limit: u32) -> FieldErrors {
+    let Some((key, value)) = MAX_SCALE.find(annotations).filter(|_| limit > 0) else {
+        return FieldErrors::none();
+    };
+    match value.parse::<u32>() {
+        Ok(0) => FieldErrors::generic(
+            "max-scale=0 (unlimited), must be less than or equal to the limit of the platform",
+            &[key],
+        ),
+        Ok(max) if max > limit => FieldErrors::out_of_bounds(value, 1, limit, key),
+        _ => FieldErrors::none(),
+    }
 }
 
 fn class(annotations: &Annotations) -> FieldErrors {
@@ -289,13 +333,14 @@ fn algorithm(annotations: &Annotations) -> FieldErrors {
     }
 }
 
-fn initial_scale(annotations: &Annotations) -> FieldErrors {
+fn initial_scale(annotations: &Annotations, zero_allowed: bool) -> FieldErrors {
     let Some((key, value)) = INITIAL_SCALE.find(annotations) else {
         return FieldErrors::none();
     };
     match value.parse::<i32>() {
         Err(_) => FieldErrors::invalid(value, key),
         Ok(..0) => FieldErrors::invalid_because(value, key, "must be greater than 0"),
+        Ok(0) if zero_allowed => FieldErrors::none(),
         Ok(0) => FieldErrors::invalid_because(value, key, "0 is not allowed by this platform"),
         Ok(1..) => FieldErrors::none(),
     }

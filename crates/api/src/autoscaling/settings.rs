@@ -24,6 +24,8 @@ pub struct Settings {
     pub target_burst_capacity: f64,
     /// See [`Autoscaler::stable_window`].
     pub window: Duration,
+    /// Annotation `window`.
+    pub own_window: Option<Duration>,
     /// See [`Autoscaler::panic_window_percentage`].
     pub panic_window_percentage: f64,
     /// See [`Autoscaler::panic_threshold_percentage`].
@@ -71,6 +73,7 @@ impl Settings {
                 .number(annotations::TARGET_BURST_CAPACITY)
                 .unwrap_or(config.target_burst_capacity),
             window: of.duration(annotations::WINDOW).unwrap_or(config.stable_window),
+            own_window: of.duration(annotations::WINDOW),
             panic_window_percentage: of
                 .number(annotations::PANIC_WINDOW_PERCENTAGE)
                 .unwrap_or(config.panic_window_percentage),
@@ -112,5 +115,107 @@ impl Reader<'_> {
 
     fn duration(&self, key: Key) -> Option<Duration> {
         self.parsed::<GoDuration>(key)?.to_std()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use annotations::{CLASS_HPA, CLASS_KPA};
+
+    fn resolve(pairs: &[(&str, &str)], config: &Autoscaler) -> Settings {
+        let annotations = pairs
+            .iter()
+            .map(|(key, value)| (format!("autoscaling.knative.dev/{key}"), (*value).to_owned()))
+            .collect();
+        Settings::resolve(&annotations, config)
+    }
+
+    #[test]
+    fn what_is_not_said_is_the_configs() {
+        let config = Autoscaler {
+            min_scale: 1,
+            max_scale: 9,
+            initial_scale: 4,
+            target_burst_capacity: 0.0,
+            stable_window: Duration::from_secs(30),
+            ..Autoscaler::default()
+        };
+        let settings = resolve(&[], &config);
+        assert_eq!(
+            (settings.class.as_str(), settings.metric.as_str()),
+            (CLASS_KPA, "concurrency")
+        );
+        assert_eq!(
+            (settings.min_scale, settings.max_scale, settings.initial_scale),
+            (1, 9, 4)
+        );
+        assert_eq!((settings.target, settings.utilization), (None, 0.7));
+        assert_eq!(
+            (settings.target_burst_capacity, settings.window.as_secs()),
+            (0.0, 30)
+        );
+    }
+
+    #[test]
+    fn annotations_win_in_both_spellings() {
+        let settings = resolve(
+            &[
+                ("minScale", "2"),
+                ("max-scale", "20"),
+                ("initialScale", "3"),
+                ("targetUtilizationPercentage", "50"),
+                ("target", "7.5"),
+                ("targetBurstCapacity", "-1"),
+                ("window", "2m"),
+                ("panicWindowPercentage", "20"),
+                ("panic-threshold-percentage", "300"),
+                ("scaleDownDelay", "15s"),
+                ("scale-to-zero-pod-retention-period", "1m5s"),
+                ("metric-aggregation-algorithm", "weightedExponential"),
+                ("activation-scale", "5"),
+            ],
+            &Autoscaler::default(),
+        );
+        assert_eq!(
+            (settings.min_scale, settings.max_scale, settings.initial_scale),
+            (2, 20, 3)
+        );
+        assert_eq!((settings.target, settings.utilization), (Some(7.5), 0.5));
+        assert_eq!(
+            (settings.target_burst_capacity, settings.window.as_secs()),
+            (-1.0, 120)
+        );
+        assert_eq!(
+            (
+                settings.panic_window_percentage,
+                settings.panic_threshold_percentage
+            ),
+            (20.0, 300.0)
+        );
+        assert_eq!(
+            (settings.scale_down_delay.as_secs(), settings.retention.as_secs()),
+            (15, 65)
+        );
+        assert!(settings.weighted_exponential && settings.activation_scale == 5);
+    }
+
+    #[test]
+    fn zero_to_begin_with_must_be_allowed() {
+        let mut config = Autoscaler::default();
+        assert_eq!(resolve(&[("initial-scale", "0")], &config).initial_scale, 1);
+        config.allow_zero_initial_scale = true;
+        assert_eq!(resolve(&[("initial-scale", "0")], &config).initial_scale, 0);
+    }
+
+    #[test]
+    fn each_class_has_its_metric_and_each_metric_its_utilization() {
+        let config = Autoscaler {
+            container_concurrency_target_fraction: 0.9,
+            ..Autoscaler::default()
+        };
+        assert_eq!(resolve(&[("class", CLASS_HPA)], &config).metric, "cpu");
+        assert_eq!(resolve(&[("metric", "rps")], &config).utilization, 0.7);
+        assert_eq!(resolve(&[("metric", "concurrency")], &config).utilization, 0.9);
     }
 }

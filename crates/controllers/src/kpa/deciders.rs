@@ -3,8 +3,10 @@
 //! A decider lives as long as its PodAutoscaler, through all changes of it. It is ticked only while the Revision has
 //! instances, or calls within its window.
 
+use super::metrics::Metrics;
 use crate::object::ObjectKey;
 use kittiwake_autoscaler::decider::{Decider, DeciderSpec, Recommendation};
+use kittiwake_autoscaler::hpa::{self, Hpa, HpaSpec, Usage};
 use kittiwake_autoscaler::serving_mode::ServingMode;
 use kittiwake_core::scale::{STATS_PERIOD, Stats};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -54,11 +56,22 @@ pub enum Instances {
     PerCall,
 }
 
+/// To whom a Revision belongs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Labels {
+    /// Its Service; empty where it has none.
+    pub service: Arc<str>,
+    /// Its Configuration.
+    pub configuration: Arc<str>,
+}
+
 /// What a reconciler knows of a Revision when it asks.
 #[derive(Debug, Clone)]
 pub struct Known {
     /// The uid of the Revision.
     pub uid: Arc<str>,
+    /// Its labels in metrics.
+    pub labels: Labels,
     /// The rules in force.
     pub spec: DeciderSpec,
     /// Whose instances are counted.
@@ -81,20 +94,28 @@ pub struct Seen {
 }
 
 /// All deciders.
-#[derive(Debug, Default)]
-pub struct Deciders(Mutex<State>);
+#[derive(Debug)]
+pub struct Deciders {
+    state: Mutex<State>,
+    metrics: Metrics,
+}
 
 #[derive(Debug, Default)]
 struct State {
     entries: HashMap<ObjectKey, Entry>,
     /// Keys of the entries that are ticked.
     live: HashSet<ObjectKey>,
+    /// Those of class hpa.
+    hpas: HashMap<ObjectKey, HpaEntry>,
+    /// When those were decided on last.
+    hpas_decided: Duration,
     processes: HashMap<u64, Process>,
 }
 
 #[derive(Debug)]
 struct Entry {
     uid: Arc<str>,
+    labels: Labels,
     decider: Decider,
     instances: Instances,
     replicas: u32,
@@ -103,6 +124,14 @@ struct Entry {
     /// Since when calls pass the activator; `None` while they do not.
     proxied_since: Option<Duration>,
     /// What the reconciler was told of instances last.
+    told: (u32, u32, u32),
+}
+
+#[derive(Debug)]
+struct HpaEntry {
+    uid: Arc<str>,
+    hpa: Hpa,
+    /// See [`Entry::told`].
     told: (u32, u32, u32),
 }
 
@@ -116,17 +145,29 @@ struct Process {
 }
 
 impl Deciders {
+    /// None yet.
+    #[must_use]
+    pub fn new(metrics: Metrics) -> Self {
+        Self {
+            state: Mutex::default(),
+            metrics,
+        }
+    }
+
     /// Makes the decider of a Revision, or brings it up to date, and tells what it knows.
     pub fn upsert(&self, key: &ObjectKey, known: Known, now: Duration) -> Seen {
-        let mut state = self.lock();
+        let mut guard = self.lock();
+        // So that its fields can be borrowed one by one.
+        let state = &mut *guard;
         let stale = state.entries.get(key).is_some_and(|entry| entry.uid != known.uid);
-        if stale {
-            state.forget(key);
+        if stale || state.hpas.contains_key(key) {
+            state.forget(key, &self.metrics);
         }
         let counted = state.counted(key, &known.uid);
         let entry = state.entries.entry(key.clone()).or_insert_with(|| Entry {
             decider: Decider::new(known.spec.clone(), known.ready_before.max(counted.ready), now),
             uid: known.uid,
+            labels: known.labels,
             instances: known.instances,
             replicas: known.replicas,
             heard: None,
@@ -153,10 +194,32 @@ impl Deciders {
                 .proxied_since
                 .map_or(Duration::ZERO, |since| now.saturating_sub(since)),
         };
-        if entry.is_live(&counted) {
+        let live = entry.is_live(&counted);
+        if live || state.live.contains(key) {
+            self.metrics.counted(key, &entry.labels, &counts, entry.replicas);
+        }
+        if live {
             state.live.insert(key.clone());
         }
         seen
+    }
+
+    /// The same for a Revision of class hpa that begins with `replicas` instances. Gives how many there shall be, and
+    /// what there is.
+    pub fn upsert_hpa(&self, key: &ObjectKey, uid: &Arc<str>, spec: HpaSpec, replicas: u32) -> (u32, Counts) {
+        let mut state = self.lock();
+        if state.entries.contains_key(key) || state.hpas.get(key).is_some_and(|entry| entry.uid != *uid) {
+            state.forget(key, &self.metrics);
+        }
+        let counted = state.counted(key, uid);
+        let entry = state.hpas.entry(key.clone()).or_insert_with(|| HpaEntry {
+            uid: Arc::clone(uid),
+            hpa: Hpa::new(spec, replicas),
+            told: counted.instances(),
+        });
+        entry.hpa.update(spec);
+        entry.told = counted.instances();
+        (entry.hpa.desired(), counted)
     }
 
     /// Takes note of the mode that a reconciler chose.
@@ -171,7 +234,7 @@ impl Deciders {
 
     /// Forgets a Revision.
     pub fn forget(&self, key: &ObjectKey) {
-        self.lock().forget(key);
+        self.lock().forget(key, &self.metrics);
     }
 
     /// Takes in what a process saw. Gives the keys that have to be looked at.
@@ -207,7 +270,14 @@ impl Deciders {
         }
         let mut told = Vec::new();
         for (key, uid, concurrency, rps) in called {
-            if state.record(&key, &uid, concurrency, rps, batch.from_zero, now) {
+            if state.record(
+                &key,
+                &uid,
+                (concurrency, rps),
+                batch.from_zero,
+                now,
+                &self.metrics,
+            ) {
                 told.push(key);
             }
         }
@@ -221,15 +291,16 @@ impl Deciders {
         let mut told = state.drop_silent_processes(now);
         let live: Vec<ObjectKey> = state.live.iter().cloned().collect();
         for key in live {
-            if state.decide(&key, now) {
+            if state.decide(&key, now, &self.metrics) {
                 told.push(key);
             }
         }
+        told.extend(state.decide_hpas(now));
         told
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -240,9 +311,12 @@ impl Entry {
 }
 
 impl State {
-    fn forget(&mut self, key: &ObjectKey) {
-        self.entries.remove(key);
+    fn forget(&mut self, key: &ObjectKey, metrics: &Metrics) {
+        if let Some(entry) = self.entries.remove(key) {
+            metrics.forget(key, &entry.labels);
+        }
         self.live.remove(key);
+        self.hpas.remove(key);
         for process in self.processes.values_mut() {
             process.counts.remove(key);
         }
@@ -264,10 +338,10 @@ impl State {
         &mut self,
         key: &ObjectKey,
         uid: &Arc<str>,
-        concurrency: f64,
-        rps: f64,
+        (concurrency, rps): (f64, f64),
         from_zero: bool,
         now: Duration,
+        metrics: &Metrics,
     ) -> bool {
         let Some(entry) = self.entries.get_mut(key).filter(|entry| entry.uid == *uid) else {
             return false;
@@ -279,10 +353,10 @@ impl State {
             None => from_zero,
         };
         self.live.insert(key.clone());
-        nothing_wanted && concurrency > 0.0 && self.decide(key, now)
+        nothing_wanted && concurrency > 0.0 && self.decide(key, now, metrics)
     }
 
-    fn decide(&mut self, key: &ObjectKey, now: Duration) -> bool {
+    fn decide(&mut self, key: &ObjectKey, now: Duration, metrics: &Metrics) -> bool {
         let Some(uid) = self.entries.get(key).map(|entry| Arc::clone(&entry.uid)) else {
             self.live.remove(key);
             return false;
@@ -299,6 +373,7 @@ impl State {
             entry.decider.record(now, 0.0, 0.0);
         }
         if !live && !entry.decider.has_data(now) {
+            metrics.forget(key, &entry.labels);
             self.live.remove(key);
             return false;
         }
@@ -306,28 +381,63 @@ impl State {
             Instances::Resident => counted.ready,
             Instances::PerCall => entry.replicas,
         };
-        entry
-            .decider
-            .decide(now, ready)
-            .is_some_and(|decision| decision.changed)
+        let Some(decision) = entry.decider.decide(now, ready) else {
+            return false;
+        };
+        metrics.decided(key, &entry.labels, entry.decider.spec(), &decision);
+        metrics.counted(key, &entry.labels, &Counts { ready, ..counted }, entry.replicas);
+        decision.changed
+    }
+
+    fn decide_hpas(&mut self, now: Duration) -> Vec<ObjectKey> {
+        if now.saturating_sub(self.hpas_decided) < hpa::SYNC {
+            return Vec::new();
+        }
+        self.hpas_decided = now;
+        let used: Vec<(ObjectKey, Counts)> = self
+            .hpas
+            .iter()
+            .map(|(key, entry)| (key.clone(), self.counted(key, &entry.uid)))
+            .collect();
+        let mut told = Vec::new();
+        for (key, counts) in used {
+            let usage = Usage {
+                ready: counts.ready,
+                starting: counts.starting,
+                cpu_cores: counts.cpu_cores,
+                memory_bytes: counts.memory_bytes,
+            };
+            if self
+                .hpas
+                .get_mut(&key)
+                .is_some_and(|entry| entry.hpa.decide(now, &usage))
+            {
+                told.push(key);
+            }
+        }
+        told
     }
 
     /// Those of `keys` of which the reconciler was told of other instances.
     fn with_other_instances(&mut self, keys: impl IntoIterator<Item = ObjectKey>) -> Vec<ObjectKey> {
         let mut told = Vec::new();
         for key in keys {
-            let Some(entry) = self
-                .entries
-                .get(&key)
-                .filter(|e| e.instances == Instances::Resident)
-            else {
-                continue;
+            let known = match (self.entries.get(&key), self.hpas.get(&key)) {
+                (Some(entry), _) if entry.instances == Instances::Resident => (&entry.uid, entry.told),
+                (None, Some(entry)) => (&entry.uid, entry.told),
+                _ => continue,
             };
-            let counted = self.counted(&key, &entry.uid).instances();
-            if let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.told != counted) {
-                entry.told = counted;
-                told.push(key);
+            let counted = self.counted(&key, known.0).instances();
+            if known.1 == counted {
+                continue;
             }
+            if let Some(entry) = self.entries.get_mut(&key) {
+                entry.told = counted;
+            }
+            if let Some(entry) = self.hpas.get_mut(&key) {
+                entry.told = counted;
+            }
+            told.push(key);
         }
         told
     }

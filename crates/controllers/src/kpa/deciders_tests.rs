@@ -29,9 +29,17 @@ fn spec() -> DeciderSpec {
     }
 }
 
+fn deciders() -> Deciders {
+    Deciders::new(Metrics::register(&prometheus::Registry::new()).unwrap())
+}
+
 fn known(instances: Instances, replicas: u32) -> Known {
     Known {
         uid: "u".into(),
+        labels: Labels {
+            service: "s".into(),
+            configuration: "c".into(),
+        },
         spec: spec(),
         instances,
         replicas,
@@ -71,7 +79,7 @@ fn at(seconds: u64) -> Duration {
 
 #[test]
 fn the_first_call_is_decided_on_at_once() {
-    let deciders = Deciders::default();
+    let deciders = deciders();
     let seen = deciders.upsert(&key("r"), known(Instances::Resident, 0), at(0));
     assert_eq!(seen.latest.desired, None);
     let first = Stats {
@@ -95,7 +103,7 @@ fn the_first_call_is_decided_on_at_once() {
 
 #[test]
 fn processes_are_added_up_and_forgotten_when_silent() {
-    let deciders = Deciders::default();
+    let deciders = deciders();
     let ask = |now| {
         deciders
             .upsert(&key("r"), known(Instances::Resident, 3), at(now))
@@ -131,7 +139,7 @@ fn processes_are_added_up_and_forgotten_when_silent() {
 
 #[test]
 fn an_instance_without_calls_counts_as_such_and_nothing_is_done_for_none() {
-    let deciders = Deciders::default();
+    let deciders = deciders();
     // One that is made for each call is wanted, and nobody calls.
     let _ = deciders.upsert(&key("r"), known(Instances::PerCall, 1), at(0));
     assert_eq!(deciders.tick(at(2)), [key("r")]);
@@ -147,7 +155,7 @@ fn an_instance_without_calls_counts_as_such_and_nothing_is_done_for_none() {
 
 #[test]
 fn silence_means_no_calls_also_where_all_pass_the_activator() {
-    let deciders = Deciders::default();
+    let deciders = deciders();
     let unlimited = Known {
         spec: DeciderSpec {
             target_burst_capacity: BURST_UNLIMITED,
@@ -161,7 +169,7 @@ fn silence_means_no_calls_also_where_all_pass_the_activator() {
 
 #[test]
 fn another_object_of_the_name_begins_anew() {
-    let deciders = Deciders::default();
+    let deciders = deciders();
     let _ = deciders.upsert(&key("r"), known(Instances::Resident, 1), at(0));
     deciders.take(batch(0, vec![stat("r", 9.0, 1)]), at(1));
     deciders.tick(at(2));
@@ -182,7 +190,7 @@ fn another_object_of_the_name_begins_anew() {
 
 #[test]
 fn the_way_past_the_activator_is_remembered() {
-    let deciders = Deciders::default();
+    let deciders = deciders();
     let ask = |now| {
         deciders
             .upsert(&key("r"), known(Instances::Resident, 1), at(now))
@@ -195,4 +203,77 @@ fn the_way_past_the_activator_is_remembered() {
     deciders.set_mode(&key("r"), ServingMode::Proxy, at(30));
     deciders.set_mode(&key("r"), ServingMode::Proxy, at(40));
     assert_eq!(ask(42), at(12));
+}
+
+#[test]
+fn a_revision_has_series_while_it_has_instances_or_calls() {
+    let registry = prometheus::Registry::new();
+    let deciders = Deciders::new(Metrics::register(&registry).unwrap());
+    let text = || {
+        prometheus::TextEncoder::new()
+            .encode_to_string(&registry.gather())
+            .unwrap()
+    };
+    let _ = deciders.upsert(&key("r"), known(Instances::Resident, 0), at(0));
+    deciders.tick(at(2));
+    assert_eq!(text(), "", "an idle one has none");
+    deciders.take(batch(0, vec![stat("r", 21.0, 2)]), at(3));
+    deciders.tick(at(4));
+    let of = "{configuration_name=\"c\",namespace_name=\"default\",revision_name=\"r\",service_name=\"s\"}";
+    let new = "{k8s_namespace_name=\"default\",kn_configuration_name=\"c\",kn_revision_name=\"r\",kn_service_name=\"s\"}";
+    for line in [
+        format!("autoscaler_actual_pods{of} 2"),
+        format!("autoscaler_desired_pods{of} 3"),
+        format!("autoscaler_requested_pods{of} 0"),
+        format!("autoscaler_stable_request_concurrency{of} 21"),
+        format!("autoscaler_panic_request_concurrency{of} 21"),
+        format!("autoscaler_target_concurrency_per_pod{of} 7"),
+        // 2 * 10 - 211 - 21.
+        format!("autoscaler_excess_burst_capacity{of} -212"),
+        format!("autoscaler_panic_mode{of} 0"),
+        format!("kn_revision_pods_desired{new} 3"),
+        format!("kn_revision_concurrency_stable{new} 21"),
+    ] {
+        assert!(
+            text().lines().any(|other| other == line),
+            "{line} is not in\n{}",
+            text()
+        );
+    }
+    deciders.take(batch(0, Vec::new()), at(5));
+    deciders.tick(at(80));
+    assert_eq!(text(), "", "it had no instance and no call for a window");
+    deciders.take(batch(0, vec![stat("r", 21.0, 2)]), at(81));
+    deciders.tick(at(82));
+    assert_ne!(text(), "");
+    deciders.forget(&key("r"));
+    assert_eq!(text(), "");
+}
+
+#[test]
+fn class_hpa_goes_by_what_instances_use() {
+    use kittiwake_autoscaler::hpa::HpaTarget;
+    let deciders = deciders();
+    let uid: Arc<str> = "u".into();
+    let spec = HpaSpec {
+        target: HpaTarget::Cpu(0.1),
+        min: 0,
+        max: 5,
+        window: None,
+    };
+    let ask = || deciders.upsert_hpa(&key("r"), &uid, spec, 0);
+    assert_eq!(ask(), (1, Counts::default()));
+    assert_eq!(
+        deciders.take(batch(0, vec![stat("r", 0.0, 1)]), at(14)),
+        [key("r")]
+    );
+    // 0.25 cores are used, 0.1 are wanted for each: 3.
+    assert_eq!(deciders.tick(at(16)), [key("r")]);
+    let (desired, counts) = ask();
+    assert_eq!((desired, counts.ready), (3, 1));
+    deciders.take(batch(0, vec![stat("r", 0.0, 1)]), at(18));
+    assert_eq!(deciders.tick(at(18)), [], "not more often than each 15 s");
+    // Another class from now on.
+    let _ = deciders.upsert(&key("r"), known(Instances::Resident, 1), at(20));
+    assert!(deciders.lock().hpas.is_empty());
 }

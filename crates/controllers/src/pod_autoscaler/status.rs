@@ -12,9 +12,10 @@ use kittiwake_api::autoscaling::pod_autoscaler::{CONDITIONS, PodAutoscaler, PodA
 use kittiwake_api::condition::{self, Condition, Conditions, READY};
 use kittiwake_api::meta;
 use kittiwake_api::serving::Revision;
-use kittiwake_autoscaler::activity::{self, Activity, Verdict};
-use kittiwake_autoscaler::scale_to_zero::{self, Rules, State, Step};
-use kittiwake_autoscaler::serving_mode::{self, ServingMode};
+use kittiwake_autoscaler::activity::{Activity, Verdict};
+use kittiwake_autoscaler::follow::{self, Before, Now, Outcome};
+use kittiwake_autoscaler::scale_to_zero::Rules;
+use kittiwake_autoscaler::serving_mode::ServingMode;
 use std::time::Duration;
 
 /// Soonest that a key is looked at again.
@@ -55,25 +56,37 @@ pub fn plan(
     if is_prepared(revision) {
         manager.mark_true(SKS_READY);
     }
-    let before = Before::of(observed, rules, &manager, now);
-    let (outcome, mode, next) = if failed(revision) && !before.initialized {
+    let before = before(observed, rules, &manager, now);
+    let outcome = if failed(revision) && !before.initialized {
         // It cannot start: its owner reads why in the Revision. Once that is mended it begins as a new one.
         manager.mark_false(ACTIVE, reason::TIMED_OUT, reason::TIMED_OUT_MESSAGE);
-        let outcome = Outcome {
+        Outcome {
             want: None,
             replicas: before.replicas,
             ready: 0,
-        };
-        (outcome, ServingMode::Proxy, Next::OnChange)
+            initialized: false,
+            verdict: Verdict::Unchanged,
+            mode: ServingMode::Proxy,
+            look_again: None,
+        }
     } else {
-        let world = World {
-            prepared: is_prepared(revision),
-            rules,
-            instances,
-            seen,
+        let now = Now {
+            latest: seen.latest,
+            instances: match instances {
+                _ if !is_prepared(revision) => follow::Instances::NotYet,
+                Instances::PerCall => follow::Instances::PerCall,
+                Instances::Resident => follow::Instances::Counted(seen.counts.ready),
+            },
+            // It is part of the gateway.
+            activator_in_path: true,
+            proxied_for: seen.proxied_for,
         };
-        world.follow(&before, &mut manager)
+        follow::follow(rules, &before, &now)
     };
+    if outcome.initialized {
+        manager.mark_true(SCALE_TARGET_INITIALIZED);
+    }
+    mark(&mut manager, outcome.verdict);
     keep_times(&old.conditions, &mut conditions);
     status.conditions = conditions;
     status.observed_generation = observed.metadata.generation;
@@ -89,8 +102,11 @@ pub fn plan(
         .insert(meta::REPLICAS_ANNOTATION.to_owned(), outcome.replicas.to_string());
     Plan {
         status: (status != old).then_some(status),
-        mode,
-        next,
+        mode: outcome.mode,
+        next: match outcome.look_again {
+            Some(pause) => Next::After(pause.max(PAUSE_MIN)),
+            None => Next::OnChange,
+        },
     }
 }
 
@@ -105,117 +121,33 @@ fn shown(count: u32) -> i32 {
 }
 
 /// What the object said before.
-struct Before {
-    activity: Activity,
-    activity_for: Duration,
-    initialized: bool,
-    replicas: u32,
-}
-
-impl Before {
-    fn of(observed: &PodAutoscaler, rules: &Rules, conditions: &Conditions<'_>, now: Timestamp) -> Self {
-        let active = conditions.get(ACTIVE);
-        let initialized = conditions
-            .get(SCALE_TARGET_INITIALIZED)
-            .is_some_and(Condition::is_true);
-        let replicas = scale_table::replicas(observed);
-        let since = active.and_then(|active| active.last_transition_time.as_ref());
-        let mut activity = match active {
-            Some(active) if active.is_true() => Activity::Active,
-            Some(active) if active.is_false() => Activity::Inactive,
-            _ => Activity::Activating,
-        };
-        // It had failed to start and was never given up by the deadline, which leaves no instance wanted.
-        let mended = activity == Activity::Inactive
-            && !initialized
-            && active.is_some_and(|active| active.reason == reason::TIMED_OUT)
-            && replicas.is_some_and(|replicas| replicas > 0);
-        if mended {
-            activity = Activity::Activating;
-        }
-        Self {
-            activity,
-            activity_for: since
-                .filter(|_| !mended)
-                .and_then(|since| Duration::try_from(now.duration_since(since.0)).ok())
-                .unwrap_or_default(),
-            initialized,
-            // As Knative's Deployment is made.
-            replicas: replicas.unwrap_or(rules.initial),
-        }
-    }
-}
-
-struct World<'a> {
-    prepared: bool,
-    rules: &'a Rules,
-    instances: Instances,
-    seen: &'a Seen,
-}
-
-struct Outcome {
-    want: Option<u32>,
-    replicas: u32,
-    ready: u32,
-}
-
-impl World<'_> {
-    fn follow(&self, before: &Before, conditions: &mut Conditions<'_>) -> (Outcome, ServingMode, Next) {
-        let mut step = self.scale(before.activity, before.activity_for, before.initialized);
-        let mut outcome = self.carry_out(step, before);
-        let active_from = self.rules.active_from(before.initialized);
-        if self.prepared && outcome.ready >= active_from {
-            conditions.mark_true(SCALE_TARGET_INITIALIZED);
-        }
-        let verdict = activity::verdict(outcome.want, outcome.ready, active_from, before.activity);
-        let mode = serving_mode::mode(outcome.want, self.seen.latest, before.activity);
-        if verdict == Verdict::NoTraffic && before.activity == Activity::Active && !step.apply {
-            // It has just become inactive. Knative looks again after 3 s; there is nothing to wait for.
-            step = self.scale(Activity::Inactive, Duration::ZERO, before.initialized);
-            outcome = self.carry_out(step, before);
-        }
-        mark(conditions, verdict);
-        let next = match step.look_again {
-            Some(pause) => Next::After(pause.max(PAUSE_MIN)),
-            None => Next::OnChange,
-        };
-        (outcome, mode, next)
-    }
-
-    fn scale(&self, activity: Activity, activity_for: Duration, initialized: bool) -> Step {
-        let state = State {
-            activity,
-            activity_for,
-            initialized,
-            // It is part of the gateway.
-            activator_in_path: true,
-            proxied_for: self.seen.proxied_for,
-        };
-        scale_to_zero::scale(self.seen.latest.desired, self.rules, &state)
-    }
-
-    fn carry_out(&self, step: Step, before: &Before) -> Outcome {
-        let replicas = match step.want {
-            Some(want) if step.apply => want,
-            _ => before.replicas,
-        };
-        let mut want = step.want;
-        let ready = match self.instances {
-            Instances::PerCall if self.prepared => {
-                if want.is_none() && before.activity == Activity::Activating {
-                    // Nothing has to be started: what it begins with is there.
-                    want = Some(replicas);
-                }
-                replicas
-            }
-            Instances::PerCall => 0,
-            Instances::Resident => self.seen.counts.ready,
-        };
-        Outcome {
-            want,
-            replicas,
-            ready,
-        }
+fn before(observed: &PodAutoscaler, rules: &Rules, conditions: &Conditions<'_>, now: Timestamp) -> Before {
+    let active = conditions.get(ACTIVE);
+    let initialized = conditions
+        .get(SCALE_TARGET_INITIALIZED)
+        .is_some_and(Condition::is_true);
+    let replicas = scale_table::replicas(observed);
+    let activity = match active {
+        Some(active) if active.is_true() => Activity::Active,
+        Some(active) if active.is_false() => Activity::Inactive,
+        _ => Activity::Activating,
+    };
+    // It had failed to start, but was not given up by the deadline, which leaves no instance wanted.
+    let mended = activity == Activity::Inactive
+        && !initialized
+        && active.is_some_and(|active| active.reason == reason::TIMED_OUT)
+        && replicas.is_some_and(|replicas| replicas > 0);
+    let since = active
+        .filter(|_| !mended)
+        .and_then(|active| active.last_transition_time.as_ref());
+    Before {
+        activity: if mended { Activity::Activating } else { activity },
+        activity_for: since
+            .and_then(|since| Duration::try_from(now.duration_since(since.0)).ok())
+            .unwrap_or_default(),
+        initialized,
+        // As Knative's Deployment is made.
+        replicas: replicas.unwrap_or(rules.initial),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Artifacts that are made up: every image is fine but those that were told to fail.
+//! Artifacts that are made up: every image is fine but those that were told to fail. Images named `server` stay.
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -88,8 +88,8 @@ impl Prepare for Artifacts {
                 None => image.replace(':', "@sha256:"),
             };
             Ok(Prepared {
+                kind: kind(&image),
                 image,
-                kind: FunctionKind::Component,
             })
         }
         .boxed()
@@ -99,7 +99,16 @@ impl Prepare for Artifacts {
         let state = self.state.lock().unwrap();
         state.recalled.contains(image).then(|| Prepared {
             image: image.to_owned(),
-            kind: FunctionKind::Component,
+            kind: kind(image),
         })
+    }
+}
+
+/// Images whose name begins with `server` stay.
+fn kind(image: &str) -> FunctionKind {
+    if image.starts_with("server") {
+        FunctionKind::Server
+    } else {
+        FunctionKind::Component
     }
 }

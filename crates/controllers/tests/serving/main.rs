@@ -9,6 +9,7 @@
 )]
 
 mod artifacts;
+mod autoscaling;
 mod domain_mappings;
 mod garbage;
 mod platform;

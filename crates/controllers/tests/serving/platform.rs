@@ -222,6 +222,16 @@ impl Platform {
         Arc::clone(&self.handle.routing_table().borrow())
     }
 
+    /// How many instances of a revision there shall be; `None` before that was decided.
+    pub async fn wanted(&self, revision: &str) -> Option<u32> {
+        let uid = self
+            .get::<kittiwake_api::serving::Revision>(revision)
+            .await
+            .uid()
+            .unwrap();
+        self.handle.scale_table().borrow().0.get(uid.as_str()).copied()
+    }
+
     pub async fn wait_for_table(&self, wish: impl Fn(&RoutingTable) -> bool) {
         let mut table = self.handle.routing_table();
         let waited = tokio::time::timeout(WAIT_MAX, table.wait_for(|table| wish(table))).await;
@@ -263,13 +273,14 @@ fn controllers(
         gateways: Arc::new(kittiwake_core::routing_table::InThisProcess),
         clock: Arc::clone(clock),
         logs: Arc::clone(logs),
+        registry: prometheus::Registry::new(),
         shutdown: shutdown.clone(),
     };
     let config = Config {
         external_port,
         ..Config::default()
     };
-    let (handle, task) = kittiwake_controllers::build(config, inputs);
+    let (handle, task) = kittiwake_controllers::build(config, inputs).unwrap();
     tokio::spawn(task);
     (handle, reporter, stats_sender, shutdown)
 }
