@@ -73,6 +73,9 @@ pub const LAST_APPLIED_ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-co
 /// Annotation on a template: how calls share instances: `request` (a fresh instance for each call, the default),
 /// `serial` (one call at a time, instances kept) or `concurrent` (many calls at a time, instances kept). Kittiwake's own.
 pub const ISOLATION_ANNOTATION: &str = "kittiwake.dev/isolation";
+/// Annotation on a template: which other servers the function may reach, as `kittiwake_core::outbound` reads it. None
+/// where it is absent. Kittiwake's own.
+pub const OUTBOUND_ANNOTATION: &str = "kittiwake.dev/allowed-outbound";
 /// Annotation in the status of a Revision: what kind of program its image holds: `component`, `server` or `command`.
 /// Kittiwake's own.
 pub const KIND_ANNOTATION: &str = "kittiwake.dev/kind";

@@ -225,7 +225,7 @@ async fn artifacts_that_cannot_run_say_why_in_conditions() {
         ),
         (
             "module",
-            guest::core_module(),
+            b"\0asm\x01\0\0\0".to_vec(),
             "ContainerMissing",
             ["KW0112", "module"],
         ),

@@ -12,6 +12,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 use tempfile::TempDir;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
@@ -19,6 +20,8 @@ use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 const TMP: &str = "/tmp";
 /// The most that an instance may keep in `/tmp`, and in a scratch volume that says nothing else.
 pub(crate) const SCRATCH_BYTES_MAX: ByteCount = ByteCount::mib(256);
+/// How often it is looked at what an instance keeps (the kubelet does so every ten seconds).
+const CHECK_PERIOD: Duration = Duration::from_millis(500);
 /// Entries of a folder tree that are counted; a tree that has more is too large.
 const ENTRIES_MAX: usize = 16 * 1024;
 
@@ -132,6 +135,9 @@ impl FileRoot {
             own.limits.push((at.clone(), SCRATCH_BYTES_MAX, TMP.into()));
             own.mounts.push((at, TMP.into(), Access::Write));
         }
+        if let Some(folder) = &revision.working_dir {
+            own.start_in(folder);
+        }
         Ok(Files(Arc::new(own)))
     }
 
@@ -179,6 +185,27 @@ fn checked(path: &str) -> io::Result<&Path> {
     ))
 }
 
+impl Own {
+    /// Lets paths that are relative begin at a folder, where it is within one that there is.
+    fn start_in(&mut self, folder: &str) {
+        let inside = |path: &str| Path::new(folder).strip_prefix(path).ok().map(Path::to_owned);
+        let found = self
+            .mounts
+            .iter()
+            .filter_map(|(at, path, access)| Some((at.join(inside(path)?), path.len(), *access)))
+            .max_by_key(|(_, length, _)| *length);
+        if let Some((at, _, access)) = found {
+            let is_there = match access {
+                Access::Read => at.is_dir(),
+                Access::Write => fs::create_dir_all(&at).is_ok(),
+            };
+            if is_there {
+                self.mounts.push((at, ".".into(), access));
+            }
+        }
+    }
+}
+
 impl Files {
     /// Opens the folders for an instance.
     pub(crate) fn open(&self, builder: &mut WasiCtxBuilder) -> wasmtime::Result<()> {
@@ -200,8 +227,19 @@ impl Files {
         Ok(())
     }
 
+    /// Resolves once the instance keeps more than it may. As the kubelet does it, this is looked at now and then.
+    pub(crate) async fn until_too_much(&self) -> TooMuchKept {
+        loop {
+            tokio::time::sleep(CHECK_PERIOD).await;
+            let this = self.clone();
+            if let Ok(Err(problem)) = tokio::task::spawn_blocking(move || this.check()).await {
+                return problem;
+            }
+        }
+    }
+
     /// Whether the instance keeps no more than it may.
-    pub(crate) fn check(&self) -> Result<(), TooMuchKept> {
+    fn check(&self) -> Result<(), TooMuchKept> {
         for (folder, limit, place) in &self.0.limits {
             let mut entries = 0;
             if size(folder, &mut entries) > limit.0 || entries > ENTRIES_MAX {
@@ -231,4 +269,94 @@ fn size(folder: &Path, entries: &mut usize) -> u64 {
         }
     }
     total
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use kittiwake_core::revision::RevisionKey;
+
+    fn revision(mounts: Vec<Mount>) -> RevisionSpec {
+        RevisionSpec {
+            mounts,
+            ..RevisionSpec::new(RevisionKey::new("default", "a"), "uid", "image")
+        }
+    }
+
+    fn config(files: &[(&str, &str)]) -> Content {
+        let files = files
+            .iter()
+            .map(|(path, content)| ((*path).to_owned(), Bytes::from((*content).to_owned())));
+        Content::Files(Arc::new(files.collect()))
+    }
+
+    fn scratch(volume: &str, limit: u64) -> Content {
+        Content::Scratch {
+            volume: volume.into(),
+            limit: Some(ByteCount(limit)),
+        }
+    }
+
+    fn mount(path: &str, content: Content) -> Mount {
+        Mount {
+            path: path.into(),
+            content,
+        }
+    }
+
+    #[test]
+    fn instances_share_what_they_read_and_own_what_they_write() {
+        let data = tempfile::tempdir().unwrap();
+        let root = FileRoot::open(data.path()).unwrap();
+        let revision = RevisionSpec {
+            working_dir: Some("/cache/deep".into()),
+            ..revision(vec![
+                mount("/etc/config", config(&[("a/b.txt", "hello")])),
+                mount("/cache", scratch("v", 10)),
+                mount("/again", scratch("v", 10)),
+            ])
+        };
+        let (one, other) = (root.instance(&revision).unwrap(), root.instance(&revision).unwrap());
+        let at = |files: &Files, path: &str| {
+            let mut found = files.0.mounts.iter().filter(|(_, known, _)| &**known == path);
+            found.next().map(|(at, _, access)| (at.clone(), *access)).unwrap()
+        };
+        let (folder, access) = at(&one, "/etc/config");
+        assert_eq!((at(&other, "/etc/config").0, access), (folder.clone(), Access::Read));
+        assert_eq!(fs::read_to_string(folder.join("a/b.txt")).unwrap(), "hello");
+        assert_eq!(at(&one, "/cache"), at(&one, "/again"));
+        assert_ne!(at(&one, "/cache"), at(&other, "/cache"));
+        assert_ne!(at(&one, "/tmp"), at(&other, "/tmp"));
+        assert_eq!(at(&one, ".").0, at(&one, "/cache").0.join("deep"));
+        one.check().unwrap();
+        fs::write(at(&one, "/cache").0.join("file"), [0; 11]).unwrap();
+        let problem = one.check().unwrap_err().to_string();
+        assert!(problem.contains("the volume v") && problem.contains("limit"), "{problem}");
+        other.check().unwrap();
+        let own = at(&one, "/tmp").0;
+        drop((one, other));
+        assert!(!own.exists() && !folder.exists(), "they go with the instances");
+    }
+
+    #[test]
+    fn files_cannot_leave_their_volume() {
+        let data = tempfile::tempdir().unwrap();
+        let root = FileRoot::open(data.path()).unwrap();
+        for path in ["../x", "/etc/passwd", "a/../../x"] {
+            let revision = revision(vec![mount("/m", config(&[(path, "")]))]);
+            assert!(root.instance(&revision).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_a_process_left_is_removed_by_the_next() {
+        let data = tempfile::tempdir().unwrap();
+        let root = FileRoot::open(data.path()).unwrap();
+        let left = data.path().join("run/process-gone");
+        fs::create_dir_all(left.join("i-1/tmp")).unwrap();
+        fs::write(left.join("lock"), "").unwrap();
+        let _other = FileRoot::open(data.path()).unwrap();
+        assert!(!left.exists() && root.folder.path().exists());
+    }
 }

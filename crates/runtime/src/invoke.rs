@@ -14,7 +14,7 @@ use crate::runtime::{BroughtUp, Shared};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http_body_util::BodyExt;
-use kittiwake_core::artifact::PrepareError;
+use kittiwake_core::artifact::{FunctionKind, PrepareError};
 use kittiwake_core::body::{self, Body};
 use kittiwake_core::code::ErrorCode;
 use kittiwake_core::invoke::{CallReport, InvokeError};
@@ -52,16 +52,16 @@ type Guest = BoxFuture<'static, Result<(), wasmtime::Error>>;
 
 /// One call, as its parts see it.
 #[derive(Clone)]
-struct Call {
-    shared: Arc<Shared>,
-    function: Arc<Function>,
-    revision: Arc<RevisionSpec>,
-    state: Arc<CallState>,
-    deadline: Instant,
+pub(crate) struct Call {
+    pub shared: Arc<Shared>,
+    pub function: Arc<Function>,
+    pub revision: Arc<RevisionSpec>,
+    pub state: Arc<CallState>,
+    pub deadline: Instant,
 }
 
 /// What must be held while a call runs.
-struct Held {
+pub(crate) struct Held {
     _running: Running,
 }
 
@@ -115,6 +115,10 @@ impl Shared {
             let queued = call.shared.clock.elapsed().saturating_sub(begun);
             let (response, reused) = call.answer_as_service(request, held).await?;
             (response, queued, reused)
+        } else if call.function.loaded.module().is_some() {
+            let place = call.place().await?;
+            let queued = call.shared.clock.elapsed().saturating_sub(begun);
+            (call.answer_as_module(request, held, place).await?, queued, false)
         } else {
             let source = call.source().await?;
             let reused = matches!(source, Source::Kept(_));
@@ -220,10 +224,29 @@ impl Call {
         {
             return Ok(Source::Kept(Box::new(kept)));
         }
+        Ok(Source::Fresh(self.place().await?))
+    }
+
+    /// Waits for the slot of a new instance.
+    async fn place(&self) -> Result<Place, InvokeError> {
         let engine = &self.function.loaded.engine;
         let slot = self.shared.slot(engine, self.head_deadline()).await;
         let slot = slot.map_err(|refused| self.refused(refused))?;
-        Ok(Source::Fresh(Place::new(slot, &self.shared.metrics)))
+        Ok(Place::new(slot, &self.shared.metrics))
+    }
+
+    /// A program answers by itself; a server's instances are called, not its revision.
+    async fn answer_as_module(
+        &self,
+        request: http::Request<Body>,
+        held: Held,
+        place: Place,
+    ) -> Result<http::Response<Body>, InvokeError> {
+        if self.function.loaded.kind == FunctionKind::Server {
+            let why = "a function that listens by itself is called through its instances";
+            return Err(InvokeError::Internal(why.to_owned()));
+        }
+        self.answer_as_command(request, held, place).await
     }
 
     fn refused(&self, refused: Refused) -> InvokeError {
@@ -240,7 +263,7 @@ impl Call {
         self.revision.isolation.keeps_instances()
     }
 
-    fn head_deadline(&self) -> Instant {
+    pub(crate) fn head_deadline(&self) -> Instant {
         let limits = self.limits();
         self.deadline - limits.timeout + limits.head_limit()
     }
@@ -447,7 +470,7 @@ impl Call {
     }
 
     /// A limit of the machine was reached.
-    fn out_of_room(&self, error: &wasmtime::Error) -> InvokeError {
+    pub(crate) fn out_of_room(&self, error: &wasmtime::Error) -> InvokeError {
         static TOLD: std::sync::Once = std::sync::Once::new();
         TOLD.call_once(|| {
             tracing::warn!(
@@ -491,7 +514,7 @@ impl Call {
         }
     }
 
-    fn timed_out(&self) {
+    pub(crate) fn timed_out(&self) {
         self.shared.metrics.failed("timeout");
         self.function.log.write(
             LogStream::Platform,

@@ -13,6 +13,7 @@
 
 mod artifact;
 mod cache;
+mod command;
 mod component;
 mod config;
 mod digest;

@@ -16,7 +16,7 @@ use std::task::{Context, Poll};
 use wasmtime::{Caller, Engine, Extern, Linker, Store, UpdateDeadline};
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as wasi, WasiSnapshotPreview1 as _};
 use wasmtime_wasi::p1::{WasiP1Ctx, types};
-use wasmtime_wasi::{WasiCtx, WasiView as _};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiView as _};
 use wiggle::GuestMemory;
 
 mod address;
@@ -51,7 +51,7 @@ pub(crate) struct Guest {
     /// Counts what the instance allocates.
     pub limiter: Limiter,
     /// Goes with the instance.
-    files: Files,
+    _files: Files,
 }
 
 /// What a program is started with.
@@ -68,10 +68,8 @@ pub(crate) struct Program {
 pub(crate) enum Streams {
     /// Nothing to read; what it writes goes to the log.
     Log,
-    /// It reads and writes these, and what it says on its error stream goes to the log.
-    Given {
-        stdin: Box<dyn FnOnce(&mut wasmtime_wasi::WasiCtxBuilder) + Send>,
-    },
+    /// What this sets; what it says on its error stream goes to the log.
+    Given(Box<dyn FnOnce(&mut WasiCtxBuilder) + Send>),
 }
 
 impl Guest {
@@ -94,7 +92,7 @@ impl Guest {
             Streams::Log => {
                 builder.stdout(Output::new(log, LogStream::Stdout));
             }
-            Streams::Given { stdin } => stdin(&mut builder),
+            Streams::Given(set) => set(&mut builder),
         }
         if program.expects_listener {
             files.cover(&mut builder)?;
@@ -114,7 +112,7 @@ impl Guest {
             sockets,
             log: Arc::clone(log),
             limiter: Limiter::new(revision.limits.memory),
-            files,
+            _files: files,
         })
     }
 
@@ -129,11 +127,6 @@ impl Guest {
             Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
         });
         store
-    }
-
-    /// Files that it keeps, to be measured.
-    pub(crate) fn files(&self) -> &Files {
-        &self.files
     }
 
     /// The time of one of the guest's clocks, in nanoseconds.

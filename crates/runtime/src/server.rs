@@ -23,7 +23,7 @@ mod instance;
 pub(crate) mod launch;
 mod place;
 pub(crate) mod probe;
-mod request;
+pub(crate) mod request;
 
 use instance::Instance;
 

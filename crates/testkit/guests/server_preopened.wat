@@ -26,8 +26,6 @@
         (br $folder)))
     (i32.store8 (i32.const 1082) (i32.add (i32.const 47) (local.get $folders)))
     (if (call $set_flags (i32.const 3) (i32.const 4)) (then (call $exit (i32.const 12))))
-    ;; Nothing waits yet, and it must not be waited for.
-    (if (i32.ne (call $accept (i32.const 3) (i32.const 4) (i32.const 0)) (i32.const 6)) (then (call $exit (i32.const 13))))
     (loop $connections
       (call $wait (i32.const 3))
       (if (call $accept (i32.const 3) (i32.const 4) (i32.const 0)) (then (call $exit (i32.const 14))))

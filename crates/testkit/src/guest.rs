@@ -137,6 +137,8 @@ guests! {
     server_deaf = module;
     /// A server that ends with code 7 before it listens.
     server_quits = module;
+    /// A CGI program that does what the path says: see its text.
+    cgi = module;
     /// A command that imports functions of WasmEdge's plugins.
     alien_imports = module;
 }

@@ -6,6 +6,7 @@ use crate::autoscaling::annotations::{self, Annotations};
 use crate::duration::GoDuration;
 use crate::meta;
 use crate::quantity::Quantity;
+use kittiwake_core::outbound::Outbound;
 use serde_json::Value;
 
 /// Annotations under `networking.knative.dev/` that may be set (networking `pkg/apis/networking`).
@@ -114,6 +115,8 @@ pub fn not_on_template(object: &Value) -> FieldErrors {
             "autoscaling"
         } else if key == meta::ISOLATION_ANNOTATION {
             "isolation"
+        } else if key == meta::OUTBOUND_ANNOTATION {
+            "outbound"
         } else {
             continue;
         };
@@ -142,6 +145,12 @@ pub fn template_annotations(annotations: &Annotations) -> FieldErrors {
             meta::ISOLATION_ANNOTATION,
             why,
         ));
+    }
+    if let Some(value) = annotations.get(meta::OUTBOUND_ANNOTATION)
+        && let Err(error) = value.parse::<Outbound>()
+    {
+        let why = error.to_string();
+        errors.also(FieldErrors::invalid_because(value, meta::OUTBOUND_ANNOTATION, why));
     }
     errors
 }

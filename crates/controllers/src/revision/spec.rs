@@ -8,6 +8,7 @@ use kittiwake_api::autoscaling::annotations::{ACTIVATION_SCALE, Key, MAX_SCALE};
 use kittiwake_api::meta;
 use kittiwake_api::serving::Revision;
 use kittiwake_core::artifact::FunctionKind;
+use kittiwake_core::outbound::Outbound;
 use kittiwake_core::revision::{
     Isolation, Limits, PORT_DEFAULT, Protocol, RevisionKey, RevisionSpec, Scaling,
 };
@@ -157,10 +158,17 @@ pub fn revision_spec(
             Some("h2c") => Protocol::H2c,
             _ => Protocol::Http1,
         },
+        outbound: outbound(revision),
         limits: limits(revision),
         isolation: isolation(revision),
         ..RevisionSpec::new(revision_key(revision), revision.uid_str(), image)
     }
+}
+
+/// Which servers may be reached. Admission lets only lists through that can be read.
+fn outbound(revision: &Revision) -> Outbound {
+    let list = revision.annotation(meta::OUTBOUND_ANNOTATION);
+    list.and_then(|list| list.parse().ok()).unwrap_or_default()
 }
 
 /// Whether calls share instances. Admission lets only known words through.

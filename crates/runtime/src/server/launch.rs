@@ -1,6 +1,7 @@
 //! Starting an instance, and its end.
 
 use crate::component::Loaded;
+use crate::files::Files;
 use crate::function::Meter;
 use crate::metrics::Counted;
 use crate::network::Network;
@@ -27,6 +28,8 @@ pub(crate) struct Launched {
     pub network: Arc<Network>,
     /// Its program. It ends when this is dropped.
     pub guest: RunningGuest,
+    /// What it finds in its file system.
+    pub files: Files,
     /// How long it took to make.
     pub instantiated: Duration,
 }
@@ -92,7 +95,7 @@ pub(crate) async fn launch(
         env: revision.env.clone(),
         expects_listener: module.expects_listener,
     };
-    let guest = Guest::new(revision, &program, Streams::Log, Arc::clone(&network), files, log);
+    let guest = Guest::new(revision, &program, Streams::Log, Arc::clone(&network), files.clone(), log);
     let mut guest = guest.map_err(|error| LaunchError::Internal(format!("{error:#}")))?;
     guest.limiter.count_in(&meter.memory);
     let mut wasm_store = guest.into_store(loaded.engine.engine());
@@ -123,6 +126,7 @@ pub(crate) async fn launch(
     Ok(Launched {
         network,
         guest: RunningGuest(guest),
+        files,
         instantiated: shared.clock.elapsed().saturating_sub(begun),
     })
 }

@@ -4,7 +4,7 @@ use super::Group;
 use super::backoff::Backoff;
 use super::instance::{Instance, Start};
 use super::launch::{self, Exit, LaunchError, Launched};
-use super::probe::{self, Prober};
+use super::probe::Prober;
 use crate::function::Function;
 use crate::runtime::Shared;
 use kittiwake_core::log::LogStream;
@@ -112,6 +112,7 @@ async fn serve(
     prober: &Prober,
 ) -> End {
     let (revision, function) = (&instance.revision, &instance.function);
+    let files = launched.files.clone();
     let readiness = prober.watch_readiness(|ready| {
         if ready {
             group.set_ready(place, instance);
@@ -123,6 +124,7 @@ async fn serve(
         biased;
         exit = launched.guest.ended() => crashed(shared, group, revision, function, place, &exit),
         problem = prober.until_dead() => failed(shared, group, revision, function, place, &problem),
+        problem = files.until_too_much() => failed(shared, group, revision, function, place, &problem),
         _ = wanted.changed() => {
             let limit = revision.limits.timeout;
             tokio::select! {
@@ -188,7 +190,7 @@ fn failed(
     revision: &RevisionSpec,
     function: &Function,
     place: u64,
-    problem: &probe::Problem,
+    problem: &dyn std::fmt::Display,
 ) -> End {
     shared.metrics.failed("probe");
     let message = problem.to_string();

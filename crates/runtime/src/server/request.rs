@@ -77,7 +77,7 @@ fn options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 }
 
 /// Takes away what is of the connection, `TE: trailers` aside.
-pub(super) fn strip(headers: &mut HeaderMap) {
+pub(crate) fn strip(headers: &mut HeaderMap) {
     let trailers = headers
         .get_all(header::TE)
         .iter()

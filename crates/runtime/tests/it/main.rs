@@ -8,6 +8,7 @@
 )]
 
 mod cache;
+mod command;
 mod invoke;
 mod local;
 mod registry;

@@ -1,0 +1,286 @@
+//! Programs that answer one request as CGI programs do (RFC 3875, in the way of WAGI): a fresh instance for each call,
+//! the request in its environment and on its standard input, the answer on its standard output.
+
+use crate::component::Loaded;
+use crate::files::Files;
+use crate::instance::Place;
+use crate::invoke::state::{CallFailure, CallState};
+use crate::invoke::{Call, Held};
+use crate::network::pipe::{self, End};
+use crate::prepare::{causes, is_guests_fault, is_out_of_room, root_cause};
+use crate::preview1::{Guest, Streams};
+use crate::server::request;
+use http_body_util::BodyExt;
+use kittiwake_core::body::{self, Body};
+use kittiwake_core::invoke::InvokeError;
+use kittiwake_core::log::LogStream;
+use std::sync::Arc;
+use tokio::time::timeout_at;
+use wasmtime_wasi::I32Exit;
+
+mod body_stream;
+mod environment;
+pub(crate) mod head;
+mod streams;
+
+use body_stream::Output;
+use head::{Head, HeadError};
+use streams::{Stdin, Stdout};
+
+/// Bytes that are read of an output at a time.
+const READ_BYTES: usize = 16 * 1024;
+
+/// What is known when the head of an answer was looked for.
+enum Found {
+    /// The head, and what came of the body.
+    Head(Head, Vec<u8>),
+    /// The output ended before; it was this.
+    End(Vec<u8>),
+    /// It is no answer.
+    Bad(HeadError),
+}
+
+impl Call {
+    /// Lets a program answer a request.
+    pub(crate) async fn answer_as_command(
+        &self,
+        request: http::Request<Body>,
+        held: Held,
+        place: Place,
+    ) -> Result<http::Response<Body>, InvokeError> {
+        let (parts, body) = request.into_parts();
+        let (stdin, input) = pipe::pair();
+        let (stdout, output) = pipe::pair();
+        let guest = self.make_guest(&parts, &body, input, output)?;
+        let task = tokio::spawn(self.clone().run_command(guest, body, stdin, held, place));
+        let mut output = Output::new(stdout, task.abort_handle(), self);
+        let found = tokio::select! {
+            biased;
+            () = self.state.body_too_large() => {
+                self.shared.metrics.failed("body_too_large");
+                return Err(InvokeError::BodyTooLarge);
+            }
+            found = timeout_at(self.head_deadline(), read_head(&mut output)) => found,
+        };
+        match found {
+            Ok(Found::Head(head, begun)) => Ok(self.command_response(head, begun, output).await),
+            Ok(Found::End(printed)) => Err(self.ended_without_head(&printed, task).await),
+            Ok(Found::Bad(error)) => Err(self.bad_output(&error)),
+            Err(_) => {
+                self.timed_out();
+                Err(InvokeError::TimedOut)
+            }
+        }
+    }
+
+    fn make_guest(
+        &self,
+        parts: &http::request::Parts,
+        body: &Body,
+        input: End,
+        output: End,
+    ) -> Result<(Guest, Files), InvokeError> {
+        let revision = &self.revision;
+        let length = http_body::Body::size_hint(body).exact();
+        let program = environment::program(revision, parts, length);
+        let (stdin, stdout) = (Stdin(Arc::new(input)), Stdout(Arc::new(output)));
+        let streams = Streams::Given(Box::new(move |builder| {
+            builder.stdin(stdin).stdout(stdout);
+        }));
+        let internal = |error: &dyn std::fmt::Display| {
+            self.shared.metrics.failed("internal");
+            InvokeError::Internal(error.to_string())
+        };
+        let files = self.shared.files().and_then(|root| root.instance(revision));
+        let files = files.map_err(|error| internal(&error))?;
+        let log = &self.function.log;
+        let guest = Guest::new(revision, &program, streams, Arc::default(), files.clone(), log);
+        let mut guest = guest.map_err(|error| internal(&error))?;
+        guest.limiter.count_in(&self.function.meter.memory);
+        Ok((guest, files))
+    }
+
+    /// The program from its first instruction to its end, with the body on its way in.
+    async fn run_command(
+        self,
+        (guest, files): (Guest, Files),
+        body: Body,
+        stdin: End,
+        held: Held,
+        place: Place,
+    ) -> wasmtime::Result<()> {
+        // Given back after the guest.
+        let (_held, _place) = (held, place);
+        let loaded = Arc::clone(&self.function.loaded);
+        let mut wasm_store = guest.into_store(loaded.engine.engine());
+        let program = self.function.meter.clone().run(start(&self, &loaded, &mut wasm_store));
+        let feeding = feed(body, stdin, self.revision.limits.request_body.0, &self.state);
+        let ended = async {
+            tokio::pin!(program);
+            tokio::select! {
+                biased;
+                result = &mut program => result,
+                () = feeding => tokio::select! {
+                    biased;
+                    result = &mut program => result,
+                    problem = files.until_too_much() => Err(problem.into()),
+                },
+            }
+        };
+        let result = match timeout_at(self.deadline, ended).await {
+            Ok(result) => result,
+            Err(_) => {
+                self.state.fail(CallFailure::TimedOut);
+                self.timed_out();
+                Ok(())
+            }
+        };
+        if let Err(error) = &result
+            && !error.is::<I32Exit>()
+        {
+            // Said before the instance goes, which ends its output.
+            self.state.fail(CallFailure::Trapped(root_cause(error)));
+        }
+        drop(wasm_store);
+        result
+    }
+
+    async fn command_response(&self, head: Head, begun: Vec<u8>, mut output: Output) -> http::Response<Body> {
+        self.function
+            .succeeded(&self.revision, &self.shared.reporter, &self.shared.answered);
+        let mut response = http::Response::new(());
+        *response.status_mut() = head.status;
+        *response.headers_mut() = head.headers;
+        request::strip(response.headers_mut());
+        if let Some(whole) = output.take_whole(&begun) {
+            return response.map(|()| body::full(whole));
+        }
+        output.begin_with(begun);
+        response.map(|()| output.boxed_unsync())
+    }
+
+    /// The output ended before the head did. So does the program, at once or in a moment.
+    async fn ended_without_head(
+        &self,
+        printed: &[u8],
+        task: tokio::task::JoinHandle<wasmtime::Result<()>>,
+    ) -> InvokeError {
+        let ended = match timeout_at(self.head_deadline(), task).await {
+            Ok(Ok(ended)) => ended,
+            Ok(Err(error)) => return InvokeError::Internal(error.to_string()),
+            Err(_) => return InvokeError::TimedOut,
+        };
+        if self.state.failure() == Some(&CallFailure::TimedOut) {
+            return InvokeError::TimedOut;
+        }
+        let Err(error) = ended else {
+            return self.no_head(printed);
+        };
+        if is_out_of_room(&error) {
+            return self.out_of_room(&error);
+        }
+        match error.downcast_ref::<I32Exit>() {
+            Some(I32Exit(0)) => self.no_head(printed),
+            Some(I32Exit(code)) => {
+                let message = format!("it exited with code {code}");
+                self.failed_before_head(&message, &message, true);
+                InvokeError::Trapped(message)
+            }
+            None => {
+                let message = root_cause(&error);
+                self.failed_before_head(&causes(&error), &message, is_guests_fault(&error));
+                InvokeError::Trapped(message)
+            }
+        }
+    }
+
+    fn failed_before_head(&self, told: &str, message: &str, is_guests_fault: bool) {
+        self.shared.metrics.failed("trap");
+        self.function
+            .log
+            .write(LogStream::Platform, &format!("the function failed: {told}"));
+        if is_guests_fault {
+            self.function
+                .trapped(&self.revision, &self.shared.reporter, message);
+        }
+    }
+
+    fn no_head(&self, printed: &[u8]) -> InvokeError {
+        if printed.is_empty() {
+            self.shared.metrics.failed("no_response");
+            self.function.log.write(
+                LogStream::Platform,
+                "the function ended without an answer: it printed nothing",
+            );
+            return InvokeError::NoResponse;
+        }
+        let text: String = String::from_utf8_lossy(printed).chars().take(80).collect();
+        let line = printed.split(|byte| *byte == b'\n').count();
+        self.bad_output(&HeadError::NoHeader { line, text })
+    }
+
+    fn bad_output(&self, error: &HeadError) -> InvokeError {
+        self.shared.metrics.failed("bad_answer");
+        let message = error.to_string();
+        self.function
+            .log
+            .write(LogStream::Platform, &format!("the function gave no answer: {message}"));
+        InvokeError::BadGateway(message)
+    }
+}
+
+/// Makes the instance and runs it.
+async fn start(
+    call: &Call,
+    loaded: &Loaded,
+    wasm_store: &mut wasmtime::Store<Guest>,
+) -> wasmtime::Result<()> {
+    let module = loaded
+        .module()
+        .ok_or_else(|| wasmtime::Error::msg("it is no module"))?;
+    let begun = call.shared.clock.elapsed();
+    let instance = module.pre.instantiate_async(&mut *wasm_store).await?;
+    call.state
+        .set_instantiated(call.shared.clock.elapsed().saturating_sub(begun));
+    let start = instance.get_typed_func::<(), ()>(&mut *wasm_store, "_start")?;
+    start.call_async(wasm_store, ()).await
+}
+
+/// Lets the program read the body, then its end. A program that ends before leaves the rest.
+async fn feed(mut body: Body, stdin: End, limit: u64, state: &CallState) {
+    let mut left = limit;
+    while let Some(Ok(frame)) = body.frame().await {
+        let Ok(mut data) = frame.into_data() else { continue };
+        match left.checked_sub(data.len() as u64) {
+            Some(rest) => left = rest,
+            None => return state.set_body_too_large(),
+        }
+        while !data.is_empty() {
+            match std::future::poll_fn(|cx| stdin.poll_write(cx, &data)).await {
+                Ok(count) => drop(data.split_to(count)),
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// Reads until the head is whole.
+async fn read_head(output: &mut Output) -> Found {
+    let mut read = Vec::new();
+    loop {
+        let mut buffer = vec![0; READ_BYTES];
+        let count = output.read(&mut buffer).await;
+        if count == 0 {
+            return Found::End(read);
+        }
+        read.extend(buffer.iter().take(count));
+        match head::parse(&read) {
+            Ok(Some(head)) => {
+                let rest = read.split_off(head.body_at.min(read.len()));
+                return Found::Head(head, rest);
+            }
+            Ok(None) => {}
+            Err(error) => return Found::Bad(error),
+        }
+    }
+}

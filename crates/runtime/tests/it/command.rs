@@ -1,0 +1,127 @@
+//! Programs that answer as CGI programs do, and the files that they find.
+
+use crate::support::{Rig, pieces, report_of, text};
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use kittiwake_core::artifact::FunctionKind;
+use kittiwake_core::body::{self, Body};
+use kittiwake_core::invoke::{Invoke, InvokeError};
+use kittiwake_core::log::LogStream;
+use kittiwake_core::revision::{Limits, RevisionSpec};
+use kittiwake_core::unit::ByteCount;
+use kittiwake_core::volume::{Content, Mount};
+use kittiwake_testkit::guest;
+use std::sync::Arc;
+use std::time::Duration;
+
+async fn send(
+    rig: &Rig,
+    revision: &Arc<RevisionSpec>,
+    path: &str,
+    body: Body,
+) -> Result<http::Response<Body>, InvokeError> {
+    let request = http::Request::post(path).header("host", "fn.localhost").body(body).unwrap();
+    rig.runtime.invoke(Arc::clone(revision), request).await
+}
+
+async fn until_idle(rig: &Rig) {
+    while rig.metric("kittiwake_instances_live") > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_program_reads_the_body_and_prints_the_answer() {
+    let rig = Rig::new();
+    rig.write("guest.wasm", &guest::cgi());
+    assert_eq!(rig.prepare("file://guest.wasm").await.unwrap().kind, FunctionKind::Command);
+    let revision = rig.deploy(&guest::cgi(), Limits::default()).await;
+    let parts: Vec<Bytes> = (0..64_u8).map(|n| Bytes::from(vec![n; 10_000])).collect();
+    let sent = parts.concat();
+    let response = send(&rig, &revision, "/", pieces(parts, None)).await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/plain");
+    assert!(!report_of(&response).reused);
+    assert!(response.into_body().collect().await.unwrap().to_bytes() == sent);
+    until_idle(&rig).await;
+    assert_eq!(rig.log(LogStream::Stderr), "said aside\n");
+    let response = send(&rig, &revision, "/s", body::empty()).await.unwrap();
+    assert_eq!((response.status(), &response.headers()["x-a"]), (http::StatusCode::NOT_FOUND, &"b".parse().unwrap()));
+    assert_eq!(text(response).await, "nope");
+}
+
+#[tokio::test]
+async fn programs_that_fail_fail_alone() {
+    let rig = Rig::new();
+    let limits = Limits {
+        timeout: Duration::from_millis(300),
+        request_body: ByteCount(1000),
+        memory: ByteCount::mib(4),
+        ..Limits::default()
+    };
+    let revision = rig.deploy(&guest::cgi(), limits).await;
+    let fails = |path: &'static str| {
+        let (rig, revision) = (&rig, &revision);
+        async move { send(rig, revision, path, body::empty()).await.map(drop).unwrap_err() }
+    };
+    let error = fails("/x").await;
+    assert!(matches!(&error, InvokeError::Trapped(why) if why == "it exited with code 5"), "{error}");
+    let error = fails("/g").await;
+    assert!(matches!(&error, InvokeError::BadGateway(why) if why.contains("hello, world")), "{error}");
+    assert!(matches!(fails("/n").await, InvokeError::NoResponse));
+    assert!(matches!(fails("/l").await, InvokeError::TimedOut));
+    let error = fails("/m").await;
+    assert!(matches!(&error, InvokeError::Trapped(why) if why.contains("memory limit")), "{error}");
+    let large = send(&rig, &revision, "/", pieces(vec![Bytes::from(vec![0; 600]); 2], None)).await;
+    match large {
+        Err(error) => assert!(matches!(error, InvokeError::BodyTooLarge), "{error}"),
+        Ok(begun) => assert!(begun.into_body().collect().await.is_err(), "it had begun to answer"),
+    }
+    let cut = send(&rig, &revision, "/t", body::empty()).await.unwrap();
+    assert!(cut.into_body().collect().await.unwrap_err().to_string().contains("unreachable"));
+    until_idle(&rig).await;
+    assert_eq!(text(send(&rig, &revision, "/", body::full("fine")).await.unwrap()).await, "fine");
+}
+
+#[tokio::test]
+async fn what_a_caller_leaves_ends() {
+    let rig = Rig::new();
+    let revision = rig.deploy(&guest::cgi(), Limits::default()).await;
+    let call = send(&rig, &revision, "/l", body::empty());
+    let mut call = Box::pin(call);
+    assert!(futures::poll!(call.as_mut()).is_pending());
+    while rig.metric("kittiwake_instances_live") == 0 {
+        assert!(futures::poll!(call.as_mut()).is_pending());
+        tokio::task::yield_now().await;
+    }
+    drop(call);
+    until_idle(&rig).await;
+}
+
+#[tokio::test]
+async fn mounted_files_are_read_and_only_scratch_is_written() {
+    let rig = Rig::new();
+    let plain = rig.deploy(&guest::cgi(), Limits::default()).await;
+    let files = [("file".to_owned(), Bytes::from("from a ConfigMap"))];
+    let revision = Arc::new(RevisionSpec {
+        uid: "uid-2".into(),
+        mounts: vec![Mount {
+            path: "/etc/config".into(),
+            content: Content::Files(Arc::new(files.into())),
+        }],
+        ..RevisionSpec::clone(&plain)
+    });
+    for _ in 0..2 {
+        let answer = |path: &'static str| {
+            let (rig, revision) = (&rig, &revision);
+            async move { text(send(rig, revision, path, body::empty()).await.unwrap()).await }
+        };
+        assert_eq!(answer("/r").await, "from a ConfigMap");
+        assert_ne!(answer("/f").await, "00", "it is written to by nobody");
+        assert_eq!(answer("/k").await, "00", "/tmp is");
+    }
+    until_idle(&rig).await;
+    let run = rig.dir.path().join("data/run");
+    let process = std::fs::read_dir(&run).unwrap().next().unwrap().unwrap().path();
+    let left: Vec<_> = std::fs::read_dir(process).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["lock"], "nothing is left of the instances");
+}
