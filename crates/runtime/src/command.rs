@@ -113,7 +113,11 @@ impl Call {
         let (_held, _place) = (held, place);
         let loaded = Arc::clone(&self.function.loaded);
         let mut wasm_store = guest.into_store(loaded.engine.engine());
-        let program = self.function.meter.clone().run(start(&self, &loaded, &mut wasm_store));
+        let program = self
+            .function
+            .meter
+            .clone()
+            .run(start(&self, &loaded, &mut wasm_store));
         let feeding = feed(body, stdin, self.revision.limits.request_body.0, &self.state);
         let ended = async {
             tokio::pin!(program);
@@ -222,9 +226,10 @@ impl Call {
     fn bad_output(&self, error: &HeadError) -> InvokeError {
         self.shared.metrics.failed("bad_answer");
         let message = error.to_string();
-        self.function
-            .log
-            .write(LogStream::Platform, &format!("the function gave no answer: {message}"));
+        self.function.log.write(
+            LogStream::Platform,
+            &format!("the function gave no answer: {message}"),
+        );
         InvokeError::BadGateway(message)
     }
 }

@@ -53,7 +53,7 @@ struct Own {
     _written: Vec<Arc<Written>>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Access {
     Read,
     Write,
@@ -317,13 +317,19 @@ mod tests {
                 mount("/again", scratch("v", 10)),
             ])
         };
-        let (one, other) = (root.instance(&revision).unwrap(), root.instance(&revision).unwrap());
+        let (one, other) = (
+            root.instance(&revision).unwrap(),
+            root.instance(&revision).unwrap(),
+        );
         let at = |files: &Files, path: &str| {
             let mut found = files.0.mounts.iter().filter(|(_, known, _)| &**known == path);
             found.next().map(|(at, _, access)| (at.clone(), *access)).unwrap()
         };
         let (folder, access) = at(&one, "/etc/config");
-        assert_eq!((at(&other, "/etc/config").0, access), (folder.clone(), Access::Read));
+        assert_eq!(
+            (at(&other, "/etc/config").0, access),
+            (folder.clone(), Access::Read)
+        );
         assert_eq!(fs::read_to_string(folder.join("a/b.txt")).unwrap(), "hello");
         assert_eq!(at(&one, "/cache"), at(&one, "/again"));
         assert_ne!(at(&one, "/cache"), at(&other, "/cache"));
@@ -332,7 +338,10 @@ mod tests {
         one.check().unwrap();
         fs::write(at(&one, "/cache").0.join("file"), [0; 11]).unwrap();
         let problem = one.check().unwrap_err().to_string();
-        assert!(problem.contains("the volume v") && problem.contains("limit"), "{problem}");
+        assert!(
+            problem.contains("the volume v") && problem.contains("limit"),
+            "{problem}"
+        );
         other.check().unwrap();
         let own = at(&one, "/tmp").0;
         drop((one, other));

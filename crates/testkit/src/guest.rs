@@ -143,6 +143,9 @@ guests! {
     alien_imports = module;
 }
 
+/// An echo server of hyper's, as forked for WasmEdge, that listens on port 3000: see `guests/prebuilt/README.md`.
+pub const HYPER_ECHO: &[u8] = include_bytes!("../guests/prebuilt/hyper_echo.wasm");
+
 /// Length of the response of [`big`], in bytes.
 pub const BIG_BYTES: usize = 8 * 1024 * 1024;
 

@@ -150,7 +150,11 @@ pub fn template_annotations(annotations: &Annotations) -> FieldErrors {
         && let Err(error) = value.parse::<Outbound>()
     {
         let why = error.to_string();
-        errors.also(FieldErrors::invalid_because(value, meta::OUTBOUND_ANNOTATION, why));
+        errors.also(FieldErrors::invalid_because(
+            value,
+            meta::OUTBOUND_ANNOTATION,
+            why,
+        ));
     }
     errors
 }

@@ -15,12 +15,20 @@ pub(super) fn program(revision: &RevisionSpec, parts: &http::request::Parts, len
         raw_path.clone_into(name);
     }
     let query = parts.uri.query().unwrap_or_default();
-    arguments.extend(query.split('&').filter(|part| !part.is_empty()).map(str::to_owned));
+    arguments.extend(
+        query
+            .split('&')
+            .filter(|part| !part.is_empty())
+            .map(str::to_owned),
+    );
     let mut env = revision.env.clone();
     env.extend(meta_variables(parts, length));
     env.extend(header_variables(&parts.headers));
     Program {
-        arguments: arguments.into_iter().map(|argument| argument.replace('\0', "")).collect(),
+        arguments: arguments
+            .into_iter()
+            .map(|argument| argument.replace('\0', ""))
+            .collect(),
         env,
         expects_listener: false,
     }
@@ -31,7 +39,10 @@ fn meta_variables(
     length: Option<u64>,
 ) -> impl Iterator<Item = (String, String)> {
     let text = |value: Option<&http::HeaderValue>| {
-        value.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+        value
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+            .to_owned()
     };
     let authority = parts.uri.authority().map(ToString::to_string);
     let authority = authority.unwrap_or_else(|| text(parts.headers.get(HOST)));
@@ -40,7 +51,11 @@ fn meta_variables(
         _ => (authority.clone(), String::new()),
     };
     let scheme = text(parts.headers.get("x-forwarded-proto"));
-    let scheme = if scheme.is_empty() { "http".to_owned() } else { scheme };
+    let scheme = if scheme.is_empty() {
+        "http".to_owned()
+    } else {
+        scheme
+    };
     let default_port = if scheme == "https" { "443" } else { "80" };
     let forwarded = text(parts.headers.get("x-forwarded-for"));
     let remote = forwarded.split(',').next().unwrap_or_default().trim().to_owned();
@@ -49,10 +64,20 @@ fn meta_variables(
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let variables = [
         ("GATEWAY_INTERFACE", "CGI/1.1".to_owned()),
-        ("SERVER_SOFTWARE", concat!("kittiwake/", env!("CARGO_PKG_VERSION")).to_owned()),
+        (
+            "SERVER_SOFTWARE",
+            concat!("kittiwake/", env!("CARGO_PKG_VERSION")).to_owned(),
+        ),
         ("SERVER_PROTOCOL", "HTTP/1.1".to_owned()),
         ("SERVER_NAME", name),
-        ("SERVER_PORT", if named_port.is_empty() { default_port.to_owned() } else { named_port }),
+        (
+            "SERVER_PORT",
+            if named_port.is_empty() {
+                default_port.to_owned()
+            } else {
+                named_port
+            },
+        ),
         ("REQUEST_METHOD", parts.method.to_string()),
         ("SCRIPT_NAME", String::new()),
         ("PATH_INFO", decode(raw_path)),
@@ -63,13 +88,18 @@ fn meta_variables(
         ("REMOTE_USER", String::new()),
         ("AUTH_TYPE", String::new()),
         ("CONTENT_TYPE", text(parts.headers.get(CONTENT_TYPE))),
-        ("CONTENT_LENGTH", length.map(|length| length.to_string()).unwrap_or_default()),
+        (
+            "CONTENT_LENGTH",
+            length.map(|length| length.to_string()).unwrap_or_default(),
+        ),
         // WAGI's own.
         ("X_FULL_URL", format!("{scheme}://{authority}{target}")),
         ("X_RAW_PATH_INFO", raw_path.to_owned()),
         ("X_MATCHED_ROUTE", "/...".to_owned()),
     ];
-    variables.into_iter().map(|(name, value)| (name.to_owned(), value.replace('\0', "")))
+    variables
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.replace('\0', "")))
 }
 
 /// Header fields as `HTTP_NAME`. Not `Proxy`, which programs would take for a setting of theirs (CVE-2016-5385), and not
@@ -154,7 +184,10 @@ mod tests {
             ("HTTP_X_COLOR", Some("blue")),
             ("HTTP_PROXY", None),
             ("HTTP_CONTENT_TYPE", None),
-            ("X_FULL_URL", Some("http://hello.default.localhost:8081/a%20b/c?x=1&y&z=%20")),
+            (
+                "X_FULL_URL",
+                Some("http://hello.default.localhost:8081/a%20b/c?x=1&y&z=%20"),
+            ),
         ] {
             assert_eq!(value(name), wanted, "{name}");
         }
@@ -162,7 +195,14 @@ mod tests {
 
     #[test]
     fn paths_are_decoded_where_they_can_be() {
-        for (path, wanted) in [("/a%2Fb", "/a/b"), ("/%", "/%"), ("/%4", "/%4"), ("/%zz", "/%zz"), ("/%ff", "/%ff"), ("/%+1", "/%+1")] {
+        for (path, wanted) in [
+            ("/a%2Fb", "/a/b"),
+            ("/%", "/%"),
+            ("/%4", "/%4"),
+            ("/%zz", "/%zz"),
+            ("/%ff", "/%ff"),
+            ("/%+1", "/%+1"),
+        ] {
             assert_eq!(decode(path), wanted);
         }
     }

@@ -1,7 +1,7 @@
 //! What a CGI program prints before its body (RFC 3875 §6).
 
-use http::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
 use http::StatusCode;
+use http::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
 
 /// Longest head, in bytes.
 pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -19,10 +19,14 @@ pub(crate) struct Head {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HeadError {
     /// A line is no header.
-    #[error("its output does not begin with CGI headers: line {line} is {text:?}; print header lines, an empty line, then the body")]
+    #[error(
+        "its output does not begin with CGI headers: line {line} is {text:?}; print header lines, an empty line, then the body"
+    )]
     NoHeader { line: usize, text: String },
     /// The status is none.
-    #[error("its Status header is {0:?}; print a number from 200 to 599 and a reason, as in `Status: 404 Not Found`")]
+    #[error(
+        "its Status header is {0:?}; print a number from 200 to 599 and a reason, as in `Status: 404 Not Found`"
+    )]
     Status(String),
     /// There is no end.
     #[error("its headers have no end within {HEAD_BYTES_MAX} bytes; print an empty line after them")]
@@ -53,7 +57,11 @@ pub(crate) fn parse(output: &[u8]) -> Result<Option<Head>, HeadError> {
                 return Err(HeadError::Empty);
             }
             let redirects = headers.contains_key(LOCATION);
-            let default = if redirects { StatusCode::FOUND } else { StatusCode::OK };
+            let default = if redirects {
+                StatusCode::FOUND
+            } else {
+                StatusCode::OK
+            };
             return Ok(Some(Head {
                 status: status.unwrap_or(default),
                 headers,
@@ -86,7 +94,11 @@ fn header(line: &[u8]) -> Option<(HeaderName, HeaderValue)> {
 /// A final status: programs cannot send those of 1xx, which have no body.
 fn parse_status(value: &HeaderValue) -> Result<StatusCode, HeadError> {
     let bad = || HeadError::Status(String::from_utf8_lossy(value.as_bytes()).into_owned());
-    let number = value.as_bytes().split(|byte| *byte == b' ').next().ok_or_else(bad)?;
+    let number = value
+        .as_bytes()
+        .split(|byte| *byte == b' ')
+        .next()
+        .ok_or_else(bad)?;
     let status = StatusCode::from_bytes(number).map_err(|_| bad())?;
     let is_final = (200..600).contains(&status.as_u16());
     is_final.then_some(status).ok_or_else(bad)

@@ -77,7 +77,10 @@ impl Pollable for Stdout {
 impl InputStream for Stdin {
     fn read(&mut self, size: usize) -> Result<Bytes, StreamError> {
         let mut buffer = vec![0; size.min(READ_BYTES_MAX)];
-        match self.0.poll_read(&Context::from_waker(Waker::noop()), &mut buffer, false) {
+        match self
+            .0
+            .poll_read(&Context::from_waker(Waker::noop()), &mut buffer, false)
+        {
             Poll::Ready(0) if size > 0 => Err(StreamError::Closed),
             Poll::Ready(count) => {
                 buffer.truncate(count);

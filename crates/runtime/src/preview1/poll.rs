@@ -69,11 +69,14 @@ impl Subscription {
     }
 }
 
+/// A time that is waited for, or why it cannot be.
+type Timer = Result<Pin<Box<Sleep>>, Errno>;
+
 /// All that one call waits for.
 pub(crate) struct Wait {
     subscriptions: Vec<Subscription>,
     /// The timers, by the place of their subscriptions.
-    timers: Vec<(usize, Result<Pin<Box<Sleep>>, Errno>)>,
+    timers: Vec<(usize, Timer)>,
 }
 
 impl Wait {
@@ -145,7 +148,7 @@ fn poll_file(
     }
 }
 
-fn timer(guest: &mut Guest, id: u32, time: u64, absolute: bool) -> Result<Pin<Box<Sleep>>, Errno> {
+fn timer(guest: &mut Guest, id: u32, time: u64, absolute: bool) -> Timer {
     let wait = if absolute {
         time.saturating_sub(guest.clock(id)?)
     } else {

@@ -95,7 +95,14 @@ pub(crate) async fn launch(
         env: revision.env.clone(),
         expects_listener: module.expects_listener,
     };
-    let guest = Guest::new(revision, &program, Streams::Log, Arc::clone(&network), files.clone(), log);
+    let guest = Guest::new(
+        revision,
+        &program,
+        Streams::Log,
+        Arc::clone(&network),
+        files.clone(),
+        log,
+    );
     let mut guest = guest.map_err(|error| LaunchError::Internal(format!("{error:#}")))?;
     guest.limiter.count_in(&meter.memory);
     let mut wasm_store = guest.into_store(loaded.engine.engine());

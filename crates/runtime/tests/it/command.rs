@@ -20,7 +20,10 @@ async fn send(
     path: &str,
     body: Body,
 ) -> Result<http::Response<Body>, InvokeError> {
-    let request = http::Request::post(path).header("host", "fn.localhost").body(body).unwrap();
+    let request = http::Request::post(path)
+        .header("host", "fn.localhost")
+        .body(body)
+        .unwrap();
     rig.runtime.invoke(Arc::clone(revision), request).await
 }
 
@@ -34,7 +37,10 @@ async fn until_idle(rig: &Rig) {
 async fn a_program_reads_the_body_and_prints_the_answer() {
     let rig = Rig::new();
     rig.write("guest.wasm", &guest::cgi());
-    assert_eq!(rig.prepare("file://guest.wasm").await.unwrap().kind, FunctionKind::Command);
+    assert_eq!(
+        rig.prepare("file://guest.wasm").await.unwrap().kind,
+        FunctionKind::Command
+    );
     let revision = rig.deploy(&guest::cgi(), Limits::default()).await;
     let parts: Vec<Bytes> = (0..64_u8).map(|n| Bytes::from(vec![n; 10_000])).collect();
     let sent = parts.concat();
@@ -45,7 +51,10 @@ async fn a_program_reads_the_body_and_prints_the_answer() {
     until_idle(&rig).await;
     assert_eq!(rig.log(LogStream::Stderr), "said aside\n");
     let response = send(&rig, &revision, "/s", body::empty()).await.unwrap();
-    assert_eq!((response.status(), &response.headers()["x-a"]), (http::StatusCode::NOT_FOUND, &"b".parse().unwrap()));
+    assert_eq!(
+        (response.status(), &response.headers()["x-a"]),
+        (http::StatusCode::NOT_FOUND, &"b".parse().unwrap())
+    );
     assert_eq!(text(response).await, "nope");
 }
 
@@ -61,25 +70,58 @@ async fn programs_that_fail_fail_alone() {
     let revision = rig.deploy(&guest::cgi(), limits).await;
     let fails = |path: &'static str| {
         let (rig, revision) = (&rig, &revision);
-        async move { send(rig, revision, path, body::empty()).await.map(drop).unwrap_err() }
+        async move {
+            send(rig, revision, path, body::empty())
+                .await
+                .map(drop)
+                .unwrap_err()
+        }
     };
     let error = fails("/x").await;
-    assert!(matches!(&error, InvokeError::Trapped(why) if why == "it exited with code 5"), "{error}");
+    assert!(
+        matches!(&error, InvokeError::Trapped(why) if why == "it exited with code 5"),
+        "{error}"
+    );
     let error = fails("/g").await;
-    assert!(matches!(&error, InvokeError::BadGateway(why) if why.contains("hello, world")), "{error}");
+    assert!(
+        matches!(&error, InvokeError::BadGateway(why) if why.contains("hello, world")),
+        "{error}"
+    );
     assert!(matches!(fails("/n").await, InvokeError::NoResponse));
     assert!(matches!(fails("/l").await, InvokeError::TimedOut));
     let error = fails("/m").await;
-    assert!(matches!(&error, InvokeError::Trapped(why) if why.contains("memory limit")), "{error}");
-    let large = send(&rig, &revision, "/", pieces(vec![Bytes::from(vec![0; 600]); 2], None)).await;
+    assert!(
+        matches!(&error, InvokeError::Trapped(why) if why.contains("memory limit")),
+        "{error}"
+    );
+    let large = send(
+        &rig,
+        &revision,
+        "/",
+        pieces(vec![Bytes::from(vec![0; 600]); 2], None),
+    )
+    .await;
     match large {
         Err(error) => assert!(matches!(error, InvokeError::BodyTooLarge), "{error}"),
-        Ok(begun) => assert!(begun.into_body().collect().await.is_err(), "it had begun to answer"),
+        Ok(begun) => assert!(
+            begun.into_body().collect().await.is_err(),
+            "it had begun to answer"
+        ),
     }
     let cut = send(&rig, &revision, "/t", body::empty()).await.unwrap();
-    assert!(cut.into_body().collect().await.unwrap_err().to_string().contains("unreachable"));
+    assert!(
+        cut.into_body()
+            .collect()
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("unreachable")
+    );
     until_idle(&rig).await;
-    assert_eq!(text(send(&rig, &revision, "/", body::full("fine")).await.unwrap()).await, "fine");
+    assert_eq!(
+        text(send(&rig, &revision, "/", body::full("fine")).await.unwrap()).await,
+        "fine"
+    );
 }
 
 #[tokio::test]
@@ -122,6 +164,9 @@ async fn mounted_files_are_read_and_only_scratch_is_written() {
     until_idle(&rig).await;
     let run = rig.dir.path().join("data/run");
     let process = std::fs::read_dir(&run).unwrap().next().unwrap().unwrap().path();
-    let left: Vec<_> = std::fs::read_dir(process).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> = std::fs::read_dir(process)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     assert_eq!(left, ["lock"], "nothing is left of the instances");
 }

@@ -4,7 +4,7 @@ use crate::support::{Rig, pieces, report_of, text};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
-use kittiwake_core::artifact::{FunctionKind, Prepare};
+use kittiwake_core::artifact::{FunctionKind, Prepare, PrepareRequest};
 use kittiwake_core::body::{self, Body};
 use kittiwake_core::code::ErrorCode;
 use kittiwake_core::invoke::InvokeError;
@@ -24,7 +24,7 @@ use tokio::time::Instant;
 /// Waits until the instances are as wanted.
 async fn until(instances: &mut watch::Receiver<Instances>, wanted: impl Fn(&Instances) -> bool) -> Instances {
     let found = tokio::time::timeout(Duration::from_secs(60), instances.wait_for(|now| wanted(now))).await;
-    found.expect("in time").unwrap().clone()
+    found.unwrap().unwrap().clone()
 }
 
 /// Starts one instance.
@@ -205,8 +205,6 @@ async fn time_limits_hold_before_and_within_an_answer() {
         change(&mut limits);
         limits
     };
-    let short = Duration::from_millis(100);
-    let _ = short;
     let revision = rig
         .deploy(
             &guest::server(),
@@ -368,4 +366,48 @@ async fn only_named_servers_are_reached() {
         "14",
         "ECONNREFUSED"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_made_for_wasmedge_runs_as_it_is() {
+    let rig = Rig::new();
+    rig.write("echo.wasm", guest::HYPER_ECHO);
+    let spec = |image: &str| RevisionSpec {
+        port: 3000,
+        ..crate::support::spec(image, Limits::default())
+    };
+    let request = PrepareRequest {
+        revision: spec("file://echo.wasm"),
+        credentials: Vec::new(),
+    };
+    let prepared = rig.runtime.prepare(request, Arc::new(|_| ())).await.unwrap();
+    assert_eq!(prepared.kind, FunctionKind::Server);
+    let revision = Arc::new(spec(&prepared.image));
+    let instance = one(&rig, &revision).await;
+    let get = http::Request::get("/").body(body::empty()).unwrap();
+    let hint = text(instance.invoke(get, Instant::now()).await.unwrap()).await;
+    assert!(hint.contains("curl localhost:3000/echo"), "{hint}");
+    // Many at a time, each streamed to and fro.
+    let calls = (0..64_u8).map(|n| {
+        let instance = Arc::clone(&instance);
+        async move {
+            let parts = vec![Bytes::from(vec![n; 10_000]); 20];
+            let sent = parts.concat();
+            let response = send(&instance, "/echo", pieces(parts, None)).await.unwrap();
+            assert!(
+                response.into_body().collect().await.unwrap().to_bytes() == sent,
+                "{n}"
+            );
+        }
+    });
+    futures::future::join_all(calls).await;
+    let (mut sender, channel) = http_body_util::channel::Channel::<Bytes, body::BodyError>::new(1);
+    let mut answer = send(&instance, "/echo", channel.boxed_unsync())
+        .await
+        .unwrap()
+        .into_body();
+    for part in ["one", "two", "three"] {
+        sender.send_data(Bytes::from(part)).await.unwrap();
+        assert_eq!(answer.frame().await.unwrap().unwrap().into_data().unwrap(), part);
+    }
 }
