@@ -29,6 +29,10 @@ const GLANCE: Duration = Duration::from_millis(50);
 fn certify(folder: &Path, names: &[&str]) -> [PathBuf; 3] {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
+    // Another name than that of what it issues: else OpenSSL takes that for self-signed.
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, "authority");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = params.self_signed(&key).unwrap();
     let issuer = Issuer::new(params, key);
