@@ -169,3 +169,49 @@ async fn test_multiple_namespace() {
         .until_text("http://planet.other.localhost", PIZZA_PLANET_2)
         .await;
 }
+
+/// `TestRevisionTimeout` of the end-to-end suite: total, until the first byte, and without a byte.
+#[tokio::test(flavor = "multi_thread")]
+async fn test_revision_timeout() {
+    let suite = Suite::start().await;
+    let (ok, timeout) = (StatusCode::OK, StatusCode::GATEWAY_TIMEOUT);
+    // Seconds in total, until the first byte and between two bytes; milliseconds before and after the first byte.
+    let cases = [
+        ("within", 10, None, None, 200, 0, ok),
+        ("beyond", 1, None, None, 1500, 0, timeout),
+        ("starts", 10, Some(2), None, 200, 0, ok),
+        ("starts-late", 10, Some(1), None, 1500, 0, timeout),
+        ("busy", 10, None, Some(2), 0, 200, ok),
+        ("idle", 10, None, Some(1), 1500, 0, timeout),
+    ];
+    for (name, total, start, idle, before, after, status) in cases {
+        let mut timed = service(name, "timeout");
+        let spec = &mut timed["spec"]["template"]["spec"];
+        spec["timeoutSeconds"] = total.into();
+        if let Some(seconds) = start {
+            spec["responseStartTimeoutSeconds"] = seconds.into();
+        }
+        if let Some(seconds) = idle {
+            spec["idleTimeoutSeconds"] = seconds.into();
+        }
+        let ready = suite.create_service_ready(&timed).await;
+        let url = text(&ready, "/status/url");
+        let answer = suite
+            .get(&format!("{url}/?initialTimeout={before}&timeout={after}"))
+            .await;
+        assert_eq!(answer.status, status, "{name}: {}", answer.text());
+    }
+}
+
+/// `TestConflictingRouteService`: a Service of Kubernetes in another namespace that names the Route is nobody's business.
+#[tokio::test(flavor = "multi_thread")]
+async fn test_conflicting_route_service() {
+    let suite = Suite::start().await;
+    let yaml = "apiVersion: v1\nkind: Namespace\nmetadata: {name: other}\n---\napiVersion: v1\nkind: Service\n\
+        metadata: {name: conflicting, namespace: other, labels: {serving.knative.dev/route: planet}}\n\
+        spec: {type: ExternalName, externalName: some-internal-addr}\n";
+    suite.platform.apply(yaml).await.unwrap();
+    suite
+        .create_service_ready(&service("planet", "pizzaplanetv1"))
+        .await;
+}

@@ -34,3 +34,28 @@ fn images_are_built_from_the_sources_beside_them() {
         String::from_utf8_lossy(&check.stderr)
     );
 }
+
+/// What `docs/conformance.md` says of the tests here is true: every test that "ours" passes is here, by its Go name.
+#[test]
+fn the_table_knows_these_tests() {
+    let folder = suite::root().join("crates/kittiwake/tests/conformance");
+    let mut here = String::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        here += &std::fs::read_to_string(entry.unwrap().path()).unwrap();
+    }
+    let table = std::fs::read_to_string(suite::root().join("docs/conformance.md")).unwrap();
+    let mut passing = 0;
+    for line in table.lines().filter(|line| line.starts_with("| `Test")) {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        for name in cells[0].split('`').filter(|part| part.starts_with("Test")) {
+            let ours = here.contains(&format!("/// `{name}`"));
+            let said = cells[2] == "pass";
+            passing += usize::from(said);
+            assert!(
+                ours || !said,
+                "docs/conformance.md says that {name} passes; it is not here"
+            );
+        }
+    }
+    assert!(passing > 30, "the table was not read: {passing}");
+}
