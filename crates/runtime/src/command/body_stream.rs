@@ -96,7 +96,11 @@ impl HttpBody for Output {
         match self.end.poll_read(cx, &mut piece, false) {
             Poll::Ready(0) => {
                 self.ended = true;
-                Poll::Ready(self.state.failure().map(|failure| Err(failure.clone().into())))
+                Poll::Ready(
+                    self.state
+                        .failure()
+                        .map(|failure| Err(failure.clone().into_body_error())),
+                )
             }
             Poll::Ready(count) => {
                 piece.truncate(count);

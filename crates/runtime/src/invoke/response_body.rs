@@ -5,7 +5,7 @@ use super::state::{CallFailure, CallState};
 use crate::service::Seated;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use kittiwake_core::body::{BodyError, TimeLimitPassed};
+use kittiwake_core::body::BodyError;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -131,13 +131,8 @@ impl ResponseBody {
 
     fn end(&mut self) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.ended = true;
-        Poll::Ready(self.state.failure().map(|failure| {
-            Err(match failure {
-                CallFailure::TimedOut => TimeLimitPassed::Total.into(),
-                CallFailure::Idle => TimeLimitPassed::Idle.into(),
-                CallFailure::Trapped(_) => failure.clone().into(),
-            })
-        }))
+        let failure = self.state.failure();
+        Poll::Ready(failure.map(|failure| Err(failure.clone().into_body_error())))
     }
 
     /// Whether the call took too long; a guest that is a task of its own sees to that itself.

@@ -1,5 +1,6 @@
 //! What the parts of one call tell each other.
 
+use kittiwake_core::body::{BodyError, TimeLimitPassed};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -29,6 +30,17 @@ pub(crate) enum CallFailure {
     /// What came of the response is not all of it.
     #[error("the function broke off its response: {0}")]
     BrokenOff(String),
+}
+
+impl CallFailure {
+    /// What the response's body breaks with: a time limit is told apart, since it is no fault of the function's.
+    pub(crate) fn into_body_error(self) -> BodyError {
+        match self {
+            Self::TimedOut => TimeLimitPassed::Total.into(),
+            Self::Idle => TimeLimitPassed::Idle.into(),
+            other => other.into(),
+        }
+    }
 }
 
 impl CallState {

@@ -165,7 +165,7 @@ impl AnswerBody {
             lease.tell(&failure);
         }
         self.sender = None;
-        failure.into()
+        failure.into_body_error()
     }
 
     fn poll_limits(&mut self, cx: &mut Context<'_>) -> Poll<CallFailure> {
