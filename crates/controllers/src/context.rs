@@ -83,7 +83,7 @@ pub struct Context {
     /// What Secrets with certificates held.
     pub certificates: Certificates,
     settings: Mutex<Follower>,
-    index: Mutex<Index>,
+    index: Arc<Mutex<Index>>,
     servable: Mutex<HashMap<ObjectKey, Option<Arc<RevisionSpec>>>>,
 }
 
@@ -123,7 +123,7 @@ impl Context {
             routing_changed: Notify::new(),
             certificates: Certificates::default(),
             settings: Mutex::default(),
-            index: Mutex::default(),
+            index: Arc::default(),
             servable: Mutex::default(),
         }
     }
@@ -173,6 +173,12 @@ impl Context {
             self.routing_changed.notify_one();
         }
         (changed || !refused.is_empty()).then_some(refused)
+    }
+
+    /// Who speaks of whom, for those who must not keep the whole context alive.
+    #[must_use]
+    pub fn shared_index(&self) -> Arc<Mutex<Index>> {
+        Arc::clone(&self.index)
     }
 
     /// Who speaks of whom. Hold it for a moment only.

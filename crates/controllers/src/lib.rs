@@ -56,6 +56,7 @@ pub use error::Error;
 use context::{Context, Queues};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use index::Index;
 use kittiwake_core::artifact::Prepare;
 use kittiwake_core::clock::Clock;
 use kittiwake_core::log::LogHub;
@@ -65,7 +66,7 @@ use kittiwake_core::scale::{ScaleTable, Stats};
 use object::ObjectKey;
 use runner::{Next, Queue};
 use scale_table::Share;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -102,7 +103,9 @@ pub struct Handle {
     routing_table: watch::Receiver<Arc<RoutingTable>>,
     scale_table: watch::Receiver<Arc<ScaleTable>>,
     synced: watch::Receiver<bool>,
-    context: Arc<Context>,
+    // Not the context: its client holds the API server, which may hold this handle.
+    queues: Arc<Queues>,
+    index: Arc<Mutex<Index>>,
 }
 
 impl Handle {
@@ -121,10 +124,14 @@ impl Handle {
     /// Has a Route looked at again, because of what the gateways have of it.
     pub fn gateways_changed(&self, namespace: &str, route: &str) {
         let route = ObjectKey::new(namespace, route);
-        for mapping in self.context.index().mapping_targets.to(&route) {
-            self.context.queues.domain_mapping.add(mapping);
+        let mappings = {
+            let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+            index.mapping_targets.to(&route)
+        };
+        for mapping in mappings {
+            self.queues.domain_mapping.add(mapping);
         }
-        self.context.queues.route.add(route);
+        self.queues.route.add(route);
     }
 
     /// Resolves once every object was seen, the revisions that had been ready before are routed again (or have failed
@@ -215,7 +222,7 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Handle, Task), prometheu
         metrics,
         routing_table.clone(),
     ));
-    let handle_context = Arc::clone(&context);
+    let (queues, index) = (Arc::clone(&context.queues), context.shared_index());
     let task = async move {
         let mut tasks = JoinSet::new();
         reflectors.spawn(&mut tasks, &context);
@@ -237,7 +244,8 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Handle, Task), prometheu
         routing_table,
         scale_table,
         synced,
-        context: handle_context,
+        queues,
+        index,
     };
     Ok((handle, task.boxed()))
 }
