@@ -158,7 +158,8 @@ fn a_name_belongs_to_one_namespace() {
         ..Case::default()
     };
     assert!(by_itself.run().claim);
-    assert_eq!(by_itself.says("Ready"), "Unknown/");
+    assert_eq!(by_itself.says("DomainClaimed"), "Unknown/");
+    assert_eq!(by_itself.says("Ready"), "Unknown/IngressNotConfigured");
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn what_is_missing_is_named() {
         ),
         (
             json!({ "name": "c", "env": [{ "name": "X", "valueFrom": { "fieldRef": { "fieldPath": "status.podIP" } } }] }),
-            "env X: valueFrom takes configMapKeyRef or secretKeyRef here",
+            "env X: fieldRef status.podIP: a function has no pod",
         ),
     ] {
         let error = environment(container).unwrap_err();
