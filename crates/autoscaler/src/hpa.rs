@@ -9,6 +9,8 @@ use std::time::Duration;
 pub const SYNC: Duration = Duration::from_secs(15);
 /// By how much the measured may differ from the wanted before anything is done.
 pub const TOLERANCE: f64 = 0.1;
+/// What a quotient of two sums may be off by.
+const ROUNDING: f64 = 1e-9;
 /// The part of the requested processor time that is aimed at, in percent, where nothing is said.
 pub const CPU_PERCENT_DEFAULT: f64 = 80.0;
 /// How long a smaller number must have been enough before instances go, where no window is set.
@@ -146,7 +148,7 @@ fn recommend(target: HpaTarget, current: u32, usage: &Usage) -> u32 {
         return current;
     }
     let ratio = |instances: u32| used / (each * f64::from(instances));
-    let tolerable = |ratio: f64| (1.0 - ratio).abs() <= TOLERANCE;
+    let tolerable = |ratio: f64| (1.0 - ratio).abs() <= TOLERANCE + ROUNDING;
     let measured = ratio(usage.ready);
     let counts_starting = usage.starting > 0 && measured > 1.0 && matches!(target, HpaTarget::Cpu(_));
     if !counts_starting {

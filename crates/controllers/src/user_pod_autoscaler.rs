@@ -30,7 +30,13 @@ pub async fn reconcile(context: Arc<Context>, key: ObjectKey) -> Result<Next, Er
         .filter_map(|key| stores.user_pod_autoscalers.by_key(key))
         .collect();
     let found = stores.services.by_key(&target).is_some();
-    if let Some(status) = plan::plan(&object, found, plan::oldest(&rivals), context.now()) {
+    let revisions = context.index().revision_service.to(&target);
+    let scaled: Vec<_> = revisions
+        .iter()
+        .filter_map(|key| stores.pod_autoscalers.by_key(key))
+        .collect();
+    let scale = plan::Scale::of(&scaled);
+    if let Some(status) = plan::plan(&object, found, plan::oldest(&rivals), scale, context.now()) {
         write_status(
             &context.client,
             &PodAutoscaler {

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::doors::Doors;
 use crate::keys;
 use crate::kubeconfig::{self, Access};
-use crate::worker::link::{Secret, Settings};
+use crate::worker::link::{Ports, Secret, Settings};
 use crate::worker::placement::Placement;
 use crate::worker::supervisor::{self, Adopted, Supervisor};
 use crate::worker::upgrade::Handover;
@@ -159,7 +159,10 @@ impl Platform {
             .first()
             .and_then(|listener| listener.local_addr().ok())
             .context("cannot read the gateway's address")?;
-        let external_port = (http.port() != 80).then_some(http.port());
+        let ports = Ports {
+            http: (http.port() != 80).then_some(http.port()),
+            https: https.map(|https| https.port()),
+        };
 
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let logs = Arc::new(LogHub::new(Arc::clone(&clock)));
@@ -222,7 +225,7 @@ impl Platform {
             Arc::clone(&placement) as _
         };
         let (controllers, controllers_task) = kittiwake_controllers::build(
-            controllers_config(config, external_port),
+            controllers_config(config, ports),
             kittiwake_controllers::Inputs {
                 client: client.clone(),
                 prepare: Arc::clone(&runtime) as Arc<dyn Prepare>,
@@ -307,7 +310,7 @@ impl Platform {
             Serving::Workers(supervisor::start(supervisor::Inputs {
                 program: std::env::current_exe().context("cannot find this program")?,
                 drain: config.drain,
-                settings: worker_settings(config, http_listeners.len(), &security.worker, external_port),
+                settings: worker_settings(config, http_listeners.len(), &security.worker, ports),
                 listeners: http_listeners,
                 doors,
                 placement,
@@ -471,13 +474,11 @@ pub(crate) fn runtime_config(
 }
 
 /// The controllers' settings, also those of a data plane.
-pub(crate) fn controllers_config(
-    config: &Config,
-    external_port: Option<u16>,
-) -> kittiwake_controllers::Config {
+pub(crate) fn controllers_config(config: &Config, ports: Ports) -> kittiwake_controllers::Config {
     kittiwake_controllers::Config {
         domain: config.domain.clone(),
-        external_port,
+        external_port: ports.http,
+        https_external_port: ports.https,
         ..kittiwake_controllers::Config::default()
     }
 }
@@ -502,7 +503,7 @@ pub(crate) fn gateway_config(config: &Config) -> kittiwake_gateway::Config {
 }
 
 /// What each of `count` workers is told, with its share of the calls and of the cores.
-fn worker_settings(config: Config, count: usize, access: &Access, external_port: Option<u16>) -> Settings {
+fn worker_settings(config: Config, count: usize, access: &Access, ports: Ports) -> Settings {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let share = u32::try_from(count).unwrap_or(u32::MAX).max(1);
     let config = Config {
@@ -512,7 +513,7 @@ fn worker_settings(config: Config, count: usize, access: &Access, external_port:
     Settings {
         supervisor: std::process::id(),
         kubeconfig: Secret(kubeconfig::render(access)),
-        external_port,
+        ports,
         threads: cores.div_ceil(count.max(1)),
         config,
     }

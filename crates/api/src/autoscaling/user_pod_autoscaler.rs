@@ -55,6 +55,8 @@ pub const CONDITIONS: ConditionSet = ConditionSet::living(&[condition::TARGET_FO
     printcolumn = r#"{"name":"Target","type":"string","jsonPath":".spec.scaleTargetRef.name"}"#,
     printcolumn = r#"{"name":"MinScale","type":"integer","jsonPath":".spec.minScale"}"#,
     printcolumn = r#"{"name":"MaxScale","type":"integer","jsonPath":".spec.maxScale"}"#,
+    printcolumn = r#"{"name":"DesiredScale","type":"integer","jsonPath":".status.desiredScale"}"#,
+    printcolumn = r#"{"name":"ActualScale","type":"integer","jsonPath":".status.actualScale"}"#,
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#,
     printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].reason"}"#
 )]
@@ -88,6 +90,12 @@ pub struct PodAutoscalerStatus {
     /// Free-form facts left by controllers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// Instances wanted, of all Revisions of the Service together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desired_scale: Option<i32>,
+    /// Instances that are ready, of all Revisions of the Service together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actual_scale: Option<i32>,
 }
 
 /// Nothing is filled in: what is not set leaves the platform's default in force.

@@ -110,6 +110,8 @@ struct State {
     /// When those were decided on last.
     hpas_decided: Duration,
     processes: HashMap<u64, Process>,
+    /// When the first decider was made.
+    began: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -121,6 +123,8 @@ struct Entry {
     replicas: u32,
     /// When stats came last.
     heard: Option<Duration>,
+    /// Instances that were ready before a restart, and count until the request path had time to tell.
+    assumed: Option<u32>,
     /// Since when calls pass the activator; `None` while they do not.
     proxied_since: Option<Duration>,
     /// What the reconciler was told of instances last.
@@ -164,7 +168,10 @@ impl Deciders {
             state.forget(key, &self.metrics);
         }
         let counted = state.counted(key, &known.uid);
+        let began = *state.began.get_or_insert(now);
+        let just_began = now.saturating_sub(began) <= PROCESS_SILENT_MAX;
         let entry = state.entries.entry(key.clone()).or_insert_with(|| Entry {
+            assumed: (just_began && known.ready_before > 0).then_some(known.ready_before),
             decider: Decider::new(known.spec.clone(), known.ready_before.max(counted.ready), now),
             uid: known.uid,
             labels: known.labels,
@@ -181,7 +188,10 @@ impl Deciders {
         entry.replicas = known.replicas;
         entry.told = counted.instances();
         let counts = match entry.instances {
-            Instances::Resident => counted,
+            Instances::Resident => Counts {
+                ready: entry.assumed.unwrap_or(counted.ready),
+                ..counted
+            },
             Instances::PerCall => Counts {
                 ready: known.replicas,
                 ..counted
@@ -194,7 +204,7 @@ impl Deciders {
                 .proxied_since
                 .map_or(Duration::ZERO, |since| now.saturating_sub(since)),
         };
-        let live = entry.is_live(&counted);
+        let live = entry.is_live(&counted) || entry.assumed.is_some();
         if live || state.live.contains(key) {
             self.metrics.counted(key, &entry.labels, &counts, entry.replicas);
         }
@@ -289,6 +299,7 @@ impl Deciders {
     pub fn tick(&self, now: Duration) -> Vec<ObjectKey> {
         let mut state = self.lock();
         let mut told = state.drop_silent_processes(now);
+        told.extend(state.assume_no_more(now));
         let live: Vec<ObjectKey> = state.live.iter().cloned().collect();
         for key in live {
             if state.decide(&key, now, &self.metrics) {
@@ -348,12 +359,14 @@ impl State {
         };
         entry.decider.record(now, concurrency, rps);
         entry.heard = Some(now);
+        let corrected = entry.assumed.take().is_some();
         let nothing_wanted = match entry.decider.latest().desired {
             Some(desired) => desired == 0,
             None => from_zero,
         };
         self.live.insert(key.clone());
-        nothing_wanted && concurrency > 0.0 && self.decide(key, now, metrics)
+        let decided = nothing_wanted && concurrency > 0.0 && self.decide(key, now, metrics);
+        decided || corrected
     }
 
     fn decide(&mut self, key: &ObjectKey, now: Duration, metrics: &Metrics) -> bool {
@@ -368,7 +381,7 @@ impl State {
         let silent = entry
             .heard
             .is_none_or(|heard| now.saturating_sub(heard) > REVISION_SILENT_MAX);
-        let live = entry.is_live(&counted);
+        let live = entry.is_live(&counted) || entry.assumed.is_some();
         if live && silent {
             entry.decider.record(now, 0.0, 0.0);
         }
@@ -378,7 +391,7 @@ impl State {
             return false;
         }
         let ready = match entry.instances {
-            Instances::Resident => counted.ready,
+            Instances::Resident => entry.assumed.unwrap_or(counted.ready),
             Instances::PerCall => entry.replicas,
         };
         let Some(decision) = entry.decider.decide(now, ready) else {
@@ -440,6 +453,24 @@ impl State {
             told.push(key);
         }
         told
+    }
+
+    /// Once every process had time to tell, what it did not tell of is not there.
+    fn assume_no_more(&mut self, now: Duration) -> Vec<ObjectKey> {
+        let Some(began) = self.began else {
+            return Vec::new();
+        };
+        if now.saturating_sub(began) <= PROCESS_SILENT_MAX {
+            return Vec::new();
+        }
+        // Those that something is assumed of had instances: they are live.
+        let entries = &mut self.entries;
+        let mut wrong = |key: &&ObjectKey| {
+            entries
+                .get_mut(*key)
+                .is_some_and(|entry| entry.assumed.take().is_some())
+        };
+        self.live.iter().filter(|key| wrong(key)).cloned().collect()
     }
 
     fn drop_silent_processes(&mut self, now: Duration) -> Vec<ObjectKey> {

@@ -277,3 +277,23 @@ fn class_hpa_goes_by_what_instances_use() {
     let _ = deciders.upsert(&key("r"), known(Instances::Resident, 1), at(20));
     assert!(deciders.lock().hpas.is_empty());
 }
+
+#[test]
+fn after_a_restart_what_was_ready_counts_until_the_request_path_had_time_to_tell() {
+    let before = Known {
+        ready_before: 4,
+        ..known(Instances::Resident, 4)
+    };
+    let deciders = deciders();
+    let ask = |key: &ObjectKey, now: u64| deciders.upsert(key, before.clone(), at(now)).counts.ready;
+    assert_eq!((ask(&key("told"), 100), ask(&key("silent"), 101)), (4, 4));
+    assert!(
+        deciders
+            .take(batch(0, vec![stat("told", 1.0, 3)]), at(102))
+            .contains(&key("told"))
+    );
+    assert_eq!((ask(&key("told"), 102), ask(&key("silent"), 105)), (3, 4));
+    assert!(deciders.tick(at(106)).contains(&key("silent")));
+    assert_eq!(ask(&key("silent"), 106), 0);
+    assert_eq!(ask(&key("later"), 107), 0, "that one was not there before");
+}

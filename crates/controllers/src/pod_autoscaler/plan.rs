@@ -16,6 +16,10 @@ use kittiwake_api::serving::revision;
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, and it is moved once"
+)]
 pub enum Plan {
     /// The object of that name is not this Revision's: hands off.
     Foreign,

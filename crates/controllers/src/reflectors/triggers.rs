@@ -120,6 +120,16 @@ fn names(
 impl Trigger for PodAutoscaler {
     fn trigger(context: &Context, key: &ObjectKey, now: Option<&Self>) {
         context.scales.set(key, now);
+        // When it is gone its Revision is too, or makes it anew: either tells.
+        if let Some(service) = now.and_then(|object| object.label(meta::SERVICE_LABEL)) {
+            for user in context
+                .index()
+                .user_pod_autoscaler_service
+                .to(&key.sibling(service))
+            {
+                context.queues.user_pod_autoscaler.add(user);
+            }
+        }
         context.queues.pod_autoscaler.add(key.clone());
         context.queues.revision.add(key.clone());
     }

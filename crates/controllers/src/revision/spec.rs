@@ -197,6 +197,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn bounds_reach_the_request_path() {
+        let of = |annotations: &[(&str, &str)]| {
+            let mut revision = Revision::default();
+            revision.metadata.annotations = Some(
+                annotations
+                    .iter()
+                    .map(|(key, value)| (format!("autoscaling.knative.dev/{key}"), (*value).to_owned()))
+                    .collect(),
+            );
+            let scaling = scaling(&revision);
+            (
+                scaling.max.map(NonZeroU32::get),
+                scaling.activation.map(NonZeroU32::get),
+            )
+        };
+        assert_eq!(of(&[]), (None, None));
+        assert_eq!(
+            of(&[("maxScale", "9"), ("activation-scale", "3")]),
+            (Some(9), Some(3))
+        );
+        assert_eq!(of(&[("max-scale", "0"), ("activation-scale", "1")]), (None, None));
+    }
+
+    #[test]
     fn quantities_become_bytes() {
         for (text, wanted) in [
             ("128Mi", Some(128 << 20)),

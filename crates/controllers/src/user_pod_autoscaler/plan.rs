@@ -2,6 +2,7 @@
 
 use crate::object::{Meta, keep_times};
 use jiff::Timestamp;
+use kittiwake_api::autoscaling::pod_autoscaler::PodAutoscaler as RevisionPodAutoscaler;
 use kittiwake_api::autoscaling::user_pod_autoscaler::condition::TARGET_FOUND;
 use kittiwake_api::autoscaling::user_pod_autoscaler::{
     CONDITIONS, PodAutoscaler, PodAutoscalerStatus, reason,
@@ -23,12 +24,37 @@ pub fn oldest(rivals: &[Arc<PodAutoscaler>]) -> Option<&PodAutoscaler> {
         })
 }
 
+/// Instances of all Revisions of a Service together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scale {
+    /// Those that are wanted.
+    pub desired: i32,
+    /// Those that are ready.
+    pub actual: i32,
+}
+
+impl Scale {
+    /// The sum over the Revisions' own PodAutoscalers; what is not known yet counts nothing.
+    #[must_use]
+    pub fn of(objects: &[Arc<RevisionPodAutoscaler>]) -> Self {
+        let mut sum = Self::default();
+        for status in objects.iter().filter_map(|object| object.status.as_ref()) {
+            sum.desired = sum
+                .desired
+                .saturating_add(status.desired_scale.unwrap_or(0).max(0));
+            sum.actual = sum.actual.saturating_add(status.actual_scale.unwrap_or(0).max(0));
+        }
+        sum
+    }
+}
+
 /// The new status, when it differs. `found`: the Service exists; `first`: the PodAutoscaler that counts for it.
 #[must_use]
 pub fn plan(
     object: &PodAutoscaler,
     found: bool,
     first: Option<&PodAutoscaler>,
+    scale: Scale,
     now: Timestamp,
 ) -> Option<PodAutoscalerStatus> {
     let old = object.status.clone().unwrap_or_default();
@@ -40,6 +66,9 @@ pub fn plan(
     let first = first
         .map(Meta::name_str)
         .filter(|first| *first != object.name_str());
+    let counts = found && first.is_none();
+    status.desired_scale = counts.then_some(scale.desired);
+    status.actual_scale = counts.then_some(scale.actual);
     if !found {
         let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
         let message = format!(
@@ -65,6 +94,11 @@ mod tests {
     use super::*;
     use kittiwake_api::condition::{READY, find};
 
+    const SCALE: Scale = Scale {
+        desired: 3,
+        actual: 2,
+    };
+
     fn object(name: &str) -> PodAutoscaler {
         let mut object = PodAutoscaler::new(name, Default::default());
         object.metadata.generation = Some(1);
@@ -81,14 +115,19 @@ mod tests {
     fn a_missing_target_is_named_and_heals() {
         let now = Timestamp::UNIX_EPOCH;
         let mut object = object("a");
-        let status = plan(&object, false, Some(&object), now).unwrap();
+        let status = plan(&object, false, Some(&object), Scale::default(), now).unwrap();
         assert_eq!(ready(&status), ("False", "TargetNotFound"));
         assert!(status.conditions[0].message.contains("\"hello\""));
         object.status = Some(status);
-        assert_eq!(plan(&object, false, Some(&object), now), None, "nothing changed");
-        let status = plan(&object, true, Some(&object), now).unwrap();
+        assert_eq!(
+            plan(&object, false, Some(&object), Scale::default(), now),
+            None,
+            "nothing changed"
+        );
+        let status = plan(&object, true, Some(&object), SCALE, now).unwrap();
         assert_eq!(ready(&status), ("True", ""));
         assert_eq!(status.observed_generation, Some(1));
+        assert_eq!((status.desired_scale, status.actual_scale), (Some(3), Some(2)));
     }
 
     #[test]
@@ -100,7 +139,7 @@ mod tests {
             .to_owned();
         assert_eq!(first, "a");
         assert_eq!(
-            ready(&plan(&b, true, Some(&a), Timestamp::UNIX_EPOCH).unwrap()),
+            ready(&plan(&b, true, Some(&a), SCALE, Timestamp::UNIX_EPOCH).unwrap()),
             ("False", "TargetTaken")
         );
     }

@@ -221,6 +221,8 @@ async fn a_users_pod_autoscaler_bounds_what_is_wanted() {
         .await;
     called.load(&platform, 10, 1000.0).await;
     assert_eq!(pod_autoscaler(&platform, "hello-00001").await, "True 18 18");
+    let status = platform.get::<UserPodAutoscaler>("hello").await.status.unwrap();
+    assert_eq!((status.desired_scale, status.actual_scale), (Some(18), Some(18)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -27,12 +27,21 @@ pub struct Settings {
     pub supervisor: u32,
     /// How to reach the API, as the text of a kubeconfig.
     pub kubeconfig: Secret,
-    /// The port in functions' URLs; `None` for 80.
-    pub external_port: Option<u16>,
+    /// The ports in functions' URLs.
+    pub ports: Ports,
     /// Threads that answer calls.
     pub threads: usize,
     /// The settings of `up`, with limits already shared out.
     pub config: Config,
+}
+
+/// Where functions are called.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Ports {
+    /// The port in their URLs; `None` for 80.
+    pub http: Option<u16>,
+    /// The port in their URLs with TLS; `None` where there is no TLS.
+    pub https: Option<u16>,
 }
 
 /// A text that is not for logs.

@@ -106,7 +106,7 @@ async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
     let Settings {
         supervisor,
         kubeconfig,
-        external_port,
+        ports,
         config,
         ..
     } = settings;
@@ -136,7 +136,7 @@ async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
         .context("cannot make a client of the API")?;
     let (share_sender, share) = watch::channel(None);
     let (tables, following) = kittiwake_controllers::data_plane::build(
-        platform::controllers_config(&config, external_port),
+        platform::controllers_config(&config, ports),
         kittiwake_controllers::data_plane::Inputs {
             client: client.clone(),
             clock: Arc::clone(&clock),
