@@ -3,6 +3,7 @@
 
 use super::{FieldErrors, Request, json, syntax};
 use crate::autoscaling::annotations::{self, Annotations};
+use crate::config::Autoscaler;
 use crate::duration::GoDuration;
 use crate::meta;
 use crate::quantity::Quantity;
@@ -128,8 +129,8 @@ pub fn not_on_template(object: &Value) -> FieldErrors {
 }
 
 /// Annotations of a template or a Revision. Paths begin with the annotation's name.
-pub fn template_annotations(annotations: &Annotations) -> FieldErrors {
-    let mut errors = annotations::validate(annotations);
+pub fn template_annotations(annotations: &Annotations, autoscaler: &Autoscaler) -> FieldErrors {
+    let mut errors = annotations::validate(annotations, autoscaler);
     errors.also(whole_seconds(
         annotations,
         &[meta::PROGRESS_DEADLINE_ANNOTATION],

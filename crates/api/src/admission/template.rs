@@ -68,7 +68,10 @@ pub fn validate(request: &Request<'_>, object: &Value) -> FieldErrors {
     let template = object.pointer("/spec/template").unwrap_or(&nothing);
     let mut errors = validate_spec(request.settings, template.get("spec").unwrap_or(&nothing)).via("spec");
     let annotations = metadata::annotations(template);
-    errors.also(metadata::template_annotations(&annotations).via("metadata.annotations"));
+    errors.also(
+        metadata::template_annotations(&annotations, &request.settings.autoscaler)
+            .via("metadata.annotations"),
+    );
     errors.also(metadata::networking_annotations(&annotations).via("metadata.annotations"));
     errors.also(metadata::texts(template.get("metadata").unwrap_or(&nothing)).via("metadata"));
     errors.also(revision_name(

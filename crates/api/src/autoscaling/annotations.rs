@@ -143,16 +143,10 @@ pub const WINDOW_MIN: GoDuration = GoDuration::from_secs(6);
 /// The longest [`WINDOW`], [`SCALE_DOWN_DELAY`] and [`SCALE_TO_ZERO_POD_RETENTION_PERIOD`].
 pub const WINDOW_MAX: GoDuration = GoDuration::from_secs(3600);
 
-/// What is wrong with the autoscaling annotations among these. Paths are the annotations' names.
+/// What is wrong with the autoscaling annotations among these, by what `config-autoscaler` allows: whether a revision
+/// may begin with no instance, and how large its maximum may be. Paths are the annotations' names.
 #[must_use]
-pub fn validate(annotations: &Annotations) -> FieldErrors {
-    validate_under(annotations, &Autoscaler::default())
-}
-
-/// [`validate`], where the platform's own settings are known: whether a revision may begin with no instance, and how
-/// large its maximum may be.
-#[must_use]
-pub fn validate_under(annotations: &Annotations, config: &Autoscaler) -> FieldErrors {
+pub fn validate(annotations: &Annotations, config: &Autoscaler) -> FieldErrors {
     let mut errors = FieldErrors::none();
     for rule in [class, scales, numbers, durations, metric, algorithm] {
         errors.also(rule(annotations));
@@ -361,7 +355,7 @@ mod tests {
             .iter()
             .map(|(k, v)| (format!("{GROUP}/{k}"), (*v).to_owned()))
             .collect();
-        validate(&annotations)
+        validate(&annotations, &Autoscaler::default())
             .to_string()
             .replace(&format!("{GROUP}/"), "a/")
             .trim_start_matches("validation failed: ")

@@ -176,7 +176,10 @@ pub(crate) fn default(_request: &Request<'_>, object: &mut Value) {
 /// What is wrong with a PodAutoscaler (`pa_validation.go`).
 pub(crate) fn validate(request: &Request<'_>, object: &Value) -> FieldErrors {
     let mut errors = metadata::object(object);
-    errors.also(annotations::validate(&metadata::annotations(object)).via("metadata.annotations"));
+    errors.also(
+        annotations::validate(&metadata::annotations(object), &request.settings.autoscaler)
+            .via("metadata.annotations"),
+    );
     let spec = object.get("spec").unwrap_or(&Value::Null);
     if spec.as_object().is_none_or(Map::is_empty) {
         errors.also(FieldErrors::missing(&["spec"]));

@@ -165,7 +165,10 @@ pub(crate) fn validate(request: &Request<'_>, object: &Value) -> FieldErrors {
     }
     let mut errors = metadata::object(object);
     let annotations = metadata::annotations(object);
-    errors.also(metadata::template_annotations(&annotations).via("metadata.annotations"));
+    errors.also(
+        metadata::template_annotations(&annotations, &request.settings.autoscaler)
+            .via("metadata.annotations"),
+    );
     errors.also(metadata::owner_label(
         object,
         meta::CONFIGURATION_LABEL,

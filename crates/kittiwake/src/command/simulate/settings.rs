@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 pub fn setup(args: &AutoscalerArgs) -> anyhow::Result<Setup> {
     let config = config(&args.config)?;
     let annotations = annotations(&args.annotation)?;
-    let errors = annotations::validate_under(&annotations, &config);
+    let errors = annotations::validate(&annotations, &config);
     if !errors.is_empty() {
         bail!("--annotation: {errors}");
     }
