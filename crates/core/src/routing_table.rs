@@ -38,8 +38,10 @@ pub struct RouteEntry {
     pub visibility: Visibility,
     /// What a request without TLS is told.
     pub http: HttpOption,
-    /// The name that the function sees as `Host`, where it is not the one that was called: of a DomainMapping.
-    pub rewrite_host: Option<Arc<str>>,
+    /// Of a DomainMapping the Route's host inside that it leads to. The function sees the name that was called all the
+    /// same: Knative's ingress calls it by the inner name, and its queue-proxy puts the called one back
+    /// (`K-Original-Host`).
+    pub mapped_to: Option<Arc<str>>,
 }
 
 /// Who may call a host.
@@ -104,7 +106,7 @@ impl RouteEntry {
         for (tag, RouteTarget { revision, .. }) in &self.by_tag {
             (tag, &revision.key, &revision.uid, &revision.image).hash(&mut hasher);
         }
-        (self.visibility, self.http, &self.rewrite_host).hash(&mut hasher);
+        (self.visibility, self.http, &self.mapped_to).hash(&mut hasher);
         hasher.finish()
     }
 }

@@ -77,7 +77,6 @@ impl Gateway {
                     let facts = Facts {
                         peer: connection.peer.ip(),
                         called: &authority,
-                        rewritten: host.entry.rewrite_host.as_deref(),
                         is_secure: connection.is_secure,
                         is_default_route,
                     };

@@ -237,7 +237,7 @@ fn mark_ingress(
     let namespace = mapping.metadata.namespace.as_deref().unwrap_or_default();
     let wanted = target_host(route, namespace);
     let is_routed = observed.routed.is_some_and(|entry| {
-        entry.rewrite_host.as_deref() == Some(&wanted)
+        entry.mapped_to.as_deref() == Some(&wanted)
             && *entry.namespace == *namespace
             && !entry.targets.is_empty()
     });

@@ -63,7 +63,7 @@ impl Default for Case {
             routed: Some(RouteEntry {
                 namespace: "ns".into(),
                 name: "hello".into(),
-                rewrite_host: Some("hello.ns.svc.cluster.local".into()),
+                mapped_to: Some("hello.ns.svc.cluster.local".into()),
                 targets: vec![RouteTarget {
                     revision: Arc::new(RevisionSpec::new(RevisionKey::new("ns", "hello-00001"), "u", "i")),
                     percent: 100,

@@ -221,7 +221,7 @@ fn insert_mapping(table: &mut RoutingTable, sources: &Sources<'_>, mapping: &Dom
     let entry = Arc::new(RouteEntry {
         visibility: Visibility::External,
         http: tls::http_option(protocol, certificate.is_some()),
-        rewrite_host: Some(inside.into()),
+        mapped_to: Some(inside.into()),
         ..(*target).clone()
     });
     put(table, key.name.to_string(), entry, certificate);

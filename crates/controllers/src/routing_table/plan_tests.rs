@@ -169,7 +169,7 @@ fn a_mapped_name_answers_as_its_route() {
     assert_eq!(split(&table, "www.example.org"), "a:60 b:40");
     let entry = table.lookup("www.example.org").unwrap();
     assert_eq!(
-        entry.rewrite_host.as_deref(),
+        entry.mapped_to.as_deref(),
         Some("hello.default.svc.cluster.local")
     );
     assert_eq!(entry.visibility, Visibility::External);

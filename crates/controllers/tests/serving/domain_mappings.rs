@@ -54,7 +54,7 @@ async fn a_name_needs_a_claim_and_a_service() {
     let table = platform.table();
     let entry = table.lookup(HOST).unwrap();
     assert_eq!(
-        entry.rewrite_host.as_deref(),
+        entry.mapped_to.as_deref(),
         Some("hello.default.svc.cluster.local")
     );
     // A name that is given to another namespace is served no more.

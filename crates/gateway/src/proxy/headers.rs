@@ -37,8 +37,6 @@ pub(crate) struct Facts<'a> {
     pub(crate) peer: IpAddr,
     /// The authority that was called.
     pub(crate) called: &'a str,
-    /// The name that the function sees, where it is another one.
-    pub(crate) rewritten: Option<&'a str>,
     /// Whether it came with TLS.
     pub(crate) is_secure: bool,
     /// Whether it could have named a tag and is answered by the default all the same.
@@ -62,8 +60,7 @@ pub(crate) fn prepare(headers: &mut HeaderMap, facts: &Facts<'_>) {
     let Ok(called) = HeaderValue::from_str(facts.called) else {
         return;
     };
-    let seen = facts.rewritten.and_then(|name| HeaderValue::from_str(name).ok());
-    headers.insert(HOST, seen.unwrap_or_else(|| called.clone()));
+    headers.insert(HOST, called.clone());
     append_peer(headers, facts.peer);
     let known_proto = |proto: &HeaderValue| matches!(proto.as_bytes(), b"http" | b"https");
     if !headers.get(X_FORWARDED_PROTO).is_some_and(known_proto) {
@@ -207,7 +204,6 @@ mod tests {
         let facts = Facts {
             peer: peer.parse().unwrap(),
             called: "hello.default.localhost:8080",
-            rewritten: None,
             is_secure: false,
             is_default_route: false,
         };
@@ -292,11 +288,10 @@ mod tests {
     }
 
     #[test]
-    fn a_rewritten_host_tls_and_the_default_route_are_seen() {
+    fn tls_and_the_default_route_are_seen() {
         let facts = Facts {
             peer: "192.0.2.9".parse().unwrap(),
             called: "shop.example",
-            rewritten: Some("shop.default.svc.cluster.local"),
             is_secure: true,
             is_default_route: true,
         };
@@ -305,7 +300,7 @@ mod tests {
             prepared_with(&given, &facts),
             pairs(&[
                 ("forwarded", "for=192.0.2.9;host=shop.example;proto=https"),
-                ("host", "shop.default.svc.cluster.local"),
+                ("host", "shop.example"),
                 ("knative-serving-default-route", "true"),
                 ("knative-serving-tag", "none"),
                 ("x-forwarded-for", "192.0.2.9"),
