@@ -189,7 +189,12 @@ pub(crate) mod tests {
 
     pub(crate) fn entry(targets: &[(&str, u32)]) -> RouteEntry {
         let targets = targets.iter().map(|(name, percent)| {
-            let revision = RevisionSpec::new(RevisionKey::new("default", *name), "u", "file:///x@sha256:0");
+            let key = RevisionKey::new("default", *name);
+            let revision = RevisionSpec {
+                service: "s".into(),
+                configuration: "s".into(),
+                ..RevisionSpec::new(key, "u", "file:///x@sha256:0")
+            };
             RouteTarget {
                 revision: Arc::new(revision),
                 percent: *percent,
