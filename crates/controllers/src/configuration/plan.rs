@@ -6,7 +6,7 @@ use crate::runner::Next;
 use jiff::Timestamp;
 use kittiwake_api::condition::{self, ConditionStatus, Conditions, READY};
 use kittiwake_api::serving::configuration::{CONDITIONS, reason};
-use kittiwake_api::serving::{Configuration, ConfigurationStatus, Revision};
+use kittiwake_api::serving::{Configuration, ConfigurationStatus, Revision, RevisionSpec};
 use kittiwake_api::{meta, names};
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,11 +49,26 @@ pub fn check_name(configuration: &Configuration, named: Option<&Revision>) -> Na
         return NameCheck::Taken;
     }
     if generation_of(revision) == configuration.metadata.generation
-        || revision.spec == configuration.spec.template.spec
+        || same_spec(&revision.spec, &configuration.spec.template.spec)
     {
         return NameCheck::Ours;
     }
     NameCheck::Taken
+}
+
+/// Whether both run the same. `enableServiceLinks` is filled in when an object is made, but not when its spec is replaced
+/// later (`SetDefaults` of `revision_defaults.go`), so one that says nothing of it says the default.
+fn same_spec(one: &RevisionSpec, other: &RevisionSpec) -> bool {
+    let links = |spec: &RevisionSpec| spec.pod_spec.enable_service_links.unwrap_or(false);
+    if links(one) != links(other) {
+        return false;
+    }
+    let filled = |spec: &RevisionSpec| {
+        let mut spec = spec.clone();
+        spec.pod_spec.enable_service_links = None;
+        spec
+    };
+    filled(one) == filled(other)
 }
 
 /// The name of the Revision of the newest generation.

@@ -223,6 +223,11 @@ fn chosen_names_are_checked() {
         ..configuration(3, Some("hello-mine"))
     };
     assert_eq!(check_name(&same, Some(&revision)), NameCheck::Ours);
+    let mut defaulted = revision.clone();
+    defaulted.spec.pod_spec.enable_service_links = Some(false);
+    assert_eq!(check_name(&same, Some(&defaulted)), NameCheck::Ours);
+    defaulted.spec.pod_spec.enable_service_links = Some(true);
+    assert_eq!(check_name(&same, Some(&defaulted)), NameCheck::Taken);
     assert_eq!(
         check_name(&configuration(3, Some("hello-mine")), Some(&revision)),
         NameCheck::Taken
