@@ -14,6 +14,7 @@ use http_body_util::BodyExt;
 use kittiwake_core::body::{self, Body};
 use kittiwake_core::invoke::InvokeError;
 use kittiwake_core::log::LogStream;
+use std::convert::Infallible;
 use std::sync::Arc;
 use tokio::time::timeout_at;
 use wasmtime_wasi::I32Exit;
@@ -91,7 +92,7 @@ impl Call {
             self.shared.metrics.failed("internal");
             InvokeError::Internal(error.to_string())
         };
-        let files = self.shared.files().and_then(|root| root.instance(revision));
+        let files = self.shared.file_root.instance(revision);
         let files = files.map_err(|error| internal(&error))?;
         let log = &self.function.log;
         let guest = Guest::new(revision, &program, streams, Arc::default(), files.clone(), log);
@@ -118,17 +119,16 @@ impl Call {
             .meter
             .clone()
             .run(start(&self, &loaded, &mut wasm_store));
-        let feeding = feed(body, stdin, self.revision.limits.request_body.0, &self.state);
+        let feeding = async {
+            feed(body, stdin, self.revision.limits.request_body.0, &self.state).await;
+            std::future::pending::<Infallible>().await
+        };
         let ended = async {
-            tokio::pin!(program);
             tokio::select! {
                 biased;
-                result = &mut program => result,
-                () = feeding => tokio::select! {
-                    biased;
-                    result = &mut program => result,
-                    problem = files.until_too_much() => Err(problem.into()),
-                },
+                result = program => result,
+                problem = files.until_too_much() => Err(problem.into()),
+                never = feeding => match never {},
             }
         };
         let result = match timeout_at(self.deadline, ended).await {

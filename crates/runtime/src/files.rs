@@ -1,20 +1,25 @@
 //! What an instance finds in its file system: `/tmp` of its own, and the mounts of its revision.
 //!
 //! Files of ConfigMaps and the like are written once for a revision and shared by its instances, which can only read
-//! them. What an instance writes lives in a folder of its own that goes with it. Folders are below `run` in the data
-//! directory, one for each process that uses it; what a process left that is gone is removed by the next.
+//! them. They are in memory where the machine has a file system there, since Secrets must not reach the disk, and go a
+//! while after the last instance that uses them. What an instance writes lives on disk, in a folder of its own that goes
+//! with it.
 
 use kittiwake_core::revision::RevisionSpec;
 use kittiwake_core::unit::ByteCount;
 use kittiwake_core::volume::{Content, Mount};
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
-use tempfile::TempDir;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
+
+mod place;
+
+use place::{Folder, RunFolder};
 
 /// Where every instance may write.
 const TMP: &str = "/tmp";
@@ -22,22 +27,34 @@ const TMP: &str = "/tmp";
 pub(crate) const SCRATCH_BYTES_MAX: ByteCount = ByteCount::mib(256);
 /// How often it is looked at what an instance keeps (the kubelet does so every ten seconds).
 const CHECK_PERIOD: Duration = Duration::from_millis(500);
+/// Looks at which the files of a mount may be found unused before they are removed: instances that come one after the
+/// other need not write them again.
+const UNUSED_LOOKS_MAX: u32 = 10;
 /// Entries of a folder tree that are counted; a tree that has more is too large.
 const ENTRIES_MAX: usize = 16 * 1024;
 
-/// Where the folders of this process are.
+/// Where the folders of this process are; made when the first instance needs some.
 pub(crate) struct FileRoot {
-    folder: TempDir,
-    _lock: File,
-    /// Mounted files, by the address of what they were written from.
-    written: Mutex<HashMap<usize, Weak<Written>>>,
+    data_dir: PathBuf,
+    process: OnceLock<ProcessFolder>,
 }
 
-/// Files of a mount that were written, until nobody uses them.
+/// The folders of this process.
+struct ProcessFolder {
+    disk: RunFolder,
+    /// Where there is such a place.
+    memory: Option<RunFolder>,
+    /// Mounted files, by the address of what they were written from.
+    written: Mutex<HashMap<usize, Arc<Written>>>,
+}
+
+/// Files of a mount that were written.
 struct Written {
-    folder: TempDir,
+    folder: Folder,
     /// Keeps the address from being used again.
-    files: Arc<BTreeMap<String, bytes::Bytes>>,
+    _files: Arc<BTreeMap<String, bytes::Bytes>>,
+    /// How often [`FileRoot::forget_unused`] has found it unused.
+    unused: AtomicU32,
 }
 
 /// What one instance finds, and what it wrote, which goes with this.
@@ -46,7 +63,7 @@ pub(crate) struct Files(Arc<Own>);
 
 struct Own {
     /// Its own folder, with one for each place that it may write to.
-    folder: TempDir,
+    folder: Folder,
     /// Where each folder is, where the instance finds it.
     mounts: Vec<(PathBuf, Arc<str>, Access)>,
     limits: Vec<(PathBuf, ByteCount, Arc<str>)>,
@@ -68,33 +85,47 @@ pub(crate) struct TooMuchKept {
 }
 
 impl FileRoot {
-    /// Makes the folder of this process and removes those of processes that are gone.
-    pub(crate) fn open(data_dir: &Path) -> io::Result<Self> {
-        let run = data_dir.join("run");
-        fs::create_dir_all(&run)?;
-        for entry in fs::read_dir(&run)?.flatten() {
-            let lock = File::open(entry.path().join("lock"));
-            if lock.is_ok_and(|lock| lock.try_lock().is_ok()) {
-                let _ = fs::remove_dir_all(entry.path());
-            }
+    /// Nothing is made yet.
+    pub(crate) fn new(data_dir: &Path) -> Self {
+        Self {
+            data_dir: data_dir.to_owned(),
+            process: OnceLock::new(),
         }
-        let folder = tempfile::Builder::new().prefix("process-").tempdir_in(&run)?;
-        let lock = File::create(folder.path().join("lock"))?;
-        lock.lock()?;
-        Ok(Self {
-            folder,
-            _lock: lock,
-            written: Mutex::default(),
-        })
     }
 
     /// What an instance of a revision finds.
     pub(crate) fn instance(&self, revision: &RevisionSpec) -> io::Result<Files> {
-        let folder = tempfile::Builder::new()
-            .prefix("i-")
-            .tempdir_in(self.folder.path())?;
+        let process = match self.process.get() {
+            Some(process) => process,
+            None => {
+                let made = ProcessFolder::open(&self.data_dir)?;
+                // Of two that are made at a time, one is kept.
+                self.process.get_or_init(|| made)
+            }
+        };
+        process.instance(revision)
+    }
+
+    /// Removes the files of mounts that no instance uses any more. To be called now and then.
+    pub(crate) fn forget_unused(&self) {
+        if let Some(process) = self.process.get() {
+            process.forget_unused();
+        }
+    }
+}
+
+impl ProcessFolder {
+    fn open(data_dir: &Path) -> io::Result<Self> {
+        Ok(Self {
+            disk: RunFolder::open(&data_dir.join("run"))?,
+            memory: place::in_memory().and_then(|at| RunFolder::open(&at).ok()),
+            written: Mutex::default(),
+        })
+    }
+
+    fn instance(&self, revision: &RevisionSpec) -> io::Result<Files> {
         let mut own = Own {
-            folder,
+            folder: Folder::make("i-", self.disk.path())?,
             mounts: Vec::new(),
             limits: Vec::new(),
             _written: Vec::new(),
@@ -145,15 +176,11 @@ impl FileRoot {
     fn write(&self, files: &Arc<BTreeMap<String, bytes::Bytes>>) -> io::Result<Arc<Written>> {
         let key = Arc::as_ptr(files).addr();
         let mut all = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = all.get(&key).and_then(Weak::upgrade)
-            && Arc::ptr_eq(&found.files, files)
-        {
-            return Ok(found);
+        if let Some(found) = all.get(&key) {
+            return Ok(Arc::clone(found));
         }
-        all.retain(|_, other| other.strong_count() > 0);
-        let folder = tempfile::Builder::new()
-            .prefix("m-")
-            .tempdir_in(self.folder.path())?;
+        let place = self.memory.as_ref().unwrap_or(&self.disk);
+        let folder = Folder::make("m-", place.path())?;
         for (path, content) in files.iter() {
             let path = folder.path().join(checked(path)?);
             if let Some(parent) = path.parent() {
@@ -163,10 +190,22 @@ impl FileRoot {
         }
         let written = Arc::new(Written {
             folder,
-            files: Arc::clone(files),
+            _files: Arc::clone(files),
+            unused: AtomicU32::new(0),
         });
-        all.insert(key, Arc::downgrade(&written));
+        all.insert(key, Arc::clone(&written));
         Ok(written)
+    }
+
+    fn forget_unused(&self) {
+        let mut all = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, written| {
+            if Arc::strong_count(written) > 1 {
+                written.unused.store(0, Ordering::Relaxed);
+                return true;
+            }
+            written.unused.fetch_add(1, Ordering::Relaxed) < UNUSED_LOOKS_MAX
+        });
     }
 }
 
@@ -308,7 +347,7 @@ mod tests {
     #[test]
     fn instances_share_what_they_read_and_own_what_they_write() {
         let data = tempfile::tempdir().unwrap();
-        let root = FileRoot::open(data.path()).unwrap();
+        let root = FileRoot::new(data.path());
         let revision = RevisionSpec {
             working_dir: Some("/cache/deep".into()),
             ..revision(vec![
@@ -345,27 +384,22 @@ mod tests {
         other.check().unwrap();
         let own = at(&one, "/tmp").0;
         drop((one, other));
-        assert!(!own.exists() && !folder.exists(), "they go with the instances");
+        assert!(!own.exists(), "it goes with the instance");
+        for _ in 0..UNUSED_LOOKS_MAX {
+            root.forget_unused();
+            assert!(folder.exists(), "the next instance will want it");
+        }
+        root.forget_unused();
+        assert!(!folder.exists());
     }
 
     #[test]
     fn files_cannot_leave_their_volume() {
         let data = tempfile::tempdir().unwrap();
-        let root = FileRoot::open(data.path()).unwrap();
+        let root = FileRoot::new(data.path());
         for path in ["../x", "/etc/passwd", "a/../../x"] {
             let revision = revision(vec![mount("/m", config(&[(path, "")]))]);
             assert!(root.instance(&revision).is_err(), "{path}");
         }
-    }
-
-    #[test]
-    fn what_a_process_left_is_removed_by_the_next() {
-        let data = tempfile::tempdir().unwrap();
-        let root = FileRoot::open(data.path()).unwrap();
-        let left = data.path().join("run/process-gone");
-        fs::create_dir_all(left.join("i-1/tmp")).unwrap();
-        fs::write(left.join("lock"), "").unwrap();
-        let _other = FileRoot::open(data.path()).unwrap();
-        assert!(!left.exists() && root.folder.path().exists());
     }
 }

@@ -1,7 +1,10 @@
-//! What a guest sees of the world: its environment, its output, the clock and randomness. Every other door is closed.
+//! What a guest sees of the world: its environment, its output, its folders, the clock and randomness. Every other door
+//! is closed.
 
 use crate::engine::{Calls, TABLE_ELEMENTS_MAX, WasmEngine};
+use crate::files::FileRoot;
 use kittiwake_core::log::{LogStream, RevisionLog};
+use kittiwake_core::revision::RevisionSpec;
 use kittiwake_core::unit::ByteCount;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,8 +16,10 @@ use wasmtime_wasi_http::p2::types::{HostIncomingRequest, HostOutgoingResponse, H
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView};
 use wasmtime_wasi_http::{WasiHttpHooks, WasiHttpView};
 
+pub(crate) mod folders;
 pub(crate) mod output;
 
+use folders::Folders;
 use output::Output;
 
 /// Memories, tables and core instances of one component instance.
@@ -40,6 +45,8 @@ pub(crate) struct Host {
     http: WasiHttpCtx,
     table: ResourceTable,
     doors: Doors,
+    /// Its part of the file system.
+    pub folders: Folders,
     /// Counts what the instance allocates.
     pub limiter: Limiter,
 }
@@ -94,17 +101,20 @@ pub(crate) struct MemoryLimitExceeded {
 impl Host {
     /// The state of a fresh instance.
     pub(crate) fn new(
-        args: &[String],
-        env: &[(String, String)],
-        memory: ByteCount,
+        revision: &Arc<RevisionSpec>,
+        file_root: &Arc<FileRoot>,
         log: &Arc<RevisionLog>,
     ) -> Self {
         let mut wasi = WasiCtx::builder();
-        wasi.envs(env)
-            .args(args)
+        wasi.envs(&revision.env)
+            .args(&revision.command)
+            .args(&revision.args)
             .stdout(Output::new(log, LogStream::Stdout))
             .stderr(Output::new(log, LogStream::Stderr))
             .max_random_size(RANDOM_BYTES_MAX);
+        if let Some(folder) = &revision.working_dir {
+            wasi.initial_cwd(folder);
+        }
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(HTTP_FIELDS_BYTES_MAX);
         let mut table = ResourceTable::new();
@@ -114,7 +124,8 @@ impl Host {
             http,
             table,
             doors: Doors { log: Arc::clone(log) },
-            limiter: Limiter::new(memory),
+            folders: Folders::new(revision, file_root),
+            limiter: Limiter::new(revision.limits.memory),
         }
     }
 
@@ -147,7 +158,8 @@ impl Host {
         // Not `epoch_deadline_async_yield_and_update`: that wakes the task at once, and a thread that always has
         // something to run looks for new connections and expired timers only every 61 tasks, which at 2 ms each is
         // an eighth of a second. Tokio's own yield makes it look first.
-        store.epoch_deadline_callback(|_| {
+        store.epoch_deadline_callback(|context| {
+            context.data().folders.check()?;
             Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
         });
         store
@@ -159,9 +171,11 @@ pub(crate) fn linker(engine: &WasmEngine) -> wasmtime::Result<Linker<Host>> {
     let mut linker = Linker::new(engine.engine());
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    folders::add_to_linker(&mut linker)?;
     if engine.calls() == Calls::Concurrent {
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+        folders::add_to_linker_p3(&mut linker)?;
     }
     Ok(linker)
 }

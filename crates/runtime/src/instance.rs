@@ -65,7 +65,8 @@ impl Place {
 impl Instance {
     /// Whether it may serve another call: see the module's documentation.
     fn may_stay(&mut self) -> bool {
-        self.calls < CALLS_MAX && self.wasm_store.data_mut().holds_nothing_of_a_call()
+        let host = self.wasm_store.data_mut();
+        self.calls < CALLS_MAX && host.folders.check().is_ok() && host.holds_nothing_of_a_call()
     }
 }
 
@@ -86,8 +87,9 @@ impl Waiting {
     pub(crate) fn take(&self, revision: &Arc<RevisionSpec>) -> Option<Instance> {
         let mut waiting = self.0.try_lock().ok()?;
         while let Some(waiter) = waiting.pop() {
-            if Arc::ptr_eq(&waiter.revision, revision) {
-                let mut instance = waiter.instance;
+            let mut instance = waiter.instance;
+            let keeps_little = instance.wasm_store.data().folders.check().is_ok();
+            if keeps_little && Arc::ptr_eq(&waiter.revision, revision) {
                 WasmEngine::begin_turn(&mut instance.wasm_store);
                 return Some(instance);
             }

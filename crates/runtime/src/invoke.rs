@@ -340,7 +340,7 @@ impl Call {
     async fn instantiate(&self, place: Place) -> Result<Instance, wasmtime::Error> {
         let begun = self.shared.clock.elapsed();
         let (spec, loaded) = (&self.revision, &self.function.loaded);
-        let mut host = Host::new(&spec.args, &spec.env, spec.limits.memory, &self.function.log);
+        let mut host = Host::new(spec, &self.shared.file_root, &self.function.log);
         host.limiter.count_in(&self.function.meter.memory);
         let mut wasm_store = host.into_store(loaded.engine.engine());
         let proxy = match &loaded.program {

@@ -4,6 +4,8 @@ use crate::artifact::pull::blocking;
 use crate::artifact::reference::ImageRef;
 use crate::component::{LoadError, Loaded, Program, disk_full};
 use crate::digest::Digest;
+use crate::files::TooMuchKept;
+use crate::host::folders::NoFolders;
 use crate::host::{Host, MemoryLimitExceeded};
 use crate::runtime::Shared;
 use crate::single_flight::SingleFlight;
@@ -232,8 +234,8 @@ impl Shared {
         // Counted from here, so that nobody looks for a loop in a function that waited for its slot.
         let deadline = Instant::now() + self.config.start_timeout;
         let log = self.logs.revision(&revision.key);
-        let mut wasm_store = Host::new(&revision.args, &revision.env, revision.limits.memory, &log)
-            .into_store(loaded.engine.engine());
+        let host = Host::new(&Arc::new(revision.clone()), &self.file_root, &log);
+        let mut wasm_store = host.into_store(loaded.engine.engine());
         let failure = match tokio::time::timeout_at(deadline, pre.instantiate_async(&mut wasm_store)).await {
             Ok(Ok(_instance)) => return Ok(()),
             Ok(Err(error)) => {
@@ -256,13 +258,15 @@ impl Shared {
     }
 }
 
-/// Whether the guest, rather than the platform, is to blame: it trapped, exited, asked for too much memory, or was
+/// Whether the guest, rather than the platform, is to blame: it trapped, exited, asked for too much memory, kept too much, or was
 /// refused by a host function that it called (only then there is a backtrace of its frames).
 pub(crate) fn is_guests_fault(error: &wasmtime::Error) -> bool {
     !is_out_of_room(error)
+        && !error.is::<NoFolders>()
         && (error.is::<Trap>()
             || error.is::<I32Exit>()
             || error.is::<MemoryLimitExceeded>()
+            || error.is::<TooMuchKept>()
             || error.is::<WasmBacktrace>())
 }
 

@@ -25,7 +25,7 @@ use kittiwake_core::log::LogHub;
 use kittiwake_core::report::Reporter;
 use kittiwake_core::resident::{Instances, Residents};
 use kittiwake_core::revision::RevisionSpec;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
@@ -71,7 +71,8 @@ pub(crate) struct Shared {
     pub preparations: Preparations,
     pub functions: Functions,
     pub servers: Servers,
-    file_root: OnceLock<FileRoot>,
+    /// Where the files of instances are.
+    pub file_root: Arc<FileRoot>,
     pub answered: Answered,
     pub bringing_up: SingleFlight<Arc<str>, BroughtUp>,
     pub logs: Arc<LogHub>,
@@ -95,13 +96,13 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Arc<Runtime>, Task), Bui
     let components = components(&config, engine, &cache, &metrics)?;
     let shared = Arc::new(Shared {
         puller: Puller::new(&config)?,
+        file_root: Arc::new(FileRoot::new(&config.data_dir)),
         config,
         cache,
         components: ArcSwap::new(components),
         preparations: Preparations::new(),
         functions: Functions::new(),
         servers: Servers::default(),
-        file_root: OnceLock::new(),
         answered: Answered::default(),
         bringing_up: SingleFlight::new(),
         logs: inputs.logs,
@@ -135,6 +136,7 @@ async fn keep_house(shared: Weak<Shared>) {
         shared.expire_waiting(shared.clock.elapsed(), instance::WAIT_MAX);
         shared.measure();
         shared.servers.forget_unused();
+        shared.file_root.forget_unused();
         let now = shared.clock.elapsed();
         let live = shared.functions.live(now.saturating_sub(told));
         shared.instances.tell(THIS_PROCESS, live);
@@ -144,16 +146,6 @@ async fn keep_house(shared: Weak<Shared>) {
 }
 
 impl Shared {
-    /// Where the files of instances are; made when the first one needs some.
-    pub(crate) fn files(&self) -> std::io::Result<&FileRoot> {
-        if let Some(root) = self.file_root.get() {
-            return Ok(root);
-        }
-        let made = FileRoot::open(&self.config.data_dir)?;
-        // Of two that are made at a time, one is kept.
-        Ok(self.file_root.get_or_init(|| made))
-    }
-
     /// An engine that resets only written pages must not be used once pages can be swapped: from then on calls get
     /// another one. Calls in flight end where they are; nothing is instantiated there after them.
     fn watch_swap(&self) {

@@ -161,8 +161,7 @@ impl Version {
         let slot = slot.map_err(Failure::NoSlot)?;
         let live = Counted::new(&shared.metrics.instances_live);
         let begun = shared.clock.elapsed();
-        let spec = &self.revision;
-        let mut host = Host::new(&spec.args, &spec.env, spec.limits.memory, &self.log);
+        let mut host = Host::new(&self.revision, &shared.file_root, &self.log);
         host.limiter.count_in(&self.meter.memory);
         let mut wasm_store = host.into_store(self.loaded.engine.engine());
         let made = match &self.loaded.program {

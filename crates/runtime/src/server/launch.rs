@@ -87,7 +87,7 @@ pub(crate) async fn launch(
     let slot = slot.map_err(|_| LaunchError::NoRoom)?;
     let live = Counted::new(&shared.metrics.instances_live);
     let begun = shared.clock.elapsed();
-    let files = shared.files().and_then(|root| root.instance(revision));
+    let files = shared.file_root.instance(revision);
     let files = files.map_err(|error| LaunchError::Internal(error.to_string()))?;
     let network = Arc::<Network>::default();
     let program = Program {

@@ -111,6 +111,10 @@ async fn serve_calls(
                 && (calls.is_empty() || progress.waits.load(Ordering::Acquire));
             let room = if is_open { vitals.room() } else { 0 };
             version.dispatch.offer(vitals, room);
+            if room > 0 {
+                // Looked at before a call comes in: one that is in keeps the guest from going on by itself.
+                accessor.with(|mut access| access.get().folders.check())?;
+            }
             if room > 0
                 && let Some(job) = version.dispatch.take()
             {

@@ -161,12 +161,5 @@ async fn mounted_files_are_read_and_only_scratch_is_written() {
         assert_ne!(answer("/f").await, "00", "it is written to by nobody");
         assert_eq!(answer("/k").await, "00", "/tmp is");
     }
-    until_idle(&rig).await;
-    let run = rig.dir.path().join("data/run");
-    let process = std::fs::read_dir(&run).unwrap().next().unwrap().unwrap().path();
-    let left: Vec<_> = std::fs::read_dir(process)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
-    assert_eq!(left, ["lock"], "nothing is left of the instances");
+    rig.until_no_own_folders().await;
 }

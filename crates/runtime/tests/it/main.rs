@@ -9,6 +9,7 @@
 
 mod cache;
 mod command;
+mod folders;
 mod invoke;
 mod local;
 mod registry;

@@ -123,6 +123,25 @@ impl Rig {
         Ok(text(response).await)
     }
 
+    /// The folders of instances and their mounts, below that of this process.
+    pub fn folders(&self) -> Vec<PathBuf> {
+        let run = std::fs::read_dir(self.dir.path().join("data/run"));
+        let processes = run.into_iter().flatten();
+        processes
+            .flat_map(|process| std::fs::read_dir(process.unwrap().path()).unwrap())
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.is_dir())
+            .collect()
+    }
+
+    /// Waits until nothing is left of what instances wrote, which is removed aside from calls.
+    pub async fn until_no_own_folders(&self) {
+        let is_own = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("i-");
+        while self.folders().iter().any(is_own) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     pub fn log(&self, stream: LogStream) -> String {
         let log = self.logs.revision(&RevisionKey::new("default", "fn-00001"));
         let lines = log.lines();
