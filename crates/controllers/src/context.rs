@@ -9,6 +9,7 @@ use crate::kpa::metrics::Metrics;
 use crate::object::ObjectKey;
 use crate::reflectors::Stores;
 use crate::revision::preparation::Preparations;
+use crate::revision::tokens::Tokens;
 use crate::runner::Queue;
 use crate::scale_table::Scales;
 use crate::settings::Follower;
@@ -66,6 +67,8 @@ pub struct Context {
     pub events: EventSink,
     /// Artifacts that are being made ready, are ready, or failed to become so, in this process.
     pub preparations: Preparations,
+    /// Tokens that Revisions find in their volumes.
+    pub tokens: Tokens,
     /// What the data plane saw.
     pub health: HealthReports,
     /// The routing table as published.
@@ -114,6 +117,7 @@ impl Context {
             queues,
             events,
             preparations,
+            tokens: Tokens::default(),
             health: HealthReports::default(),
             routing_table,
             autoscaler: watch::Sender::default(),

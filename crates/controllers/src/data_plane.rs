@@ -10,6 +10,7 @@ use crate::certificates::Certificates;
 use crate::config::Config;
 use crate::object::{Meta, ObjectKey};
 use crate::reflectors::{Cache, reflect};
+use crate::revision::tokens::Tokens;
 use crate::revision::{environment, references, spec};
 use crate::route::url::Naming;
 use crate::routing_table::{self, plan};
@@ -17,7 +18,8 @@ use crate::scale_table::{Scales, Share};
 use crate::settings::Follower;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, ServiceAccountTokenProjection};
 use kittiwake_api::autoscaling::pod_autoscaler::PodAutoscaler;
 use kittiwake_api::serving::{DomainMapping, Revision, Route};
 use kittiwake_core::clock::Clock;
@@ -27,6 +29,7 @@ use kittiwake_core::routing_table::RoutingTable;
 use kittiwake_core::scale::ScaleTable;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -143,9 +146,11 @@ async fn run(
         let mut settings = Follower::default();
         let certificates = Certificates::default();
         let mut specs = Specs::default();
+        let tokens = Tokens::default();
         loop {
             let began = Instant::now();
-            specs.update(&stores);
+            let tokens_end = renew_tokens(&tokens, &client, &stores, clock.now()).await;
+            specs.update(&stores, &tokens, clock.now());
             // Who cannot be used is told by the controllers.
             settings.update(|key| stores.config_maps.by_key(key));
             let new = plan::plan(&plan::Sources {
@@ -169,7 +174,10 @@ async fn run(
                 differs
             });
             let pause = routing_table::pause(config.routing_table_debounce, began.elapsed());
-            changed.notified().await;
+            tokio::select! {
+                () = changed.notified() => {}
+                () = tokio::time::sleep(tokens_end) => {}
+            }
             tokio::time::sleep(pause).await;
         }
     };
@@ -178,6 +186,21 @@ async fn run(
         () = shutdown.cancelled() => {}
     }
     tasks.shutdown().await;
+}
+
+/// Asks for the tokens that Revisions find in their volumes. Tells after how long to do so again.
+async fn renew_tokens(tokens: &Tokens, client: &kube::Client, stores: &Stores, now: Timestamp) -> Duration {
+    tokens.keep(|key| stores.revisions.by_key(key).is_some());
+    let mut next = Duration::MAX;
+    for revision in stores.revisions.all() {
+        // Of one that has no digest yet nothing is served.
+        if spec::pinned_image(&revision).is_some()
+            && let Some(wait) = tokens.renew(client, &revision, now).await
+        {
+            next = next.min(wait);
+        }
+    }
+    next
 }
 
 /// The revisions that can be called, kept between tables: most of them did not change.
@@ -189,7 +212,7 @@ struct Specs {
 struct Known {
     /// What the spec was made of.
     revision: Arc<Revision>,
-    /// Whether it was made of Secrets or ConfigMaps as well, which may have changed since.
+    /// Whether it was made of Secrets, ConfigMaps or tokens as well, which may have changed since.
     reads_others: bool,
     spec: Option<Arc<RevisionSpec>>,
 }
@@ -199,8 +222,8 @@ impl Specs {
         self.by_key.get(key)?.spec.clone()
     }
 
-    /// Brings all up to date. One that reads Secrets or ConfigMaps is made anew each time.
-    fn update(&mut self, stores: &Stores) {
+    /// Brings all up to date. One that reads Secrets, ConfigMaps or tokens is made anew each time.
+    fn update(&mut self, stores: &Stores, tokens: &Tokens, now: Timestamp) {
         let mut old = std::mem::take(&mut self.by_key);
         for revision in stores.revisions.all() {
             if revision.is_being_deleted() {
@@ -211,7 +234,7 @@ impl Specs {
             let known = match before {
                 Some(before) if Arc::ptr_eq(&before.revision, &revision) && !before.reads_others => before,
                 before => {
-                    let spec = callable(stores, &key, &revision);
+                    let spec = callable(stores, tokens, now, &key, &revision);
                     let unchanged = before
                         .and_then(|before| before.spec)
                         .filter(|old| spec.as_ref() == Some(&**old));
@@ -229,15 +252,22 @@ impl Specs {
 
 fn reads_others(revision: &Revision) -> bool {
     let references = references::of(revision);
-    !references.secrets.is_empty() || !references.config_maps.is_empty()
+    !references.secrets.is_empty() || !references.config_maps.is_empty() || Tokens::are_wanted_by(revision)
 }
 
 /// The revision as the data plane sees it, once its artifact is on record and its environment is complete.
-fn callable(stores: &Stores, key: &ObjectKey, revision: &Revision) -> Option<RevisionSpec> {
+fn callable(
+    stores: &Stores,
+    tokens: &Tokens,
+    now: Timestamp,
+    key: &ObjectKey,
+    revision: &Revision,
+) -> Option<RevisionSpec> {
     let image = spec::pinned_image(revision)?;
     let secret = |name: &str| stores.secrets.by_key(&key.sibling(name));
     let config_map = |name: &str| stores.config_maps.by_key(&key.sibling(name));
-    let surroundings = environment::surroundings(revision, &secret, &config_map).ok()?;
+    let token = |projection: &ServiceAccountTokenProjection| tokens.get(revision, projection, now);
+    let surroundings = environment::surroundings(revision, &secret, &config_map, &token).ok()?;
     Some(spec::revision_spec(
         revision,
         image,

@@ -8,12 +8,14 @@ pub mod preparation;
 pub mod probes;
 pub mod references;
 pub mod spec;
+pub mod tokens;
 pub mod volumes;
 
 use crate::context::Context;
 use crate::error::Error;
 use crate::object::{Meta, ObjectKey};
 use crate::runner::Next;
+use k8s_openapi::api::core::v1::ServiceAccountTokenProjection;
 use kittiwake_api::serving::Revision;
 use preparation::Preparation;
 use std::sync::Arc;
@@ -36,9 +38,15 @@ pub async fn reconcile(context: Arc<Context>, key: ObjectKey) -> Result<Next, Er
     let secret = |name: &str| context.stores.secrets.by_key(&key.sibling(name));
     let config_map = |name: &str| context.stores.config_maps.by_key(&key.sibling(name));
     let credentials = credentials::of(&pull_secrets, secret);
+    let tokens_end = context
+        .tokens
+        .renew(&context.client, &revision, context.now())
+        .await;
+    let token =
+        |projection: &ServiceAccountTokenProjection| context.tokens.get(&revision, projection, context.now());
     let observed = plan::Observed {
         pod_autoscaler: pod_autoscaler.as_deref(),
-        surroundings: environment::surroundings(&revision, &secret, &config_map),
+        surroundings: environment::surroundings(&revision, &secret, &config_map, &token),
         credentials,
         preparation: context
             .preparations
@@ -52,7 +60,8 @@ pub async fn reconcile(context: Arc<Context>, key: ObjectKey) -> Result<Next, Er
             .unwrap_or(context.config.progress_deadline),
     };
     let plan = plan::plan(&revision, observed, context.now());
-    apply::apply(&context, &key, &revision, plan).await
+    let next = apply::apply(&context, &key, &revision, plan).await?;
+    Ok(next.or_after(tokens_end))
 }
 
 /// What an earlier process left of a Revision that had become ready: its digest is on record then.

@@ -30,6 +30,18 @@ pub enum Next {
     After(Duration),
 }
 
+impl Next {
+    /// At the latest after this long, where that is said.
+    #[must_use]
+    pub fn or_after(self, other: Option<Duration>) -> Self {
+        match (self, other) {
+            (Self::After(one), Some(other)) => Self::After(one.min(other)),
+            (Self::OnChange, Some(other)) => Self::After(other),
+            (next, None) => next,
+        }
+    }
+}
+
 /// The keys that wait for one reconciler.
 #[derive(Debug, Default)]
 pub struct Queue {

@@ -42,6 +42,7 @@ pub async fn apply(
 pub fn forget(context: &Context, key: &ObjectKey) {
     context.preparations.forget(key);
     context.health.forget(key);
+    context.tokens.forget(key);
     context.set_servable(key, Servable::Undecided);
     context.logs.forget(&spec::key_for_data_plane(key));
     context.routing_changed.notify_one();

@@ -2,7 +2,9 @@
 
 use super::volumes;
 use crate::object::Meta;
-use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvFromSource, EnvVar, Secret};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Container, EnvFromSource, EnvVar, Secret, ServiceAccountTokenProjection,
+};
 use kittiwake_api::meta;
 use kittiwake_api::serving::Revision;
 use kittiwake_core::volume::Mount;
@@ -39,10 +41,18 @@ pub fn surroundings(
     revision: &Revision,
     secret: &dyn Fn(&str) -> Option<Arc<Secret>>,
     config_map: &dyn Fn(&str) -> Option<Arc<ConfigMap>>,
+    token: &dyn Fn(&ServiceAccountTokenProjection) -> Result<String, String>,
 ) -> Result<Surroundings, String> {
     Ok(Surroundings {
         env: of(revision, secret, config_map)?,
-        mounts: volumes::of(revision, &volumes::Sources { secret, config_map })?,
+        mounts: volumes::of(
+            revision,
+            &volumes::Sources {
+                secret,
+                config_map,
+                token,
+            },
+        )?,
     })
 }
 

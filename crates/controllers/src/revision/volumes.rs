@@ -8,7 +8,8 @@ use super::spec::bytes;
 use crate::object::{Map, Meta};
 use bytes::Bytes;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, DownwardAPIVolumeFile, KeyToPath, Secret, Volume, VolumeProjection,
+    ConfigMap, DownwardAPIVolumeFile, KeyToPath, Secret, ServiceAccountTokenProjection, Volume,
+    VolumeProjection,
 };
 use kittiwake_api::serving::Revision;
 use kittiwake_core::volume::{Content, Mount};
@@ -26,6 +27,8 @@ pub struct Sources<'a> {
     pub secret: &'a dyn Fn(&str) -> Option<Arc<Secret>>,
     /// A ConfigMap of the Revision's namespace.
     pub config_map: &'a dyn Fn(&str) -> Option<Arc<ConfigMap>>,
+    /// A token of the Revision's ServiceAccount, or why there is none.
+    pub token: &'a dyn Fn(&ServiceAccountTokenProjection) -> Result<String, String>,
 }
 
 /// The mounts of the serving container, those of outer folders first.
@@ -207,11 +210,9 @@ fn projection_files(
         }
         return Ok(files);
     }
-    if projection.service_account_token.is_some() {
-        return Err(
-            "serviceAccountToken projections are not supported by this platform yet; create a token with kubectl create token and put it into a Secret"
-                .to_owned(),
-        );
+    if let Some(source) = &projection.service_account_token {
+        let token = (sources.token)(source)?;
+        return Ok([(relative(&source.path)?, token.into())].into());
     }
     Err("a projection of an unknown kind".to_owned())
 }

@@ -44,6 +44,10 @@ fn shown(volumes: Value, mounts: Value) -> Result<Vec<String>, String> {
     let sources = Sources {
         secret: &secret,
         config_map: &config_map,
+        token: &|projection| match projection.audience.as_deref() {
+            Some("nobody") => Err("failed to fetch token".to_owned()),
+            audience => Ok(format!("token for {}", audience.unwrap_or("the API"))),
+        },
     };
     let mounts = of(&revision(volumes, mounts), &sources)?;
     let show = |mount: &Mount| match &mount.content {
@@ -96,6 +100,14 @@ fn volumes_become_folders() {
             json!([{ "name": "v", "mountPath": "/p" }]),
             &["/p: b=B key=K labels=a=\"1\" mem=64 name=hello-00001"],
         ),
+        (
+            json!([{ "name": "v", "projected": { "sources": [
+                { "serviceAccountToken": { "path": "token" } },
+                { "serviceAccountToken": { "path": "other/token", "audience": "vault" } },
+            ] } }]),
+            json!([{ "name": "v", "mountPath": "/t" }]),
+            &["/t: other/token=token for vault token=token for the API"],
+        ),
         // One file of a volume, mounted under a name of its own.
         (
             json!([{ "name": "v", "configMap": { "name": "settings", "items": [{ "key": "a.txt", "path": "d/a" }] } }]),
@@ -125,6 +137,10 @@ fn what_is_missing_is_named_as_kubelet_does() {
         (
             json!({ "secret": { "secretName": "keys", "items": [{ "key": "key", "path": "../p" }] } }),
             "MountVolume.SetUp failed for volume \"v\" : invalid path \"../p\": must be a relative path without '..'",
+        ),
+        (
+            json!({ "projected": { "sources": [{ "serviceAccountToken": { "path": "t", "audience": "nobody" } }] } }),
+            "MountVolume.SetUp failed for volume \"v\" : failed to fetch token",
         ),
         (
             json!({ "hostPath": { "path": "/" } }),
