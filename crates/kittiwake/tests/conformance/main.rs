@@ -19,6 +19,7 @@ mod api_traffic;
 mod e2e;
 mod runtime;
 mod suite;
+mod volumes;
 
 use std::process::Command;
 

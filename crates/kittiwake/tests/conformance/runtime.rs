@@ -89,6 +89,31 @@ async fn test_should_have_stdin_eof() {
     assert_eq!(info["host"]["stdin"], json!({"eof": true}));
 }
 
+/// `TestCmdArgs`
+#[tokio::test(flavor = "multi_thread")]
+async fn test_cmd_args() {
+    let suite = Suite::start().await;
+    let change = |s: &mut Value| {
+        container(s)["command"] = json!(["/ko-app/runtime", "abra"]);
+        container(s)["args"] = json!(["cadabra", "do"]);
+    };
+    let info = suite.runtime_info(change, &[]).await;
+    assert_eq!(
+        info["host"]["args"],
+        json!(["/ko-app/runtime", "abra", "cadabra", "do"])
+    );
+}
+
+/// `TestWorkingDirService`
+#[tokio::test(flavor = "multi_thread")]
+async fn test_working_dir_service() {
+    let suite = Suite::start().await;
+    let info = suite
+        .runtime_info(|s| container(s)["workingDir"] = json!("/tmp"), &[])
+        .await;
+    assert_eq!(info["host"]["user"]["cwd"]["directory"], "/tmp");
+}
+
 /// A value reaches the environment by name (`valueFrom`) and with all others of its source (`envFrom`).
 async fn check_via_env(plural: &str, source: &Value, key_ref: &str, all_ref: &str) {
     let one = json!([{"name": "testKey", "valueFrom": {key_ref: {"name": "conformance", "key": "testKey"}}}]);

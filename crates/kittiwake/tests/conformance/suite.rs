@@ -201,6 +201,7 @@ impl Suite {
 fn collection(plural: &str) -> String {
     match plural {
         "configmaps" | "secrets" => format!("/api/v1/namespaces/default/{plural}"),
+        "tokenreviews" => format!("/apis/authentication.k8s.io/v1/{plural}"),
         _ => format!("/apis/serving.knative.dev/v1/namespaces/default/{plural}"),
     }
 }
