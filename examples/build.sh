@@ -15,14 +15,14 @@ examples=$(cd "$(dirname "$0")" && pwd -P)
 root=$(dirname "$examples")
 manifest=$examples/components.json
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/kittiwake
-target=wasm32-wasip2
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 cd "$examples" # rust-toolchain.toml holds from here
 
-rust_examples="hello echo json-rest concurrent"
+rust_examples="hello echo json-rest concurrent wasmedge-server cgi"
+preview1_examples="wasmedge-server cgi" # of the Rust ones, those that are modules of WASI preview 1
 c_examples="hello-c"
 assemblyscript_examples="hello-assemblyscript"
-all_examples="hello echo json-rest concurrent hello-c hello-assemblyscript"
+all_examples="hello echo json-rest concurrent wasmedge-server cgi hello-c hello-assemblyscript"
 
 say() { printf '%s\n' "examples: $*" >&2; }
 missing() { say "$*"; say "the checked-in components stay as they are"; exit 3; }
@@ -88,21 +88,23 @@ check() {
 
 guest_rustc=${RUSTC:-rustc} guest_sysroot='' rust_ready=''
 
-has_target() { local lib; lib=$(rustc --print target-libdir --target $target 2>/dev/null) && [ -d "$lib" ]; }
+target_of() { if is_one_of "$1" "$preview1_examples"; then echo wasm32-wasip1; else echo wasm32-wasip2; fi; }
+has_target() { local lib; lib=$(rustc --print target-libdir --target "$1" 2>/dev/null) && [ -d "$lib" ]; }
 
-find_rust() {
-  [ -z "$rust_ready" ] || return 0
+find_rust() { # target
+  is_one_of "$1" "$rust_ready" && return 0
   command -v cargo >/dev/null || missing "needs cargo: https://rustup.rs"
-  if has_target; then :
+  if has_target "$1"; then :
   elif [ "${GUESTS_RUSTUP:-}" = 1 ]; then
-    rustup target add $target >&2 && has_target || missing "rustup could not add $target"
+    rustup target add "$1" >&2 && has_target "$1" || missing "rustup could not add $1"
   else
-    say "$target is not installed (GUESTS_RUSTUP=1 would add it with rustup); trying Debian's packages"
-    guest_sysroot=$(TARGETS="${TARGETS:-$target}" "$root/guests/sysroot.sh") ||
-      missing "no Rust toolchain for $target; run: rustup target add $target"
+    say "$1 is not installed (GUESTS_RUSTUP=1 would add it with rustup); trying Debian's packages"
+    # Both, since what is kept belongs to one list of targets.
+    guest_sysroot=$(TARGETS="${TARGETS:-wasm32-wasip1 wasm32-wasip2}" "$root/guests/sysroot.sh") ||
+      missing "no Rust toolchain for $1; run: rustup target add $1"
     guest_rustc=${WASM_RUSTC:-/usr/bin/rustc}
   fi
-  rust_ready=yes
+  rust_ready="$rust_ready $1"
 }
 
 linker_version() { "$(component_linker)" --version | sed 's/^wasm-component-ld //'; }
@@ -113,15 +115,18 @@ component_linker() {
   if [ -x "$bundled" ]; then printf '%s\n' "$bundled"; else command -v wasm-component-ld; fi
 }
 
-rust_toolchain() {
+rust_toolchain() { # name
   local toolchain
   toolchain="$("$guest_rustc" --version)"
   [ -z "$guest_sysroot" ] || toolchain="$toolchain, std of guests/sysroot.sh"
-  printf '%s, wasm-component-ld %s\n' "$toolchain" "$(linker_version)"
+  is_one_of "$1" "$preview1_examples" || toolchain="$toolchain, wasm-component-ld $(linker_version)"
+  printf '%s\n' "$toolchain"
 }
 
 build_rust() { # name, output
-  (cd "$examples/$1" && cargo fetch --quiet --locked --target $target)
+  local target
+  target=$(target_of "$1")
+  (cd "$examples/$1" && cargo fetch --quiet --locked --target "$target")
   # No path of this machine may be left in a component. Of two prefixes that fit, rustc takes the later one.
   local flags=("--remap-path-prefix=$HOME=/home" "--remap-path-prefix=$examples=/examples") registry
   [ -z "$guest_sysroot" ] || flags+=(--sysroot "$guest_sysroot" "--remap-path-prefix=$guest_sysroot=/sysroot")
@@ -130,7 +135,7 @@ build_rust() { # name, output
   # Not RUSTFLAGS: that one splits at spaces.
   (cd "$examples/$1" && env -u RUSTFLAGS RUSTC="$guest_rustc" CARGO_TARGET_DIR="$target_dir" \
     CARGO_ENCODED_RUSTFLAGS="$(IFS=$'\x1f'; printf '%s' "${flags[*]}")" \
-    cargo build --quiet --locked --release --target $target -j"${JOBS:-2}")
+    cargo build --quiet --locked --release --target "$target" -j"${JOBS:-2}")
   cp "$target_dir/$target/release/kittiwake_example_$(printf '%s' "$1" | tr - _).wasm" "$2"
 }
 
@@ -168,7 +173,8 @@ build_assemblyscript() { "$examples/$1/build.sh" "$2"; }
 # Builds one example into the file $2 and sets `toolchain` to what built it.
 build_into() {
   say "building $1"
-  if is_one_of "$1" "$rust_examples"; then find_rust; build_rust "$1" "$2"; toolchain=$(rust_toolchain)
+  if is_one_of "$1" "$rust_examples"; then
+    find_rust "$(target_of "$1")"; build_rust "$1" "$2"; toolchain=$(rust_toolchain "$1")
   elif is_one_of "$1" "$c_examples"; then find_c; build_c "$1" "$2"; toolchain=$(c_toolchain)
   elif is_one_of "$1" "$assemblyscript_examples"; then
     find_assemblyscript; build_assemblyscript "$1" "$2"; toolchain=$(assemblyscript_toolchain "$1")

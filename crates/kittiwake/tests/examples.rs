@@ -191,6 +191,50 @@ async fn json_rest_checks_what_it_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_on_wasmedges_sockets_stays_and_answers_calls_beside_each_other() {
+    let platform = platform_with("wasmedge-server").await;
+    let host = "wasmedge-server.default.localhost";
+    let text = async |method, path, body| platform.call(method, host, path, body).await.unwrap().text();
+    assert_eq!(text(Method::GET, "/", "").await, "Hello World!\n");
+    let slow = text(Method::GET, "/sleep?ms=600000", "");
+    tokio::select! {
+        biased;
+        early = slow => panic!("answered at once: {early}"),
+        // Until the instance that answers them has seen the slow one too.
+        () = async {
+            let body = "x".repeat(300_000);
+            assert_eq!(text(Method::POST, "/echo", &body).await, body);
+            let mut own = 3;
+            while text(Method::GET, "/calls", "").await != format!("{}\n", own + 1) {
+                own += 1;
+            }
+        } => {}
+    }
+    let answer = platform.get(host, "/sleep?ms=x").await.unwrap();
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cgi_program_prints_the_answer() {
+    let platform = platform_with("cgi").await;
+    let host = "cgi.default.localhost";
+    let answer = platform
+        .call(Method::POST, host, "/a?bird=kittiwake", "ping")
+        .await
+        .unwrap();
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(
+        answer.text(),
+        "Hello World!\nPOST /a\n? bird=kittiwake\n4 bytes: ping\n"
+    );
+    let request = request(Method::POST, host, "/", vec![0xff_u8]);
+    let answer = kittiwake_testkit::http::send(platform.gateway(), request)
+        .await
+        .unwrap();
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_manifests_that_users_write_become_ready() {
     let platform = platform_with("serverless-function").await;
     let yaml =
