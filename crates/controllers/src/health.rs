@@ -10,17 +10,26 @@ use tokio::sync::mpsc;
 /// Revisions that fail, with the message of the trap. Bounded by the number of revisions: only known ones are kept.
 #[derive(Debug, Default)]
 pub struct HealthReports {
-    failing: Mutex<HashMap<ObjectKey, (Arc<str>, String)>>,
+    failing: Mutex<HashMap<ObjectKey, (Arc<str>, Failing)>>,
+}
+
+/// How a revision fails.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failing {
+    /// In one line.
+    pub message: String,
+    /// As of a container's process.
+    pub exit_code: i32,
 }
 
 impl HealthReports {
-    /// The trap of a revision object that fails.
+    /// How a revision object fails.
     #[must_use]
-    pub fn failure(&self, key: &ObjectKey, uid: &str) -> Option<String> {
+    pub fn failure(&self, key: &ObjectKey, uid: &str) -> Option<Failing> {
         self.lock()
             .get(key)
             .filter(|(of, _)| &**of == uid)
-            .map(|(_, message)| message.clone())
+            .map(|(_, failure)| failure.clone())
     }
 
     /// Forgets a revision.
@@ -30,12 +39,15 @@ impl HealthReports {
 
     fn take_note(&self, key: &ObjectKey, report: Report) {
         match report.health {
-            Health::Failing { message } => self.lock().insert(key.clone(), (report.uid, message)),
+            Health::Failing { message, exit_code } => {
+                let failure = Failing { message, exit_code };
+                self.lock().insert(key.clone(), (report.uid, failure))
+            }
             Health::Recovered | Health::ArtifactLost => self.lock().remove(key),
         };
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectKey, (Arc<str>, String)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectKey, (Arc<str>, Failing)>> {
         self.failing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -52,7 +52,7 @@ pub async fn reconcile(context: Arc<Context>, key: ObjectKey) -> Result<Next, Er
             .preparations
             .get(&key, revision.uid_str())
             .or_else(|| recall(&context, &key, &revision)),
-        trap: context.health.failure(&key, revision.uid_str()),
+        failure: context.health.failure(&key, revision.uid_str()),
         progress_deadline: context
             .settings()
             .deployment

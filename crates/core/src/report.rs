@@ -10,10 +10,12 @@ pub const REPORTS_WAITING_MAX: usize = 1024;
 /// The health of a revision, as seen by its calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
-    /// It trapped, and has never answered a call.
+    /// It trapped, and has never answered a call; or none of its instances takes calls, because they end.
     Failing {
-        /// The trap, in one line.
+        /// The trap or the end, in one line.
         message: String,
+        /// As of a container's process that ends so.
+        exit_code: i32,
     },
     /// It answered a call. Reported only after [`Health::Failing`].
     Recovered,

@@ -3,6 +3,7 @@
 use crate::component::Loaded;
 use crate::host::MemoryUse;
 use crate::instance::Waiting;
+use crate::prepare::EXIT_CODE_OF_TRAP;
 use crate::service::Service;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -124,21 +125,21 @@ impl Function {
     /// Notes a failure of the guest; reported when its revision has never answered.
     pub(crate) fn trapped(&self, revision: &RevisionSpec, reporter: &Reporter, message: &str) {
         if !self.answered.load(Ordering::Relaxed) && !self.failing.swap(true, Ordering::Relaxed) {
-            send(
-                revision,
-                reporter,
-                Health::Failing {
-                    message: message.to_owned(),
-                },
-            );
+            self.failing(revision, reporter, message, EXIT_CODE_OF_TRAP);
         }
     }
 
     /// Notes that no instance of it takes calls because they fail, whether or not it ever answered.
-    pub(crate) fn failing(&self, revision: &RevisionSpec, reporter: &Reporter, message: &str) {
+    pub(crate) fn failing(
+        &self,
+        revision: &RevisionSpec,
+        reporter: &Reporter,
+        message: &str,
+        exit_code: i32,
+    ) {
         self.failing.store(true, Ordering::Relaxed);
         let message = message.to_owned();
-        send(revision, reporter, Health::Failing { message });
+        send(revision, reporter, Health::Failing { message, exit_code });
     }
 
     /// Notes that an instance of it takes calls.

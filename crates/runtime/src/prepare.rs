@@ -27,7 +27,7 @@ use wasmtime_wasi_http::handler::ProxyPre;
 mod module;
 
 /// Exit code of a guest that traps, as a container's process would have that aborts (128 + SIGABRT).
-const EXIT_CODE_OF_TRAP: i32 = 134;
+pub(crate) const EXIT_CODE_OF_TRAP: i32 = 134;
 
 type Progress = Arc<dyn Fn(PreparePhase) + Send + Sync>;
 type Artifact = Result<(String, Arc<Loaded>), PrepareError>;

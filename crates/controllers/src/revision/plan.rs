@@ -7,6 +7,7 @@ use super::preparation::{Failure, Preparation};
 use super::spec;
 use crate::context::Servable;
 use crate::events::Notice;
+use crate::health::Failing;
 use crate::object::{Meta, is_controlled_by, keep_times};
 use crate::runner::Next;
 use jiff::Timestamp;
@@ -26,9 +27,6 @@ const CONFIG_ERROR: &str = "CreateContainerConfigError";
 const SIDECARS_REASON: &str = "SidecarsNotSupported";
 const SIDECARS_MESSAGE: &str = "spec.containers: there are several, but a WebAssembly function runs alone: no container can share \
      its localhost or its memory. Leave the container with the port, and call what the others do as Services of their own.";
-/// Reason when calls trap: a trap counts as SIGABRT, as a container's would.
-const TRAP_REASON: &str = "ExitCode134";
-
 /// What is there already.
 #[derive(Debug, Clone)]
 pub struct Observed<'a> {
@@ -40,8 +38,8 @@ pub struct Observed<'a> {
     pub credentials: Credentials,
     /// How far its artifact is in this process.
     pub preparation: Option<Preparation>,
-    /// The trap with which every call ends, when the data plane reported one.
-    pub trap: Option<String>,
+    /// How every call or instance ends, when the data plane reported that.
+    pub failure: Option<Failing>,
     /// Time to become ready, where no annotation says otherwise.
     pub progress_deadline: Duration,
 }
@@ -166,9 +164,11 @@ fn follow_preparation(
                 },
             )));
             conditions.mark_true(RESOURCES_AVAILABLE);
-            match &observed.trap {
+            match &observed.failure {
                 None => conditions.mark_true(CONTAINER_HEALTHY),
-                Some(trap) => conditions.mark_false(CONTAINER_HEALTHY, TRAP_REASON, trap),
+                Some(Failing { message, exit_code }) => {
+                    conditions.mark_false(CONTAINER_HEALTHY, &format!("ExitCode{exit_code}"), message);
+                }
             }
         }
     }

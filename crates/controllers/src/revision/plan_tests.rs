@@ -33,7 +33,7 @@ fn observed(preparation: Option<Preparation>) -> Observed<'static> {
         }),
         credentials: Credentials::default(),
         preparation,
-        trap: None,
+        failure: None,
         progress_deadline: Duration::from_secs(600),
     }
 }
@@ -245,7 +245,10 @@ fn a_changed_pull_secret_is_tried_at_once_and_a_missing_one_is_named() {
 #[test]
 fn traps_show_until_a_call_succeeds_while_calls_still_go_there() {
     let trapping = Observed {
-        trap: Some("wasm trap: unreachable".to_owned()),
+        failure: Some(Failing {
+            message: "wasm trap: unreachable".to_owned(),
+            exit_code: 134,
+        }),
         ..observed(Some(ready()))
     };
     let plan_trap = plan(&revision(), trapping, at(0));

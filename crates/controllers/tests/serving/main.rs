@@ -356,6 +356,7 @@ async fn traps_are_shown_until_a_call_succeeds() {
             "hello-00001",
             Health::Failing {
                 message: "wasm trap: unreachable".to_owned(),
+                exit_code: 134,
             },
         )
         .await;

@@ -171,7 +171,7 @@ pub struct Said {
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Outcome {
-    Failing(String),
+    Failing(String, i32),
     Recovered,
     ArtifactLost,
 }
@@ -183,7 +183,7 @@ impl From<Report> for Said {
             revision: report.revision.name.to_string(),
             uid: report.uid.to_string(),
             health: match report.health {
-                Health::Failing { message } => Outcome::Failing(message),
+                Health::Failing { message, exit_code } => Outcome::Failing(message, exit_code),
                 Health::Recovered => Outcome::Recovered,
                 Health::ArtifactLost => Outcome::ArtifactLost,
             },
@@ -197,7 +197,7 @@ impl From<Said> for Report {
             revision: RevisionKey::new(said.namespace, said.revision),
             uid: said.uid.into(),
             health: match said.health {
-                Outcome::Failing(message) => Health::Failing { message },
+                Outcome::Failing(message, exit_code) => Health::Failing { message, exit_code },
                 Outcome::Recovered => Health::Recovered,
                 Outcome::ArtifactLost => Health::ArtifactLost,
             },
@@ -365,7 +365,10 @@ mod tests {
         let report = Report {
             revision: line.revision.clone(),
             uid: "u".into(),
-            health: Health::Failing { message: "m".into() },
+            health: Health::Failing {
+                message: "m".into(),
+                exit_code: 3,
+            },
         };
         worker.say(&Up::Log(line.clone().into())).await.unwrap();
         worker.say(&Up::Report(report.clone().into())).await.unwrap();

@@ -5,7 +5,7 @@ use crate::files::Files;
 use crate::function::Meter;
 use crate::metrics::Counted;
 use crate::network::Network;
-use crate::prepare::{causes, is_out_of_room, root_cause};
+use crate::prepare::{EXIT_CODE_OF_TRAP, causes, is_out_of_room, root_cause};
 use crate::preview1::{Guest, Program, Streams};
 use crate::runtime::Shared;
 use kittiwake_core::log::{LogStream, RevisionLog};
@@ -17,8 +17,6 @@ use tokio::time::Instant;
 use wasmtime::Store;
 use wasmtime_wasi::I32Exit;
 
-/// Exit code of a guest that traps, as a container's process would have that aborts (128 + SIGABRT).
-const EXIT_CODE_OF_TRAP: i32 = 134;
 /// The name of a program that was given no other: what stands before its arguments.
 const PROGRAM: &str = "function.wasm";
 

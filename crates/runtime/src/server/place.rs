@@ -6,6 +6,7 @@ use super::instance::{Instance, Start};
 use super::launch::{self, Exit, LaunchError, Launched};
 use super::probe::Prober;
 use crate::function::Function;
+use crate::prepare::EXIT_CODE_OF_TRAP;
 use crate::runtime::Shared;
 use kittiwake_core::log::LogStream;
 use kittiwake_core::revision::RevisionSpec;
@@ -16,6 +17,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// Longest wait of a start for a free slot; then it is tried again.
 const SLOT_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Exit code of an instance that had to be ended, as of a container's process (128 + SIGKILL).
+const EXIT_CODE_WHEN_ENDED: i32 = 137;
 
 /// How one instance of a place came to its end.
 enum End {
@@ -160,7 +163,11 @@ async fn start(shared: &Arc<Shared>, revision: &Arc<RevisionSpec>) -> Result<(Ar
         Ok(launched) => Ok((function, launched)),
         Err(LaunchError::NoRoom) => Err(End::NoRoom),
         Err(error) => {
-            function.failing(revision, &shared.reporter, &error.to_string());
+            let exit_code = match &error {
+                LaunchError::Failed(exit) => exit.code,
+                LaunchError::NoRoom | LaunchError::Internal(_) => EXIT_CODE_OF_TRAP,
+            };
+            function.failing(revision, &shared.reporter, &error.to_string(), exit_code);
             Err(End::Failed(error.to_string()))
         }
     }
@@ -180,7 +187,7 @@ fn crashed(
         "the function ended with exit code {}: {}",
         exit.code, exit.message
     );
-    told(shared, group, revision, function, place, message)
+    told(shared, group, revision, function, place, (message, exit.code))
 }
 
 /// The instance has to be ended.
@@ -195,7 +202,14 @@ fn failed(
     shared.metrics.failed("probe");
     let message = problem.to_string();
     function.log.write(LogStream::Platform, &message);
-    told(shared, group, revision, function, place, message)
+    told(
+        shared,
+        group,
+        revision,
+        function,
+        place,
+        (message, EXIT_CODE_WHEN_ENDED),
+    )
 }
 
 /// The revision is failing when none of its instances takes calls any more (Knative looks at a deployment's pods when
@@ -206,10 +220,10 @@ fn told(
     revision: &RevisionSpec,
     function: &Function,
     place: u64,
-    message: String,
+    (message, exit_code): (String, i32),
 ) -> End {
     if !group.set_unready(place) {
-        function.failing(revision, &shared.reporter, &message);
+        function.failing(revision, &shared.reporter, &message, exit_code);
     }
     End::Failed(message)
 }

@@ -238,7 +238,9 @@ async fn health_is_reported_when_it_changes() {
         (report.revision, report.uid),
         (revision.key.clone(), Arc::clone(&revision.uid))
     );
-    assert!(matches!(report.health, Health::Failing { message } if message.contains("unreachable")));
+    assert!(
+        matches!(report.health, Health::Failing { message, exit_code: 134 } if message.contains("unreachable"))
+    );
     assert!(rig.reports.try_recv().is_err(), "one report is enough");
     assert_eq!(rig.get(&revision).await.unwrap(), "fine\n");
     assert_eq!(rig.reports.try_recv().unwrap().health, Health::Recovered);

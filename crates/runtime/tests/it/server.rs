@@ -148,7 +148,11 @@ async fn a_crash_is_told_and_another_instance_started() {
     let mut rig = Rig::new();
     let revision = rig.deploy(&guest::server(), Limits::default()).await;
     let mut instances = rig.runtime.instances(&revision);
-    for (path, words) in [("/t", "unreachable"), ("/e", "code 3"), ("/m", "memory limit")] {
+    for (path, words, code) in [
+        ("/t", "unreachable", 134),
+        ("/e", "code 3", 3),
+        ("/m", "memory limit", 134),
+    ] {
         let instance = one(&rig, &revision).await;
         let error = call(&instance, path).await.unwrap_err();
         assert!(matches!(error, InvokeError::BadGateway(_)), "{path}: {error}");
@@ -157,10 +161,11 @@ async fn a_crash_is_told_and_another_instance_started() {
         })
         .await;
         let report = rig.reports.recv().await.unwrap();
-        let Health::Failing { message } = report.health else {
+        let Health::Failing { message, exit_code } = report.health else {
             panic!("{report:?}")
         };
         assert!(message.contains(words), "{path}: {message}");
+        assert_eq!(exit_code, code, "{path}");
         assert_eq!(rig.reports.recv().await.unwrap().health, Health::Recovered);
         assert!(call(&instance, "/").await.is_err(), "the old one takes no calls");
         let next = until(&mut instances, |now| now.ready.len() == 1).await;
