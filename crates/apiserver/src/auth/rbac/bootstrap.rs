@@ -170,6 +170,8 @@ pub(crate) fn cluster_roles() -> Vec<Value> {
                     &["serving.knative.dev"],
                     &["domainmappings", "revisions", "routes"],
                 ),
+                // How many instances there shall be.
+                rule(READ, &["autoscaling.internal.knative.dev"], &["podautoscalers"]),
                 // What functions are given as environment and files, certificates, settings, and for which namespaces.
                 rule(READ, &[""], &["configmaps", "namespaces", "secrets"]),
             ],
