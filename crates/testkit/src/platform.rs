@@ -236,12 +236,20 @@ impl TestPlatform {
         plural_and_name: &str,
         wanted: impl Fn(&Value) -> bool,
     ) -> anyhow::Result<Value> {
-        let connection = self.connection().await?;
         let path = format!("/apis/serving.knative.dev/v1/namespaces/default/{plural_and_name}");
+        self.until_at(&path, wanted).await
+    }
+
+    /// The same of whatever is at a path of the API.
+    ///
+    /// # Errors
+    /// When that does not happen; shows the last state.
+    pub async fn until_at(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+        let connection = self.connection().await?;
         let mut last = Value::Null;
         let found = tokio::time::timeout(PATIENCE, async {
             loop {
-                if let Ok(object) = connection.get(&path).await {
+                if let Ok(object) = connection.get(path).await {
                     if wanted(&object) {
                         return object;
                     }
@@ -251,8 +259,7 @@ impl TestPlatform {
             }
         })
         .await;
-        found
-            .with_context(|| format!("{plural_and_name} never came to the wanted state; last seen: {last:#}"))
+        found.with_context(|| format!("{path} never came to the wanted state; last seen: {last:#}"))
     }
 }
 

@@ -1,0 +1,399 @@
+//! Functions that stay, through the whole platform: held by the activator, scaled by the autoscaler, run by the runtime.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "support/program.rs"]
+mod program;
+
+use http::{Method, StatusCode, header};
+use http_body_util::BodyExt;
+use kittiwake_testkit::guest;
+use kittiwake_testkit::http::{open_h2c, request, send};
+use kittiwake_testkit::platform::{TestPlatform, condition};
+use program::{PATIENCE, Up, root};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+/// Back to zero as fast as Knative allows, and deployable at zero.
+const SETTINGS: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: config-autoscaler, namespace: knative-serving}\n\
+                        data: {scale-to-zero-grace-period: 1s, allow-zero-initial-scale: 'true'}\n";
+/// The shortest window.
+const WINDOW: &str = "autoscaling.knative.dev/window: 6s";
+
+/// The image of an example.
+fn example(name: &str) -> String {
+    let path = root().join(format!("examples/{name}/{name}.wasm"));
+    format!("file://{}", path.display())
+}
+
+/// A Service with annotations on its template and more in its spec, both in YAML's flow style.
+fn manifest(name: &str, image: &str, annotations: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {{name: {name}}}\nspec:\n  template:\n    metadata: \
+         {{annotations: {{{annotations}}}}}\n    spec: {{{spec} containers: [{{image: '{image}'}}]}}\n---\n"
+    )
+}
+
+async fn platform() -> Arc<TestPlatform> {
+    let platform = TestPlatform::start().await.unwrap();
+    platform.apply(SETTINGS).await.unwrap();
+    Arc::new(platform)
+}
+
+/// The path of the PodAutoscaler of a Service's first Revision.
+fn autoscaler(service: &str) -> String {
+    format!(
+        "/apis/autoscaling.internal.knative.dev/v1alpha1/namespaces/default/podautoscalers/{service}-00001"
+    )
+}
+
+/// Waits until the first Revision of a Service wants so many instances and has as many.
+async fn until_scale(platform: &TestPlatform, service: &str, scale: i64) -> Value {
+    // Before anything was decided the wanted scale is -1, as in Knative.
+    let is = |object: &Value, field| object["status"][field].as_i64().unwrap_or(0).max(0) == scale;
+    platform
+        .until_at(&autoscaler(service), |object| {
+            is(object, "desiredScale") && is(object, "actualScale")
+        })
+        .await
+        .unwrap()
+}
+
+async fn text(platform: &TestPlatform, service: &str, path: &str) -> String {
+    let answer = platform.get(&platform.host(service), path).await.unwrap();
+    assert_eq!(
+        answer.status,
+        StatusCode::OK,
+        "{service}{path}: {}",
+        answer.text()
+    );
+    answer.text()
+}
+
+/// What kubectl prints of an object, by column.
+async fn columns(platform: &TestPlatform, path: &str) -> Vec<(String, Value)> {
+    let asked = http::Request::get(path)
+        .header(header::ACCEPT, "application/json;as=Table;v=v1;g=meta.k8s.io")
+        .body(Vec::new())
+        .unwrap();
+    let connection = platform.connection().await.unwrap();
+    let table = connection.client.request_text(asked).await.unwrap();
+    let table: Value = serde_json::from_str(&table).unwrap();
+    let names = table["columnDefinitions"].as_array().unwrap();
+    let cells = table["rows"][0]["cells"].as_array().unwrap();
+    let name = |column: &Value| column["name"].as_str().unwrap().to_owned();
+    names.iter().map(name).zip(cells.iter().cloned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_zero_up_with_the_calls_and_back_to_zero() {
+    let platform = platform().await;
+    let annotations = format!(
+        "{WINDOW}, autoscaling.knative.dev/initial-scale: '0', autoscaling.knative.dev/max-scale: '4'"
+    );
+    let yaml = manifest(
+        "elastic",
+        &example("wasmedge-server"),
+        &annotations,
+        "containerConcurrency: 1,",
+    );
+    platform.deploy_yaml("elastic", &yaml).await.unwrap();
+    until_scale(&platform, "elastic", 0).await;
+    assert_eq!(
+        text(&platform, "elastic", "/").await,
+        "Hello World!\n",
+        "held until there is an instance"
+    );
+
+    // Eight calls, of which four can be in at a time.
+    let mut calls = JoinSet::new();
+    for _ in 0..8 {
+        let platform = Arc::clone(&platform);
+        calls.spawn(async move { text(&platform, "elastic", "/sleep?ms=4000").await });
+    }
+    let scaled = until_scale(&platform, "elastic", 4).await;
+    assert_eq!(condition(&scaled, "Active").0, "True");
+    let shown = columns(&platform, &autoscaler("elastic")).await;
+    for wanted in ["DesiredScale", "ActualScale"] {
+        let column = shown.iter().find(|(name, _)| name == wanted);
+        assert_eq!(column.unwrap().1.as_i64(), Some(4), "{shown:?}");
+    }
+    for answer in calls.join_all().await {
+        assert_eq!(answer, "slept for 4000 ms\n");
+    }
+
+    let idle = until_scale(&platform, "elastic", 0).await;
+    let (active, reason, _) = condition(&idle, "Active");
+    assert_eq!((active.as_str(), reason.as_str()), ("False", "NoTraffic"));
+    let service = platform.object("services/elastic").await.unwrap();
+    assert_eq!(condition(&service, "Ready").0, "True", "at zero it is ready");
+    assert_eq!(
+        text(&platform, "elastic", "/calls").await,
+        "1\n",
+        "of another instance"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bounds_of_annotations_and_of_a_users_podautoscaler_hold() {
+    let platform = platform().await;
+    let server = example("wasmedge-server");
+    let key = |key: &str, value: u32| format!("{WINDOW}, autoscaling.knative.dev/{key}: '{value}'");
+    let burst = format!(
+        "{}, autoscaling.knative.dev/initial-scale: '0'",
+        key("activation-scale", 3)
+    );
+    let users = "apiVersion: autoscaling.knative.dev/v1alpha1\nkind: PodAutoscaler\nmetadata: {name: users}\nspec:\n  \
+                 scaleTargetRef: {apiVersion: serving.knative.dev/v1, kind: Service, name: users}\n  minScale: 2\n";
+    let all = [
+        manifest("kept", &server, &key("min-scale", 2), ""),
+        manifest("begun", &server, &key("initial-scale", 3), ""),
+        manifest("burst", &server, &burst, ""),
+        manifest("users", &server, WINDOW, ""),
+        users.to_owned(),
+    ];
+    let at = async |service, scale| until_scale(&platform, service, scale).await;
+    let user = "/apis/autoscaling.knative.dev/v1alpha1/namespaces/default/podautoscalers/users";
+    let shown = platform.until_at(user, |object| {
+        let says = |field| object["status"][field].as_i64() == Some(2);
+        says("desiredScale") && says("actualScale")
+    });
+    let deployed = async {
+        platform.deploy_yaml("kept", &all.concat()).await.unwrap();
+        text(&platform, "burst", "/").await
+    };
+    // What begins with three goes soon, so it is watched from the start.
+    let (_, _, _, _, _, shown) = tokio::join!(
+        deployed,
+        at("kept", 2),
+        at("begun", 3),
+        at("burst", 3),
+        at("users", 2),
+        shown
+    );
+    shown.unwrap();
+    // Without calls: what has a bound stays, what has none goes.
+    let fewer = users.replace("minScale: 2", "minScale: 0");
+    platform.apply(&fewer).await.unwrap();
+    tokio::join!(at("begun", 0), at("burst", 0), at("users", 0));
+    at("kept", 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_crashes_is_started_again_and_calls_of_others_go_on() {
+    let platform = platform().await;
+    let server = example("wasmedge-server");
+    let both = manifest("crasher", &server, "", "") + &manifest("other", &server, "", "");
+    platform.deploy_yaml("crasher", &both).await.unwrap();
+    let over = Arc::new(AtomicBool::new(false));
+    let others = tokio::spawn({
+        let (platform, over) = (Arc::clone(&platform), Arc::clone(&over));
+        async move {
+            while !over.load(Ordering::Relaxed) {
+                assert_eq!(text(&platform, "other", "/").await, "Hello World!\n");
+            }
+        }
+    });
+    let crashes = async {
+        // Each time it is longer until the next instance is started: 0, 100, 200, 400, 800 ms. Calls wait for it.
+        for _ in 0..5 {
+            let answer = platform.get(&platform.host("crasher"), "/crash").await.unwrap();
+            assert_eq!(answer.status, StatusCode::BAD_GATEWAY, "{}", answer.text());
+        }
+    };
+    let healthy = |object: &Value| condition(object, "ContainerHealthy");
+    let (failing, ()) = tokio::join!(
+        platform.until("revisions/crasher-00001", |object| healthy(object).0 == "False"),
+        crashes
+    );
+    let (_, reason, message) = healthy(&failing.unwrap());
+    assert_eq!(reason, "ExitCode1", "{message}");
+    assert!(message.contains("exit code 1"), "{message}");
+    assert_eq!(text(&platform, "crasher", "/calls").await, "1\n");
+    platform
+        .until("revisions/crasher-00001", |object| healthy(object).0 == "True")
+        .await
+        .unwrap();
+    over.store(true, Ordering::Relaxed);
+    others.await.unwrap();
+    let events = platform
+        .until_at("/api/v1/namespaces/default/events", |list| {
+            let events = list["items"].as_array().cloned().unwrap_or_default();
+            events.iter().any(|event| {
+                event["involvedObject"]["name"] == "crasher-00001"
+                    && event["message"].to_string().contains("exit code 1")
+            })
+        })
+        .await;
+    events.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_never_listens_or_ends_at_once_says_so() {
+    let platform = platform().await;
+    for (name, wasm, says) in [
+        ("deaf", guest::server_deaf(), "does not listen on port 8080"),
+        ("quits", guest::server_quits(), "exited with code 7"),
+    ] {
+        let image = platform.image(&format!("{name}.wasm"), &wasm).unwrap();
+        platform.apply(&manifest(name, &image, "", "")).await.unwrap();
+        let failed = platform
+            .until(&format!("services/{name}"), |object| {
+                condition(object, "Ready").0 == "False"
+            })
+            .await
+            .unwrap();
+        let (_, _, message) = condition(&failed, "Ready");
+        assert!(message.contains(says), "{name}: {message}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upgrades_and_http2_reach_a_server() {
+    let platform = platform().await;
+    let image = platform.image("server.wasm", &guest::server()).unwrap();
+    let host = platform.deploy("server", &image).await.unwrap();
+    let mut connection = TcpStream::connect(platform.gateway()).await.unwrap();
+    let head = format!("GET /u HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
+    connection.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(connection.read_u8().await.unwrap());
+    }
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+    for said in [b"ping", b"pong"] {
+        connection.write_all(said).await.unwrap();
+        let mut heard = [0; 4];
+        connection.read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, said);
+    }
+    drop(connection);
+
+    // A caller's HTTP/2 becomes HTTP/1.1 for a server that says nothing, and stays HTTP/2 for one with a port h2c.
+    let hyper = platform.image("hyper.wasm", guest::HYPER_ECHO).unwrap();
+    for (name, port) in [("plain", "http1"), ("talker", "h2c")] {
+        let yaml = manifest(name, &hyper, "", "");
+        let port = format!(", ports: [{{name: {port}, containerPort: 3000}}]}}]}}\n");
+        platform
+            .deploy_yaml(name, &yaml.replace("}]}\n", &port))
+            .await
+            .unwrap();
+        let authority = format!("{}:{}", platform.host(name), platform.gateway().port());
+        let mut asked = request(
+            Method::POST,
+            &authority,
+            &format!("http://{authority}/echo"),
+            "over HTTP/2",
+        );
+        asked
+            .headers_mut()
+            .insert(header::TE, "trailers".parse().unwrap());
+        let response = open_h2c(platform.gateway(), asked).await.unwrap();
+        assert_eq!(
+            (response.status(), response.version()),
+            (StatusCode::OK, http::Version::HTTP_2),
+            "{name}"
+        );
+        let echoed = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(echoed, "over HTTP/2", "{name}");
+        let answer = platform
+            .call(Method::POST, &platform.host(name), "/echo", "over HTTP/1.1")
+            .await
+            .unwrap();
+        assert_eq!(answer.text(), "over HTTP/1.1", "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn traffic_is_split_between_functions_of_every_kind() {
+    let platform = platform().await;
+    let kinds = [
+        ("component", "hello"),
+        ("server", "wasmedge-server"),
+        ("command", "cgi"),
+    ];
+    let mut traffic = String::from("  traffic:\n");
+    for (index, (kind, image)) in kinds.iter().enumerate() {
+        let percent = [30, 30, 40][index];
+        traffic += &format!("    - {{revisionName: mixed-{kind}, tag: {kind}, percent: {percent}}}\n");
+        let yaml = format!(
+            "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {{name: mixed}}\nspec:\n  template:\n    metadata: \
+             {{name: mixed-{kind}}}\n    spec:\n      containers:\n        - image: {}\n          env: [{{name: TARGET, value: \
+             {kind}}}]\n",
+            example(image)
+        );
+        let last = index + 1 == kinds.len();
+        let yaml = if last { yaml + &traffic } else { yaml };
+        platform.deploy_yaml("mixed", &yaml).await.unwrap();
+    }
+    for (kind, _) in kinds {
+        let answer = text(&platform, &format!("{kind}-mixed"), "/").await;
+        assert!(answer.starts_with(&format!("Hello {kind}!\n")), "{answer}");
+        let revision = platform.object(&format!("revisions/mixed-{kind}")).await.unwrap();
+        assert_eq!(revision["status"]["annotations"]["kittiwake.dev/kind"], kind);
+    }
+    let mut seen = BTreeSet::new();
+    while seen.len() < kinds.len() {
+        let answer = text(&platform, "mixed", "/").await;
+        seen.insert(answer.lines().next().unwrap().to_owned());
+    }
+}
+
+#[test]
+fn workers_share_the_instances_and_start_one_with_a_first_call() {
+    let up = Up::start(&["--workers", "2"]);
+    let deploy = |name: &str, annotations: &str| {
+        let file = up.folder.path().join("server.yaml");
+        std::fs::write(
+            &file,
+            manifest(name, &example("wasmedge-server"), annotations, ""),
+        )
+        .unwrap();
+        up.ok(&["apply", "-f", &file.display().to_string()]);
+    };
+    let live = || -> Vec<u32> {
+        let metrics = up.metrics();
+        let of = metrics
+            .lines()
+            .filter(|line| line.starts_with("kittiwake_instances_live{"));
+        of.map(|line| line.rsplit(' ').next().unwrap().parse().unwrap())
+            .collect()
+    };
+    let until = |what: &str, wanted: &dyn Fn(&[u32]) -> bool, meanwhile: &dyn Fn()| {
+        let begun = Instant::now();
+        while !wanted(&live()) {
+            assert!(begun.elapsed() < PATIENCE, "{what}: {:?}", live());
+            meanwhile();
+        }
+    };
+    // What the autoscaler wants is divided among them, also without any call.
+    deploy("spread", "autoscaling.knative.dev/min-scale: '4'");
+    until("two each", &|live| live == [2, 2], &|| ());
+
+    let gateway: std::net::SocketAddr = up.address("Functions").parse().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    // Each call over a connection of its own, which the kernel gives to either worker.
+    let call = || {
+        let asked = request(Method::GET, "server.default.localhost", "/", "");
+        let answer = runtime.block_on(send(gateway, asked)).unwrap();
+        assert_eq!(
+            (answer.status, answer.text().as_str()),
+            (StatusCode::OK, "Hello World!\n")
+        );
+    };
+    deploy("server", "");
+    until("one more each", &|live| live == [3, 3], &call);
+}
