@@ -115,7 +115,8 @@ fn schemas_are_structural_and_of_a_sane_size() {
             let schema = serde_json::to_value(schema).unwrap();
             check(&schema, &kind, &mut wrong);
             let bytes = schema.to_string().len();
-            assert!((1_000..100_000).contains(&bytes), "{kind} {bytes}");
+            // A ClusterDomainClaim has one field.
+            assert!((300..100_000).contains(&bytes), "{kind} {bytes}");
         }
     }
     assert_eq!(wrong, Vec::<String>::new());

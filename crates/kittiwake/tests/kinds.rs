@@ -238,7 +238,7 @@ fn kn_works_with_every_kind_of_eventing() {
     until(
         &up,
         &["kn", "domain", "describe", "shop.example.com"],
-        "NotServedYet",
+        "DomainAlreadyClaimed",
     );
     let refused = fails(
         &up,
