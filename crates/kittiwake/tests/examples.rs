@@ -194,6 +194,7 @@ async fn json_rest_checks_what_it_is_sent() {
 async fn a_server_on_wasmedges_sockets_stays_and_answers_calls_beside_each_other() {
     let platform = platform_with("wasmedge-server").await;
     let host = "wasmedge-server.default.localhost";
+    let body = "x".repeat(300_000);
     let text = async |method, path, body| platform.call(method, host, path, body).await.unwrap().text();
     assert_eq!(text(Method::GET, "/", "").await, "Hello World!\n");
     let slow = text(Method::GET, "/sleep?ms=600000", "");
@@ -202,7 +203,6 @@ async fn a_server_on_wasmedges_sockets_stays_and_answers_calls_beside_each_other
         early = slow => panic!("answered at once: {early}"),
         // Until the instance that answers them has seen the slow one too.
         () = async {
-            let body = "x".repeat(300_000);
             assert_eq!(text(Method::POST, "/echo", &body).await, body);
             let mut own = 3;
             while text(Method::GET, "/calls", "").await != format!("{}\n", own + 1) {
