@@ -11,6 +11,7 @@ mod cold_start;
 mod concurrency;
 mod container;
 mod dial;
+mod elastic;
 mod flood;
 mod http;
 mod instructions;
@@ -51,6 +52,8 @@ enum What {
     ColdStart(cold_start::Options),
     /// Many calls in flight that each wait 10 s: errors, memory, time until all are in
     Concurrency(concurrency::Options),
+    /// A burst on a resident server at zero: time until each call has an instance of its own, memory, back to zero
+    Elastic(elastic::Options),
     /// One function in this process, without a server around it: CPU and page faults per call
     Call(call::Options),
     /// Many deployed functions: idle memory, restart, and whether a busy one notices the others
@@ -172,6 +175,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         What::ColdStart(options) => cold_start::run(&options, &mut report).await?,
         What::Concurrency(options) => {
             concurrency::run(&options, &mut report).await?;
+        }
+        What::Elastic(options) => {
+            elastic::run(&options, &mut report).await?;
         }
         What::Call(options) => call::run(&options, &mut report).await?,
         What::Scale(options) => scale::run(&options, &mut report).await?,
