@@ -85,6 +85,9 @@ pub async fn run(options: &Options, report: &mut Report) -> anyhow::Result<usize
         let manifest = folder.path().join("elastic.yaml");
         std::fs::write(&manifest, manifests(*instances)?)?;
         process::apply(&program, &data_dir, &manifest).await?;
+        // One that has compiled nothing, or an instance's memory would drown in what compiling has left.
+        server.stop().await?;
+        let server = process::kittiwake(&program, &data_dir, &flags).await?;
         let burst = measure(&server, *instances, options.delay).await?;
         server.stop().await?;
         tell(*instances, &burst, report);
