@@ -196,8 +196,8 @@ mod tests {
         let processes = std::fs::read_dir(data_dir.join("run"));
         let processes = processes.into_iter().flatten();
         processes
-            .flat_map(|process| std::fs::read_dir(process.unwrap().path()).unwrap())
-            .map(|entry| entry.unwrap().path())
+            .flat_map(|process| std::fs::read_dir(process.unwrap().path()).into_iter().flatten())
+            .filter_map(|entry| Some(entry.ok()?.path()))
             .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("i-"))
             .collect()
     }

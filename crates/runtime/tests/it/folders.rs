@@ -79,6 +79,7 @@ async fn mounted_files_are_read_and_written_by_nobody() {
         }
     }
     let refused = deploy(&rig, WRITER, |revision| {
+        revision.uid = "a writer".into();
         revision.mounts = vec![files("/hello", &[("testfile", "as it was")])];
         revision.env.push(env("DATA_PATH", "/hello"));
     })

@@ -128,8 +128,8 @@ impl Rig {
         let run = std::fs::read_dir(self.dir.path().join("data/run"));
         let processes = run.into_iter().flatten();
         processes
-            .flat_map(|process| std::fs::read_dir(process.unwrap().path()).unwrap())
-            .map(|entry| entry.unwrap().path())
+            .flat_map(|process| std::fs::read_dir(process.unwrap().path()).into_iter().flatten())
+            .filter_map(|entry| Some(entry.ok()?.path()))
             .filter(|path| path.is_dir())
             .collect()
     }
