@@ -124,7 +124,10 @@ fn scaling(revision: &Revision) -> Scaling {
     let number = |key: Key| annotations.and_then(|all| key.get(all)?.parse::<u32>().ok());
     Scaling {
         max: number(MAX_SCALE).and_then(NonZeroU32::new),
-        activation: number(ACTIVATION_SCALE).and_then(NonZeroU32::new),
+        // 1 is what every start begins with.
+        activation: number(ACTIVATION_SCALE)
+            .and_then(NonZeroU32::new)
+            .filter(|scale| scale.get() > 1),
     }
 }
 

@@ -77,7 +77,8 @@ impl Rollout {
         let valid = |c: &ConfigurationRollout| {
             let shares: i64 = c.revisions.iter().map(|r| r.percent).fold(0, i64::saturating_add);
             (0..=100).contains(&c.percent)
-                && (0..=c.percent).contains(&c.step_params.step_size)
+                // Of the share as it was when the rollout began: it may have become less since.
+                && (0..=100).contains(&c.step_params.step_size)
                 && shares == c.percent
                 && c.revisions.iter().all(|r| r.percent >= 0)
         };
