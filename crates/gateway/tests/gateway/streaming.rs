@@ -143,7 +143,7 @@ async fn an_answer_whose_time_is_up_ends_whole_unless_its_length_was_announced()
     let server = start();
     let answer = server.get(HELLO, "/late").await;
     assert!(
-        answer.starts_with("HTTP/1.1 200") && answer.ends_with("first\r\nf\r\nrequest timeout\r\n0\r\n\r\n"),
+        answer.starts_with("HTTP/1.1 200") && answer.ends_with("first\r\nF\r\nrequest timeout\r\n0\r\n\r\n"),
         "{answer}"
     );
     let answer = server.get(HELLO, "/late-announced").await;
