@@ -55,8 +55,12 @@ pub async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     std::fs::write(&fib, guest::fib())?;
     let fib = fib.display().to_string();
     let mut services = service("flooded", &hello) + &service("other", &hello) + &service("napping", &pause);
-    for index in 0..options.functions {
-        let image = [&hello, &pause, &fib][index % 3];
+    for (index, image) in [&hello, &pause, &fib]
+        .into_iter()
+        .cycle()
+        .take(options.functions)
+        .enumerate()
+    {
         services += &service(&format!("mixed-{index}"), image);
     }
     let manifest = folder.path().join("services.yaml");

@@ -64,9 +64,9 @@ enum Token<'s> {
 /// How a list of parts ended.
 #[derive(Debug, PartialEq, Eq)]
 enum End<'s> {
-    Source,
+    OfSource,
     Else(&'s str),
-    End,
+    OfIf,
 }
 
 impl Template {
@@ -88,7 +88,7 @@ impl Template {
             trim: false,
         };
         let (parts, end) = parser.parts(0)?;
-        if end != End::Source {
+        if end != End::OfSource {
             return Err(parser.wrong("{{else}} or {{end}} without {{if}}"));
         }
         Ok(Self {
@@ -230,11 +230,11 @@ impl<'s> Parser<'s> {
             match word {
                 "if" => parts.push(self.condition(rest.trim(), depth + 1)?),
                 "else" => return Ok((parts, End::Else(rest.trim()))),
-                "end" => return Ok((parts, End::End)),
+                "end" => return Ok((parts, End::OfIf)),
                 _ => parts.push(Part::Value(self.operand(action)?)),
             }
         }
-        Ok((parts, End::Source))
+        Ok((parts, End::OfSource))
     }
 
     /// What follows `{{if …}}` up to its `{{end}}`.
@@ -242,10 +242,10 @@ impl<'s> Parser<'s> {
         let condition = self.operand(condition)?;
         let (then, end) = self.parts(depth)?;
         let otherwise = match end {
-            End::Source => return Err(self.wrong("{{if}} without {{end}}")),
-            End::End => Vec::new(),
+            End::OfSource => return Err(self.wrong("{{if}} without {{end}}")),
+            End::OfIf => Vec::new(),
             End::Else("") => match self.parts(depth)? {
-                (otherwise, End::End) => otherwise,
+                (otherwise, End::OfIf) => otherwise,
                 _ => return Err(self.wrong("{{else}} without {{end}}")),
             },
             End::Else(more) => match more.strip_prefix("if ") {

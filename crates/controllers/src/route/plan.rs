@@ -139,7 +139,7 @@ fn mark_ingress(
     }
     let moved = !same_split(&status.traffic, &old.traffic) || status.url != old.url;
     let was_ready = conditions.get(INGRESS_READY).is_some_and(Condition::is_true);
-    if !is_published(route, &status.traffic, observed) && !(was_ready && !moved) {
+    if !is_published(route, &status.traffic, observed) && (moved || !was_ready) {
         let message = "Waiting for load balancer to be ready";
         conditions.mark_unknown(INGRESS_READY, reason::UNINITIALIZED, message);
     } else if rolling {

@@ -358,7 +358,15 @@ fn certificates_decide_about_https() {
         ("http-protocol", "Redirected"),
     ];
     type Certificate<'a> = &'a dyn Fn(&str, Option<&str>) -> CertificateState;
-    let cases: [(&Route, &[(&str, &str)], Certificate<'_>, &str, &str, &str); 7] = [
+    type Case<'a> = (
+        &'a Route,
+        &'a [(&'a str, &'a str)],
+        Certificate<'a>,
+        &'a str,
+        &'a str,
+        &'a str,
+    );
+    let cases: [Case<'_>; 7] = [
         (&plain, &[], &ready, "True", "TLSNotEnabled", "http"),
         (&plain, &on, &ready, "True", "", "https"),
         (&plain, &on, &no_certificate, "True", "HTTPDowngrade", "http"),

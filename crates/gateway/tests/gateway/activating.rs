@@ -21,13 +21,13 @@ const OTHER: &str = "other.default.localhost";
 
 /// Instances as a test wants them; what is asked for is written down.
 struct Staged {
-    asked: mpsc::UnboundedSender<u32>,
+    asked: mpsc::Sender<u32>,
     instances: watch::Sender<Instances>,
 }
 
 impl Residents for Staged {
     fn scale(&self, _: &Arc<RevisionSpec>, count: u32) {
-        let _ = self.asked.send(count);
+        let _ = self.asked.try_send(count);
     }
 
     fn instances(&self, _: &Arc<RevisionSpec>) -> watch::Receiver<Instances> {
@@ -76,7 +76,7 @@ impl Resident for Instance {
 
 struct Stage {
     server: Server,
-    asked: mpsc::UnboundedReceiver<u32>,
+    asked: mpsc::Receiver<u32>,
     instances: watch::Sender<Instances>,
     scale: watch::Sender<Arc<ScaleTable>>,
     stats: mpsc::Receiver<Stats>,
@@ -110,7 +110,7 @@ fn entry(revision: Arc<RevisionSpec>) -> Arc<RouteEntry> {
 
 /// A gateway in front of one resident revision with no instance, and of another that lives for each call.
 fn stage(concurrency: u32, config: Config) -> Stage {
-    let (asked_sender, asked) = mpsc::unbounded_channel();
+    let (asked_sender, asked) = mpsc::channel(64);
     let (instances, _) = watch::channel(Instances::default());
     let (scale, table_receiver) = watch::channel(Arc::default());
     let (stats_sender, stats) = scale::channel();

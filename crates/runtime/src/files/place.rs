@@ -51,7 +51,7 @@ impl RunFolder {
 /// A folder of this user's in memory, where what is written does not reach the disk; `None` where there is none.
 pub(super) fn in_memory() -> Option<PathBuf> {
     let shared = Path::new(SHARED_MEMORY);
-    if i64::try_from(statfs(shared).ok()?.f_type) != Ok(TMPFS) {
+    if statfs(shared).ok()?.f_type != TMPFS {
         return None;
     }
     let user = rustix::process::geteuid().as_raw();
