@@ -103,12 +103,41 @@ pub fn json_path(bytes: &[u8]) {
     }
 }
 
+/// Whether two values are the same, but for the last digit of numbers that are not whole: serde_json reads those to within
+/// it (without its feature `float_roundtrip`).
+fn same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same(one, other))
+        }
+        (Value::Object(one), Value::Object(other)) => {
+            one.len() == other.len()
+                && one
+                    .iter()
+                    .all(|(key, value)| other.get(key).is_some_and(|other| same(value, other)))
+        }
+        (Value::Number(one), Value::Number(other)) if one != other => {
+            let (one, other) = (
+                one.as_f64().unwrap_or(f64::NAN),
+                other.as_f64().unwrap_or(f64::NAN),
+            );
+            (one - other).abs() <= one.abs() * 1e-14
+        }
+        _ => one == other,
+    }
+}
+
 /// A body in JSON or YAML; what was read as JSON is what YAML reads of it.
 pub fn body(bytes: &[u8]) {
     let yaml = decode::yaml(bytes);
     if let Ok(json) = decode::json(bytes) {
         let written = serde_json::to_vec(&json.value).unwrap_or_default();
-        assert_eq!(decode::json(&written).map(|again| again.value), Ok(json.value));
+        let again = decode::json(&written).map(|again| again.value);
+        assert!(
+            again.as_ref().is_ok_and(|again| same(again, &json.value)),
+            "{again:?} is not {:?}",
+            json.value
+        );
     }
     if let Ok(mut decoded) = yaml {
         let _ = schema().prune(&mut decoded.value);
