@@ -42,6 +42,30 @@ pub struct DeciderSpec {
     pub reachable: bool,
 }
 
+impl Default for DeciderSpec {
+    /// What a revision gets that says nothing, under a `config-autoscaler` that says nothing.
+    fn default() -> Self {
+        Self {
+            metric: Metric::Concurrency,
+            aggregation: Aggregation::Linear,
+            target: Target {
+                target: 70.0,
+                total: 100.0,
+            },
+            stable_window: Duration::from_secs(60),
+            panic_window: Duration::from_secs(6),
+            panic_threshold: 2.0,
+            target_burst_capacity: 211.0,
+            max_scale_up_rate: 1000.0,
+            max_scale_down_rate: 2.0,
+            scale_down_delay: Duration::ZERO,
+            activation_scale: 0,
+            initial_scale: 1,
+            reachable: true,
+        }
+    }
+}
+
 /// What was decided last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recommendation {

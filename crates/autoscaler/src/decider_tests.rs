@@ -5,24 +5,7 @@ use proptest::prelude::*;
 
 /// Knative's defaults for a revision without limit of its own: target 70 of 100.
 fn spec() -> DeciderSpec {
-    DeciderSpec {
-        metric: Metric::Concurrency,
-        aggregation: Aggregation::Linear,
-        target: Target {
-            target: 70.0,
-            total: 100.0,
-        },
-        stable_window: Duration::from_secs(60),
-        panic_window: Duration::from_secs(6),
-        panic_threshold: 2.0,
-        target_burst_capacity: 211.0,
-        max_scale_up_rate: 1000.0,
-        max_scale_down_rate: 2.0,
-        scale_down_delay: Duration::ZERO,
-        activation_scale: 0,
-        initial_scale: 1,
-        reachable: true,
-    }
+    DeciderSpec::default()
 }
 
 fn small(target: f64, total: f64) -> DeciderSpec {

@@ -4,6 +4,7 @@ use crate::{Error, FIELD_MANAGER, error};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kittiwake_api::condition::{self, Condition};
+use kittiwake_api::duration::GoDuration;
 use kube::api::PostParams;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
@@ -11,6 +12,7 @@ use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Namespace and name of an object whose kind is known from the place.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -80,6 +82,8 @@ pub trait Meta {
     fn label(&self, key: &str) -> Option<&str>;
     /// An annotation's value.
     fn annotation(&self, key: &str) -> Option<&str>;
+    /// An annotation's value as a duration in Go's notation; `None` too where it is none, or less than nothing.
+    fn duration_annotation(&self, key: &str) -> Option<Duration>;
     /// Whether it is on its way out.
     fn is_being_deleted(&self) -> bool;
 }
@@ -96,6 +100,9 @@ impl<K: Resource> Meta for K {
     }
     fn annotation(&self, key: &str) -> Option<&str> {
         self.meta().annotations.as_ref()?.get(key).map(String::as_str)
+    }
+    fn duration_annotation(&self, key: &str) -> Option<Duration> {
+        self.annotation(key)?.parse::<GoDuration>().ok()?.to_std()
     }
     fn is_being_deleted(&self) -> bool {
         self.meta().deletion_timestamp.is_some()

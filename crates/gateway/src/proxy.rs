@@ -214,12 +214,12 @@ impl Gateway {
         revision: &Arc<RevisionSpec>,
         request: Request<Body>,
     ) -> Result<Response<Body>, InvokeError> {
-        let admission = call.target.throttle.admit(&self.activator).await?;
+        let (admission, waited) = call.target.throttle.admit(&self.activator).await?;
         let calling = match &admission {
             Admission::PerCall { .. } => self.invoke.invoke(Arc::clone(revision), request),
             Admission::Resident(seat) => seat.resident().invoke(request, call.accepted()),
         };
-        call.admitted(admission);
+        call.admitted(admission, waited);
         calling.await
     }
 

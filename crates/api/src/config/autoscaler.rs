@@ -1,5 +1,6 @@
 //! ConfigMap `config-autoscaler` (serving `pkg/autoscaler/config/config.go`).
 
+use super::reader::{self, ConfigError};
 use crate::autoscaling::annotations::{CLASS_KPA, TARGET_MIN, WINDOW_MAX, WINDOW_MIN};
 use crate::duration::GoDuration;
 use std::collections::BTreeMap;
@@ -84,18 +85,6 @@ impl Default for Autoscaler {
             scale_to_zero_pod_retention_period: Duration::ZERO,
         }
     }
-}
-
-/// Why a ConfigMap cannot be used: which key has which value, and what it may be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key} = {value:?}: {problem}")]
-pub struct ConfigError {
-    /// The key in the ConfigMap's data.
-    pub key: &'static str,
-    /// What it says, or what was put in its place where it says nothing.
-    pub value: String,
-    /// What is wrong, and what it may be.
-    pub problem: String,
 }
 
 /// Every key that is read.
@@ -301,11 +290,9 @@ struct Data<'a>(&'a BTreeMap<String, String>);
 
 impl Data<'_> {
     fn error(&self, key: &'static str, value: impl Display, problem: impl Display) -> ConfigError {
-        ConfigError {
-            key,
-            value: self.0.get(key).cloned().unwrap_or_else(|| value.to_string()),
-            problem: problem.to_string(),
-        }
+        let value = self.0.get(key).cloned().unwrap_or_else(|| value.to_string());
+        let message = format!("{key} = {value:?}: {problem}");
+        ConfigError::new(key, value, message)
     }
 
     fn demand(
@@ -342,14 +329,13 @@ impl Data<'_> {
         }
     }
 
-    /// The words of Go's `strconv.ParseBool`.
     fn flag(&self, key: &'static str) -> Result<Option<bool>, ConfigError> {
-        match self.0.get(key).map(String::as_str) {
-            None => Ok(None),
-            Some("1" | "t" | "T" | "TRUE" | "true" | "True") => Ok(Some(true)),
-            Some("0" | "f" | "F" | "FALSE" | "false" | "False") => Ok(Some(false)),
-            Some(_) => Err(self.error(key, "", "is neither true nor false")),
-        }
+        let Some(text) = self.0.get(key) else {
+            return Ok(None);
+        };
+        let flag = reader::boolean(text);
+        flag.map(Some)
+            .ok_or_else(|| self.error(key, "", "is neither true nor false"))
     }
 
     /// A number that is one: Go would also take `NaN` and `Inf`.

@@ -39,10 +39,12 @@ impl ConfigError {
     }
 }
 
-impl From<super::autoscaler::ConfigError> for ConfigError {
-    fn from(error: super::autoscaler::ConfigError) -> Self {
-        let message = error.to_string();
-        Self::new(error.key, error.value, message)
+/// A truth value in one of the spellings of Go's `strconv.ParseBool`.
+pub(super) fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
     }
 }
 
@@ -115,11 +117,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// When it is none.
     pub fn boolean(&self, keys: &[&'static str], default: bool) -> Result<bool, ConfigError> {
-        self.parse(keys, default, "true or false", |value| match value {
-            "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-            "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-            _ => None,
-        })
+        self.parse(keys, default, "true or false", boolean)
     }
 
     /// A whole number.

@@ -2,32 +2,19 @@
 
 use super::*;
 use crate::decider::DeciderSpec;
-use crate::metric::Metric;
 use crate::scale_to_zero::Rules;
 use crate::target::Target;
-use crate::window::Aggregation;
 use proptest::prelude::*;
 
 fn setup() -> Setup {
     let window = Duration::from_secs(60);
     Setup {
         decider: DeciderSpec {
-            metric: Metric::Concurrency,
-            aggregation: Aggregation::Linear,
             target: Target {
                 target: 7.0,
                 total: 10.0,
             },
-            stable_window: window,
-            panic_window: Duration::from_secs(6),
-            panic_threshold: 2.0,
-            target_burst_capacity: 211.0,
-            max_scale_up_rate: 1000.0,
-            max_scale_down_rate: 2.0,
-            scale_down_delay: Duration::ZERO,
-            activation_scale: 0,
-            initial_scale: 1,
-            reachable: true,
+            ..DeciderSpec::default()
         },
         rules: Rules {
             min: 0,

@@ -105,32 +105,20 @@ impl<'a> Course<'a> {
 mod tests {
     use super::*;
     use crate::decider::DeciderSpec;
-    use crate::metric::Metric;
     use crate::scale_to_zero::Rules;
     use crate::target::Target;
-    use crate::window::Aggregation;
 
     #[test]
     fn each_line_is_decided_on_its_own_values() {
         let window = Duration::from_secs(60);
         let setup = Setup {
             decider: DeciderSpec {
-                metric: Metric::Concurrency,
-                aggregation: Aggregation::Linear,
                 target: Target {
                     target: 10.0,
                     total: 10.0,
                 },
-                stable_window: window,
-                panic_window: Duration::from_secs(6),
-                panic_threshold: 2.0,
                 target_burst_capacity: 0.0,
-                max_scale_up_rate: 1000.0,
-                max_scale_down_rate: 2.0,
-                scale_down_delay: Duration::ZERO,
-                activation_scale: 0,
-                initial_scale: 1,
-                reachable: true,
+                ..DeciderSpec::default()
             },
             rules: Rules {
                 min: 0,

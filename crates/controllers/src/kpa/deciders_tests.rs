@@ -2,30 +2,17 @@
 
 use super::*;
 use kittiwake_autoscaler::decider::BURST_UNLIMITED;
-use kittiwake_autoscaler::metric::Metric;
 use kittiwake_autoscaler::target::Target;
-use kittiwake_autoscaler::window::Aggregation;
 use kittiwake_core::revision::RevisionKey;
 use kittiwake_core::scale::Stat;
 
 fn spec() -> DeciderSpec {
     DeciderSpec {
-        metric: Metric::Concurrency,
-        aggregation: Aggregation::Linear,
         target: Target {
             target: 7.0,
             total: 10.0,
         },
-        stable_window: Duration::from_secs(60),
-        panic_window: Duration::from_secs(6),
-        panic_threshold: 2.0,
-        target_burst_capacity: 211.0,
-        max_scale_up_rate: 1000.0,
-        max_scale_down_rate: 2.0,
-        scale_down_delay: Duration::ZERO,
-        activation_scale: 0,
-        initial_scale: 1,
-        reachable: true,
+        ..DeciderSpec::default()
     }
 }
 

@@ -6,7 +6,6 @@ use kittiwake_api::autoscaling::annotations::METRIC_RPS;
 use kittiwake_api::autoscaling::pod_autoscaler::{PodAutoscaler, REACHABILITY_UNREACHABLE};
 use kittiwake_api::autoscaling::settings::Settings;
 use kittiwake_api::config::autoscaler::Autoscaler;
-use kittiwake_api::duration::GoDuration;
 use kittiwake_api::meta;
 use kittiwake_autoscaler::decider::DeciderSpec;
 use kittiwake_autoscaler::metric::{Metric, panic_window};
@@ -33,9 +32,7 @@ pub fn of(
     progress_deadline: Duration,
 ) -> Rules {
     let concurrency = object.spec.container_concurrency.unwrap_or(0);
-    let deadline = object
-        .annotation(meta::PROGRESS_DEADLINE_ANNOTATION)
-        .and_then(|text| text.parse::<GoDuration>().ok()?.to_std());
+    let deadline = object.duration_annotation(meta::PROGRESS_DEADLINE_ANNOTATION);
     rules(
         settings,
         config,

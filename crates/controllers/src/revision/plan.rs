@@ -228,22 +228,8 @@ fn mark_failure(
 
 /// The annotation in Go's notation; whole seconds, as admission demands.
 fn progress_deadline(revision: &Revision) -> Option<Duration> {
-    let text = revision.annotation(meta::PROGRESS_DEADLINE_ANNOTATION)?;
-    let mut seconds: u64 = 0;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let (number, unit) = rest.split_at_checked(digits)?;
-        let factor = match unit.chars().next()? {
-            'h' => 3600,
-            'm' => 60,
-            's' => 1,
-            _ => return None,
-        };
-        seconds = seconds.checked_add(number.parse::<u64>().ok()?.checked_mul(factor)?)?;
-        rest = unit.get(1..)?;
-    }
-    Some(Duration::from_secs(seconds)).filter(|d| !d.is_zero())
+    let deadline = revision.duration_annotation(meta::PROGRESS_DEADLINE_ANNOTATION);
+    deadline.filter(|deadline| !deadline.is_zero())
 }
 
 fn container_statuses(revision: &Revision, prepared: &Prepared) -> Vec<ContainerStatus> {

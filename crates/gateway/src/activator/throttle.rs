@@ -118,16 +118,16 @@ impl Throttle {
         self.meter.end(now);
     }
 
-    /// What a call needs to run; at once where it is free.
+    /// What a call needs to run, at once where it is free; and whether it had to wait.
     ///
     /// # Errors
     /// The queue is full, the call's time passed, or no instance can be started.
-    pub(crate) async fn admit(&self, activator: &Activator) -> Result<Admission, InvokeError> {
+    pub(crate) async fn admit(&self, activator: &Activator) -> Result<(Admission, bool), InvokeError> {
         if self.at_zero.load(Ordering::Relaxed) {
             self.poke(activator);
         }
         if let Some(admission) = self.try_admit(activator) {
-            return Ok(admission);
+            return Ok((admission, false));
         }
         let deadline = Instant::now() + self.revision.load().limits.head_limit();
         let full = InvokeError::Overloaded {
@@ -137,7 +137,7 @@ impl Throttle {
             return Err(full);
         };
         match timeout_at(deadline, self.wait(activator)).await {
-            Ok(admitted) => admitted,
+            Ok(admitted) => admitted.map(|admission| (admission, true)),
             Err(_) => Err(full),
         }
     }

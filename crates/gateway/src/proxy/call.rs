@@ -108,9 +108,11 @@ impl Call {
         Instant::now() - self.clock.elapsed().saturating_sub(self.started)
     }
 
-    /// The activator let it through.
-    pub(crate) fn admitted(&mut self, admission: Admission) {
-        self.waited = self.clock.elapsed().saturating_sub(self.started);
+    /// The activator let it through; the clock is read only where that took a wait.
+    pub(crate) fn admitted(&mut self, admission: Admission, waited: bool) {
+        if waited {
+            self.waited = self.age();
+        }
         self.admission = Some(admission);
     }
 
