@@ -112,6 +112,12 @@ async fn answer(
             let bytes = request.into_body().collect().await.unwrap().to_bytes();
             Ok(Response::new(body::full(bytes)))
         }
+        "/whole" => {
+            let body = request.into_body().collect().await;
+            let body =
+                body.map_err(|error| InvokeError::Trapped(format!("the request ended early: {error}")))?;
+            text(200, format!("{} bytes", body.to_bytes().len()))
+        }
         "/head" => {
             let lines = request
                 .headers()
