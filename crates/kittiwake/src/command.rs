@@ -15,6 +15,7 @@ pub mod up;
 pub mod version;
 
 use crate::cli::{Cli, Command};
+use crate::threads::Threads;
 use anyhow::Context;
 use clap::CommandFactory;
 use std::process::ExitCode;
@@ -25,7 +26,7 @@ use std::process::ExitCode;
 /// Whatever made it fail.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
-        Command::Up(args) => on_all_cores()?.block_on(up::run(*args)),
+        Command::Up(args) => Threads::start()?.run(|control| up::run(*args, control)),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "kittiwake", &mut script);
@@ -46,13 +47,6 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Logs(args) => on_one_core()?.block_on(logs::run(args)),
         Command::Version(args) => on_one_core()?.block_on(version::run(args)),
     }
-}
-
-fn on_all_cores() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start worker threads")
 }
 
 /// Clients only wait: one thread starts faster than many.

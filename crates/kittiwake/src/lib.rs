@@ -21,6 +21,7 @@ pub mod platform;
 pub mod resource;
 pub mod table;
 pub mod telemetry;
+pub mod threads;
 pub mod wait;
 pub mod worker;
 

@@ -36,6 +36,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -106,13 +107,21 @@ impl Platform {
     /// # Errors
     /// When a port is taken, the data directory cannot be used, or a part cannot be made; the message says which.
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
+        Self::start_with(config, &Handle::current()).await
+    }
+
+    /// The same with the API server and the controllers on other threads than calls.
+    ///
+    /// # Errors
+    /// As [`Platform::start`].
+    pub async fn start_with(config: &Config, control: &Handle) -> anyhow::Result<Self> {
         let sockets = Sockets {
             api: bind(config.api_listen, "the API", "--api-listen", Sharing::Alone)?,
             http: bind_for_workers(config.http_listen, config.workers)?,
             doors: Doors::open(&config.gateway, Doors::default(), bind_alone)?,
             adopted: Vec::new(),
         };
-        Self::start_on(config, sockets).await
+        Self::start_on(config, sockets, control).await
     }
 
     /// The same on the sockets of a program whose place this one takes. When `config` asks for another number of
@@ -120,7 +129,7 @@ impl Platform {
     ///
     /// # Errors
     /// As [`Platform::start`].
-    pub async fn take_over(config: &Config, handover: Handover) -> anyhow::Result<Self> {
+    pub async fn take_over(config: &Config, handover: Handover, control: &Handle) -> anyhow::Result<Self> {
         let Handover {
             api,
             mut http,
@@ -139,10 +148,10 @@ impl Platform {
             doors: Doors::open(&config.gateway, doors, bind_alone)?,
             adopted: workers,
         };
-        Self::start_on(config, sockets).await
+        Self::start_on(config, sockets, control).await
     }
 
-    async fn start_on(config: &Config, sockets: Sockets) -> anyhow::Result<Self> {
+    async fn start_on(config: &Config, sockets: Sockets, control: &Handle) -> anyhow::Result<Self> {
         let data_dir = make_data_dir(&config.data_dir)?;
         let Sockets {
             api: api_listener,
@@ -217,7 +226,11 @@ impl Platform {
             },
         )
         .context("cannot start the API server")?;
-        let client = kube::Client::new(apiserver.router(), "default");
+        let client = {
+            // The client has a task, which belongs to the control plane.
+            let _control = control.enter();
+            kube::Client::new(apiserver.router(), "default")
+        };
         let placement = Arc::new(Placement::default());
         let gateways: Arc<dyn Gateways> = if config.workers == 0 {
             Arc::new(InThisProcess)
@@ -253,10 +266,10 @@ impl Platform {
                 () = stop.cancelled() => {}
             }
         });
-        tasks.spawn(apiserver_task);
+        tasks.spawn_on(apiserver_task, control);
         // Nobody meets an API without its default namespace.
         apiserver.started().await;
-        tasks.spawn(controllers_task);
+        tasks.spawn_on(controllers_task, control);
         if let Some(settings) = &config.gateway.acme {
             let (routes, clock) = (controllers.routing_table(), Arc::clone(&clock));
             let ordering = acme::order(
@@ -268,7 +281,7 @@ impl Platform {
                 shutdown.clone(),
             )
             .context("cannot order certificates (--acme-directory)")?;
-            tasks.spawn(ordering);
+            tasks.spawn_on(ordering, control);
         }
         let serving = if config.workers == 0 {
             let listener = http_listeners.into_iter().next().context("no socket")?;
@@ -332,12 +345,13 @@ impl Platform {
         if security.tls.is_none() {
             app = app.layer(middleware::from_fn(refuse_foreign_sites));
         }
-        tasks.spawn(api_listener::serve(api_listener::Inputs {
+        let listening = api_listener::serve(api_listener::Inputs {
             listener: api_listener,
             app,
             tls: security.tls,
             shutdown: apiserver.shutdown(),
-        }));
+        });
+        tasks.spawn_on(listening, control);
         let api_shutdown = apiserver.shutdown();
         Ok(Self {
             api,

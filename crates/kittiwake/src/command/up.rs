@@ -13,6 +13,7 @@ use anyhow::Context;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How long `--apply` waits for what it applied; a first pull and compile of many large functions takes a while.
@@ -20,11 +21,11 @@ const APPLY_TIMEOUT: Duration = Duration::from_secs(600);
 /// Exit code after a second Ctrl-C: that of a program killed by SIGINT.
 const INTERRUPTED: u8 = 130;
 
-/// Runs the platform until Ctrl-C or SIGTERM.
+/// Runs the platform until Ctrl-C or SIGTERM, its control plane on the threads of `control`.
 ///
 /// # Errors
 /// When the settings are wrong or the platform cannot start.
-pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
+pub async fn run(args: UpArgs, control: Handle) -> anyhow::Result<ExitCode> {
     let handover = args.take_over.then(upgrade::take_over).transpose()?;
     let config = Config::resolve(args)?;
     telemetry::start(&config.log, config.log_format)?;
@@ -41,8 +42,8 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
     let program = std::env::current_exe().context("cannot find this program")?;
     let taken_over = handover.is_some();
     let mut platform = match handover {
-        Some(handover) => Platform::take_over(&config, handover).await?,
-        None => Platform::start(&config).await?,
+        Some(handover) => Platform::take_over(&config, handover, &control).await?,
+        None => Platform::start_with(&config, &control).await?,
     };
     let workers = platform.workers();
     let kubeconfig_path = config.data_dir.join("kubeconfig");
