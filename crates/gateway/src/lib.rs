@@ -14,6 +14,7 @@ mod activator;
 mod config;
 mod connection;
 mod drain;
+pub mod fuzzing;
 mod grpc;
 mod guarded_io;
 mod listener;

@@ -21,6 +21,8 @@ use wiggle::GuestMemory;
 
 mod address;
 mod calls;
+#[cfg(test)]
+mod hostile;
 mod memory;
 mod names;
 mod poll;

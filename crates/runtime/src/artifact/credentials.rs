@@ -100,6 +100,7 @@ fn from_docker(path: &Path, registry: &str) -> Option<Credential> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn given(registry: &str, username: &str) -> RegistryCredential {
         RegistryCredential {
@@ -151,5 +152,25 @@ mod tests {
             candidates("r.io", &[], Some(&path)),
             [basic, Credential::Anonymous]
         );
+    }
+
+    proptest! {
+        /// No helper is named in what is made here: one would be run.
+        #[test]
+        fn any_docker_configuration_leaves_a_way(
+            key in "r.io|https://r.io|[ -~&&[^\"\\\\]]{0,12}",
+            value in "\"[A-Za-z0-9+/=]{0,24}\"|null|\\{\\}|[0-9]{1,4}|\\[\\]",
+            field in "auth|username|identitytoken",
+            cut in 0_usize..80,
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("config.json");
+            let text = format!(r#"{{"auths":{{"{key}":{{"{field}":{value}}}}}}}"#);
+            let text: String = text.chars().take(cut).collect();
+            std::fs::write(&path, text).unwrap();
+            let found = candidates("r.io", &[], Some(&path));
+            prop_assert_eq!(found.last(), Some(&Credential::Anonymous));
+            let _ = registry_of_key(&key);
+        }
     }
 }

@@ -243,6 +243,7 @@ fn not_wasm(why: &str, advice: &str) -> PrepareError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const MAX: ByteCount = ByteCount::mib(1);
 
@@ -362,5 +363,47 @@ mod tests {
             .apply(&big, Compression::None, ByteCount(1024))
             .unwrap_err();
         assert_eq!(error.code, ErrorCode::ArtifactTooLarge);
+    }
+
+    proptest! {
+        #[test]
+        fn any_layer_and_configuration_are_read_or_refused(
+            layer in proptest::collection::vec(any::<u8>(), 0..2048),
+            config in "[ -~]{0,100}",
+        ) {
+            for compression in [Compression::None, Compression::Gzip] {
+                let mut unpacked = Unpacked::default();
+                let _ = unpacked.apply(&layer, compression, MAX);
+                let _ = unpacked.program(config.as_bytes());
+            }
+        }
+
+        /// A layer with some bytes of its headers or its compressed form changed, or cut.
+        #[test]
+        fn a_damaged_layer_is_read_or_refused(
+            damage in proptest::collection::vec((0_usize..3000, any::<u8>()), 0..8),
+            cut in 0_usize..6000,
+            compressed in any::<bool>(),
+        ) {
+            let whole = tar(&[("d/a.wasm", b"A"), (&format!("{}x.wasm", "d/".repeat(80)), b"B"), ("d/.wh.a.wasm", b"")]);
+            let mut layer = if compressed {
+                let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                std::io::Write::write_all(&mut gzip, &whole).unwrap();
+                gzip.finish().unwrap()
+            } else {
+                whole
+            };
+            for (at, byte) in damage {
+                if let Some(place) = layer.get_mut(at) {
+                    *place = byte;
+                }
+            }
+            layer.truncate(cut);
+            let compression = if compressed { Compression::Gzip } else { Compression::None };
+            let mut unpacked = Unpacked::default();
+            let _ = unpacked.apply(&layer, compression, MAX);
+            let kept: usize = unpacked.files.values().map(Vec::len).sum();
+            prop_assert!(kept as u64 <= MAX.0);
+        }
     }
 }

@@ -371,5 +371,22 @@ mod tests {
         fn any_bytes_are_read_or_refused(content in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = plan(&content, None);
         }
+
+        /// A manifest or an index with a part of it replaced by something else that JSON has.
+        #[test]
+        fn a_changed_manifest_is_read_or_refused(
+            is_index in any::<bool>(),
+            at in 0_usize..600,
+            length in 0_usize..40,
+            instead in "[0-9]{1,25}|null|[{}\\[\\],:\"]{1,4}|\"[ -~]{0,20}\"|true",
+            content_type in proptest::option::of("[ -~]{0,60}"),
+        ) {
+            let text = if is_index { index(&["linux/amd64", "wasi/wasm+compat"]) } else { image(&WASM_LAYER_TYPES) };
+            let (before, rest) = text.split_at(at.min(text.len()));
+            let changed = format!("{before}{instead}{}", rest.get(length..).unwrap_or_default());
+            if let Ok(Plan::Wasm(entry) | Plan::Manifest(entry)) = plan(changed.as_bytes(), content_type.as_deref()) {
+                let _ = entry.digest();
+            }
+        }
     }
 }

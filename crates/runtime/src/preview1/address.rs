@@ -58,6 +58,7 @@ pub(crate) fn family(address: IpAddr) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn every_length_is_read_and_written() {
@@ -89,5 +90,26 @@ mod tests {
         memory.put_u32(0, 62).unwrap();
         memory.put_u32(4, 4).unwrap();
         assert_eq!(read(&memory, 0), Err(Errno::FAULT));
+    }
+
+    proptest! {
+        #[test]
+        fn any_place_is_read_or_refused(
+            mut bytes in proptest::collection::vec(any::<u8>(), 0..200),
+            at in prop_oneof![0_u32..200, any::<u32>()],
+            len in prop_oneof![Just(4_u32), Just(16), Just(128), any::<u32>()],
+            address in any::<IpAddr>(),
+        ) {
+            let mut memory = Memory(&mut bytes);
+            let _ = read(&memory, at);
+            if let Ok(place) = offset(at, 4) {
+                let _ = memory.put_u32(place, len);
+            }
+            if write(&mut memory, at, address).is_ok() && (len == 16 || len == 128) && address.is_ipv6() {
+                // Unless it was written over its own description.
+                let found = read(&memory, at);
+                prop_assert!(found == Ok(address) || memory.u32(at).is_ok_and(|buffer| buffer.abs_diff(at) < 128));
+            }
+        }
     }
 }

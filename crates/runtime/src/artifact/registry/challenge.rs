@@ -143,5 +143,14 @@ mod tests {
         fn any_header_is_read_or_refused(header in "(Bearer )?[a-z=\", \\\\]{0,60}") {
             let _ = Challenge::parse(&header);
         }
+
+        #[test]
+        fn any_text_is_read_or_refused(header in ".{0,200}") {
+            for challenge in Challenge::parse(&header) {
+                if let Challenge::Bearer { realm, .. } = challenge {
+                    let _ = reqwest::Url::parse(&realm);
+                }
+            }
+        }
     }
 }
