@@ -65,6 +65,7 @@ pub async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     let request = PrepareRequest {
         revision: RevisionSpec::new(key.clone(), "bench", format!("file://{}", component.display())),
         credentials: Vec::new(),
+        progress_deadline: std::time::Duration::from_secs(600),
     };
     let prepared = runtime.prepare(request, Arc::new(|_| ())).await?;
     let revision = Arc::new(RevisionSpec {

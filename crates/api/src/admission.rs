@@ -81,5 +81,9 @@ pub fn admit(request: &Request<'_>, object: &mut Value) -> Result<Vec<String>, F
     }
     (rules.decode)(object)
         .map_err(|error| FieldErrors::generic("cannot decode incoming new object", &[&error.to_string()]))?;
-    Ok(metadata::warnings(object))
+    let mut warnings = metadata::warnings(object);
+    if request.api_version.starts_with(crate::serving::GROUP) {
+        warnings.extend(probe::warnings(object));
+    }
+    Ok(warnings)
 }

@@ -878,6 +878,22 @@ fn types_are_checked_at_the_end() {
 }
 
 #[test]
+fn a_probe_that_runs_a_command_warns() {
+    let exec = json!({"exec": {"command": ["true"]}, "periodSeconds": 1});
+    for field in ["startupProbe", "livenessProbe", "readinessProbe"] {
+        let warnings = call(&mut with_container(field, exec.clone()), None).unwrap();
+        let wanted = format!("spec.template.spec.containers[0].{field}.exec: the command is not run");
+        assert!(
+            warnings.len() == 1 && warnings[0].starts_with(&wanted),
+            "{warnings:?}"
+        );
+    }
+    let fine = json!({"httpGet": {"path": "/"}});
+    let warnings = call(&mut with_container("livenessProbe", fine), None).unwrap();
+    assert_eq!(warnings, Vec::<String>::new());
+}
+
+#[test]
 fn a_deprecated_annotation_warns() {
     let mut object = with_annotation("queue.sidecar.serving.knative.dev/resource-percentage", "10");
     let warnings = call(&mut object, None).unwrap();

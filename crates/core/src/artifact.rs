@@ -6,6 +6,7 @@ use crate::code::ErrorCode;
 use crate::revision::RevisionSpec;
 use futures::future::BoxFuture;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Credentials for one registry, from an `imagePullSecrets` entry.
 #[derive(Clone, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct PrepareRequest {
     pub revision: RevisionSpec,
     /// Credentials to try, in order, before those of the machine's docker configuration.
     pub credentials: Vec<RegistryCredential>,
+    /// Time that a function which stays has to become ready (Knative's `progress-deadline`).
+    pub progress_deadline: Duration,
 }
 
 /// How far a preparation has come; shown in the Revision's conditions and by `kittiwake apply`.

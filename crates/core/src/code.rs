@@ -46,6 +46,8 @@ pub enum ErrorCode {
     NoReadyRevision,
     /// The artifact is of a kind that this version does not run yet.
     UnsupportedKind,
+    /// An instance of a function that stays did not become ready within the progress deadline.
+    NotReadyInTime,
     /// The platform itself failed.
     Internal,
 }
@@ -73,6 +75,7 @@ impl ErrorCode {
         Self::NoRoute,
         Self::NoReadyRevision,
         Self::UnsupportedKind,
+        Self::NotReadyInTime,
         Self::Internal,
     ];
 
@@ -92,6 +95,7 @@ impl ErrorCode {
             Self::FileNotAllowed => "KW0110",
             Self::ArtifactTooLarge => "KW0111",
             Self::UnsupportedKind => "KW0112",
+            Self::NotReadyInTime => "KW0113",
             Self::CallTrapped => "KW0201",
             Self::CallTimedOut => "KW0202",
             Self::NoResponse => "KW0203",

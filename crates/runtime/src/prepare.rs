@@ -95,7 +95,7 @@ impl Shared {
     ) -> Result<Prepared, PrepareError> {
         let (image, loaded) = self.artifact_shared(&request, &progress).await?;
         progress(PreparePhase::Starting);
-        self.start_once(&request.revision, &loaded).await?;
+        self.start_once(&request, &loaded).await?;
         Ok(Prepared {
             image,
             kind: loaded.kind,
@@ -205,12 +205,16 @@ impl Shared {
     /// Starts one instance, to see at deploy time what would otherwise fail at the first call.
     async fn start_once(
         self: &Arc<Self>,
-        revision: &RevisionSpec,
+        request: &PrepareRequest,
         loaded: &Arc<Loaded>,
     ) -> Result<(), PrepareError> {
+        let revision = &request.revision;
         match &loaded.program {
             Program::Handler(pre) => self.start_handler_once(revision, loaded, pre).await,
-            Program::Module(_) => self.start_module_once(revision, loaded).await,
+            Program::Module(_) => {
+                let limit = request.progress_deadline;
+                self.start_module_once(revision, loaded, limit).await
+            }
         }
     }
 

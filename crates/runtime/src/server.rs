@@ -31,6 +31,9 @@ use instance::Instance;
 const PLACES_MAX: usize = 16 * 1024;
 
 /// All groups, by the uid of their revision.
+/// Exit code of an instance that had to be ended, as of a container's process (128 + SIGKILL).
+pub(crate) const EXIT_CODE_WHEN_ENDED: i32 = 137;
+
 #[derive(Default)]
 pub(crate) struct Servers(Mutex<HashMap<Arc<str>, Arc<Group>>>);
 

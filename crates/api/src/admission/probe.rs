@@ -95,6 +95,32 @@ pub fn validate(probe: &Value, port_name: &str, is_readiness: bool) -> FieldErro
     errors
 }
 
+/// Warnings for the client about the probes of an object that was admitted. A probe that runs a command is valid, and
+/// Knative's images have some; but there is nothing here to run it in.
+pub fn warnings(object: &Value) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (pointer, path) in [
+        ("/spec/template/spec/containers", "spec.template.spec.containers"),
+        ("/spec/containers", "spec.containers"),
+    ] {
+        let containers = object.pointer(pointer).and_then(Value::as_array);
+        for (index, container) in containers.into_iter().flatten().enumerate() {
+            for field in FIELDS {
+                if container
+                    .pointer(&format!("/{field}/exec"))
+                    .is_some_and(json::is_set)
+                {
+                    warnings.push(format!(
+                        "{path}[{index}].{field}.exec: the command is not run and the probe counts as passed, since a WebAssembly \
+                         instance has no other processes; use httpGet, tcpSocket or grpc"
+                    ));
+                }
+            }
+        }
+    }
+    warnings
+}
+
 fn port(action: &Value, port_name: &str) -> FieldErrors {
     match action.get("port") {
         Some(Value::String(name)) if !name.is_empty() && name != port_name => {

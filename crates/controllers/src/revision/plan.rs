@@ -27,6 +27,9 @@ const CONFIG_ERROR: &str = "CreateContainerConfigError";
 const SIDECARS_REASON: &str = "SidecarsNotSupported";
 const SIDECARS_MESSAGE: &str = "spec.containers: there are several, but a WebAssembly function runs alone: no container can share \
      its localhost or its memory. Leave the container with the port, and call what the others do as Services of their own.";
+/// What Knative says with `ProgressDeadlineExceeded`.
+const INITIAL_SCALE_MESSAGE: &str = "Initial scale was never achieved";
+
 /// What is there already.
 #[derive(Debug, Clone)]
 pub struct Observed<'a> {
@@ -84,7 +87,7 @@ pub fn plan(revision: &Revision, observed: Observed<'_>, now: Timestamp) -> Plan
             manager.mark_false(CONTAINER_HEALTHY, CONFIG_ERROR, missing);
         }
         Ok(surroundings) => {
-            let request = request(revision, surroundings.clone(), &observed.credentials);
+            let request = request(revision, surroundings.clone(), &observed);
             follow_preparation(
                 &mut plan,
                 &mut status,
@@ -107,7 +110,7 @@ pub fn plan(revision: &Revision, observed: Observed<'_>, now: Timestamp) -> Plan
     plan
 }
 
-fn request(revision: &Revision, surroundings: Surroundings, credentials: &Credentials) -> PrepareRequest {
+fn request(revision: &Revision, surroundings: Surroundings, observed: &Observed<'_>) -> PrepareRequest {
     PrepareRequest {
         revision: spec::revision_spec(
             revision,
@@ -115,7 +118,8 @@ fn request(revision: &Revision, surroundings: Surroundings, credentials: &Creden
             FunctionKind::default(),
             surroundings,
         ),
-        credentials: credentials.known.clone(),
+        credentials: observed.credentials.known.clone(),
+        progress_deadline: deadline(revision, observed),
     }
 }
 
@@ -210,12 +214,18 @@ fn mark_failure(
             message = format!("{message} ({problem})");
         }
     }
+    if failure.error.code == ErrorCode::NotReadyInTime {
+        let message = format!("{INITIAL_SCALE_MESSAGE}: {message}");
+        conditions.mark_unknown(CONTAINER_HEALTHY, reason::DEPLOYING, &message);
+        conditions.mark_false(RESOURCES_AVAILABLE, reason::PROGRESS_DEADLINE_EXCEEDED, &message);
+        return;
+    }
     if !failure.error.is_transient() {
         conditions.mark_unknown(RESOURCES_AVAILABLE, reason::DEPLOYING, "");
         conditions.mark_false(CONTAINER_HEALTHY, &failure.error.reason(), &message);
         return;
     }
-    let deadline = progress_deadline(revision).unwrap_or(observed.progress_deadline);
+    let deadline = deadline(revision, observed);
     let waited = Duration::try_from(now.duration_since(failure.since)).unwrap_or_default();
     conditions.mark_unknown(CONTAINER_HEALTHY, reason::DEPLOYING, &message);
     if waited >= deadline {
@@ -226,10 +236,11 @@ fn mark_failure(
     }
 }
 
-/// The annotation in Go's notation; whole seconds, as admission demands.
-fn progress_deadline(revision: &Revision) -> Option<Duration> {
+/// Time to become ready: the annotation in Go's notation (whole seconds, as admission demands), or what all have.
+fn deadline(revision: &Revision, observed: &Observed<'_>) -> Duration {
     let deadline = revision.duration_annotation(meta::PROGRESS_DEADLINE_ANNOTATION);
-    deadline.filter(|deadline| !deadline.is_zero())
+    let deadline = deadline.filter(|deadline| !deadline.is_zero());
+    deadline.unwrap_or(observed.progress_deadline)
 }
 
 fn container_statuses(revision: &Revision, prepared: &Prepared) -> Vec<ContainerStatus> {

@@ -47,7 +47,7 @@ fn ready() -> Preparation {
 
 fn failure(code: ErrorCode, exit_code: Option<i32>) -> Failure {
     let observed = observed(None);
-    let request = request(&revision(), observed.surroundings.unwrap(), &observed.credentials);
+    let request = request(&revision(), observed.surroundings.clone().unwrap(), &observed);
     Failure {
         error: PrepareError {
             exit_code,
@@ -186,6 +186,45 @@ fn failures_have_knatives_reasons_and_heal() {
 }
 
 #[test]
+fn what_is_not_ready_in_time_is_said_in_knatives_words_and_tried_again() {
+    let mut revision = revision();
+    let late = plan(
+        &revision,
+        observed(Some(failed(ErrorCode::NotReadyInTime, None))),
+        at(0),
+    );
+    for condition in ["ResourcesAvailable", "Ready"] {
+        assert_eq!(
+            says(&late, condition),
+            ("False", "ProgressDeadlineExceeded".to_owned())
+        );
+    }
+    assert_eq!(says(&late, "ContainerHealthy").0, "Unknown");
+    assert_eq!(
+        (&late.serve, late.next),
+        (&Servable::No, Next::After(Duration::from_secs(5)))
+    );
+    let status = late.status.unwrap();
+    let message = &find(&status.conditions, "Ready").unwrap().message;
+    assert!(
+        message.starts_with("Initial scale was never achieved: the cause, and the fix"),
+        "{message}"
+    );
+    revision.status = Some(status);
+    let running = Preparation::Running {
+        phase: Some(PreparePhase::Starting),
+        last: Some(failure(ErrorCode::NotReadyInTime, None)),
+    };
+    assert_eq!(
+        plan(&revision, observed(Some(running)), at(6)).status,
+        None,
+        "it is said until it is ready"
+    );
+    let healed = plan(&revision, observed(Some(ready())), at(7));
+    assert_eq!(says(&healed, "Ready"), ("True", String::new()));
+}
+
+#[test]
 fn what_may_pass_is_no_failure_before_the_deadline() {
     let mut revision = revision();
     let away = || observed(Some(failed(ErrorCode::RegistryUnavailable, None)));
@@ -299,7 +338,7 @@ fn a_foreign_pod_autoscaler_is_named_without_flapping() {
 #[test]
 fn deadlines_are_go_durations() {
     for (text, wanted) in [
-        ("600s", Some(600)),
+        ("90s", Some(90)),
         ("1h1m1s", Some(3661)),
         ("0s", None),
         ("10", None),
@@ -313,10 +352,9 @@ fn deadlines_are_go_durations() {
                 .into_iter()
                 .collect(),
         );
-        assert_eq!(
-            progress_deadline(&revision),
-            wanted.map(Duration::from_secs),
-            "{text:?}"
-        );
+        let wanted = Duration::from_secs(wanted.unwrap_or(600));
+        assert_eq!(deadline(&revision, &observed(None)), wanted, "{text:?}");
+        let request = plan(&revision, observed(None), at(0)).prepare.unwrap();
+        assert_eq!(request.progress_deadline, wanted, "{text:?}");
     }
 }

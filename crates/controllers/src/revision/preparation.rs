@@ -1,5 +1,5 @@
-//! Makes artifacts ready beside the reconcilers: each preparation is a task of its own, a few at a time, and leaves
-//! what became of it where the Revision's next reconcile finds it.
+//! Makes artifacts ready beside the reconcilers: each preparation is a task of its own, a few are fetched and compiled at
+//! a time, and it leaves what became of it where the Revision's next reconcile finds it.
 
 use crate::context::Queues;
 use crate::object::ObjectKey;
@@ -62,7 +62,9 @@ impl Failure {
     #[must_use]
     pub fn tried_other_than(&self, request: &PrepareRequest) -> bool {
         let tried = &self.request;
-        tried.credentials != request.credentials || tried.revision != request.revision
+        tried.credentials != request.credentials
+            || tried.revision != request.revision
+            || tried.progress_deadline != request.progress_deadline
     }
 }
 
@@ -235,13 +237,20 @@ impl Work {
         last: Option<Failure>,
     ) {
         // The semaphore is never closed.
-        let Ok(_turn) = turns.acquire_owned().await else {
+        let Ok(turn) = turns.acquire_owned().await else {
             return;
         };
         let began = self.clock.now();
         let work = Arc::new(self);
         let reporting = Arc::clone(&work);
-        let progress = Arc::new(move |phase| reporting.set_phase(phase));
+        // An instance may take minutes until it is ready, and costs others nothing while it does.
+        let turn = Mutex::new(Some(turn));
+        let progress = Arc::new(move |phase| {
+            if phase == PreparePhase::Starting {
+                drop(turn.lock().unwrap_or_else(PoisonError::into_inner).take());
+            }
+            reporting.set_phase(phase);
+        });
         let result = prepare.prepare((*request).clone(), progress).await;
         work.finish(result, request, last, began);
     }

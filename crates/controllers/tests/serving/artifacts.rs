@@ -74,11 +74,14 @@ impl Prepare for Artifacts {
                 PreparePhase::Compiling,
                 PreparePhase::Starting,
             ] {
+                if phase == PreparePhase::Starting {
+                    // From here on it takes no turn.
+                    state.lock().unwrap().running -= 1;
+                }
                 progress(phase);
                 tokio::time::sleep(WORK / 3).await;
             }
-            let mut state = state.lock().unwrap();
-            state.running -= 1;
+            let state = state.lock().unwrap();
             let image = &*request.revision.image;
             if let Some(error) = state.failures.get(image) {
                 return Err(error.clone());

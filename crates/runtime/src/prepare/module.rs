@@ -1,9 +1,9 @@
 //! Starting a core module once: a server until it is ready, a command not at all beyond making an instance of it.
 
-use super::EXIT_CODE_OF_TRAP;
 use crate::component::Loaded;
 use crate::function::Meter;
 use crate::runtime::Shared;
+use crate::server::EXIT_CODE_WHEN_ENDED;
 use crate::server::launch::{self, LaunchError};
 use crate::server::probe::{self, Prober};
 use kittiwake_core::artifact::{FunctionKind, PrepareError};
@@ -11,14 +11,17 @@ use kittiwake_core::code::ErrorCode;
 use kittiwake_core::log::LogStream;
 use kittiwake_core::revision::RevisionSpec;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 
 impl Shared {
-    /// Starts one instance, to see at deploy time what would otherwise fail at the first call.
+    /// Starts one instance, to see at deploy time what would otherwise fail at the first call. A server has `limit` to
+    /// become ready.
     pub(super) async fn start_module_once(
         self: &Arc<Self>,
         revision: &RevisionSpec,
         loaded: &Arc<Loaded>,
+        limit: Duration,
     ) -> Result<(), PrepareError> {
         let revision = &Arc::new(RevisionSpec {
             kind: loaded.kind,
@@ -33,7 +36,7 @@ impl Shared {
             return Ok(());
         }
         probe::tell_unasked(revision, &log);
-        let deadline = Instant::now() + self.config.start_timeout;
+        let deadline = Instant::now() + limit;
         let prober = Prober::new(revision, &launched.network);
         let failure = tokio::select! {
             biased;
@@ -50,14 +53,14 @@ impl Shared {
                 Err(problem) => PrepareError {
                     code: ErrorCode::StartFailed,
                     message: problem.to_string(),
-                    exit_code: Some(EXIT_CODE_OF_TRAP),
+                    exit_code: Some(EXIT_CODE_WHEN_ENDED),
                 },
             },
             () = tokio::time::sleep_until(deadline) => PrepareError::new(
-                ErrorCode::StartFailed,
+                ErrorCode::NotReadyInTime,
                 format!(
                     "the function was not ready within {} s: {}",
-                    self.config.start_timeout.as_secs_f32(),
+                    limit.as_secs_f32(),
                     prober.waits_for()
                 ),
             ),

@@ -4,6 +4,7 @@ use super::Group;
 use super::backoff::Backoff;
 use super::instance::{Instance, Start};
 use super::launch::{self, Exit, LaunchError, Launched};
+use super::{EXIT_CODE_WHEN_ENDED, Group};
 use super::probe::Prober;
 use crate::function::Function;
 use crate::prepare::EXIT_CODE_OF_TRAP;
@@ -17,8 +18,6 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// Longest wait of a start for a free slot; then it is tried again.
 const SLOT_WAIT_MAX: Duration = Duration::from_secs(10);
-/// Exit code of an instance that had to be ended, as of a container's process (128 + SIGKILL).
-const EXIT_CODE_WHEN_ENDED: i32 = 137;
 
 /// How one instance of a place came to its end.
 enum End {

@@ -7,6 +7,7 @@ use kittiwake_core::log::LogStream;
 use kittiwake_core::revision::{Limits, RevisionKey, RevisionSpec};
 use kittiwake_testkit::guest;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 #[tokio::test]
 async fn what_cannot_run_says_why() {
@@ -154,6 +155,7 @@ async fn phases_are_told_in_order() {
     let request = PrepareRequest {
         revision: RevisionSpec::new(RevisionKey::new("default", "fn-00001"), "u", "file://x.wasm"),
         credentials: vec![],
+        progress_deadline: Duration::from_secs(30),
     };
     let sink = Arc::clone(&seen);
     rig.runtime

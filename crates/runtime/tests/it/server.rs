@@ -111,7 +111,8 @@ async fn a_server_of_plain_wasi_is_given_its_socket() {
 
 #[tokio::test]
 async fn servers_that_cannot_start_say_why() {
-    let rig = Rig::with(|config| config.start_timeout = Duration::from_millis(300));
+    let mut rig = Rig::new();
+    rig.progress_deadline = Duration::from_millis(300);
     for (name, guest, code, exit_code, words) in [
         (
             "quits",
@@ -123,7 +124,7 @@ async fn servers_that_cannot_start_say_why() {
         (
             "deaf",
             guest::server_deaf(),
-            ErrorCode::StartFailed,
+            ErrorCode::NotReadyInTime,
             None,
             "does not listen on port 8080",
         ),
@@ -416,3 +417,4 @@ async fn a_server_made_for_wasmedge_runs_as_it_is() {
         assert_eq!(answer.frame().await.unwrap().unwrap().into_data().unwrap(), part);
     }
 }
+        progress_deadline: Duration::from_secs(30),

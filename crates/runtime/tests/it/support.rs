@@ -22,6 +22,8 @@ pub struct Rig {
     pub reports: mpsc::Receiver<Report>,
     pub metrics: prometheus::Registry,
     pub dir: Arc<TempDir>,
+    /// Time that servers have to become ready.
+    pub progress_deadline: Duration,
 }
 
 impl Rig {
@@ -61,6 +63,7 @@ impl Rig {
             reports,
             metrics,
             dir,
+            progress_deadline: Duration::from_secs(30),
         }
     }
 
@@ -83,6 +86,7 @@ impl Rig {
         let request = PrepareRequest {
             revision,
             credentials,
+            progress_deadline: self.progress_deadline,
         };
         self.runtime.prepare(request, Arc::new(|_| ())).await
     }
