@@ -12,6 +12,9 @@ pub struct Mount {
     pub path: Arc<str>,
     /// What is there.
     pub content: Content,
+    /// Whether an instance keeps the files that it has found: of a part of a volume (`subPath`) Kubernetes shows a running
+    /// container nothing new.
+    pub fixed: bool,
 }
 
 /// What is in a mounted folder.

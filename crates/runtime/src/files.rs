@@ -1,24 +1,25 @@
 //! What an instance finds in its file system: `/tmp` of its own, and the mounts of its revision.
 //!
 //! Files of ConfigMaps and the like are written once for a revision and shared by its instances, which can only read
-//! them. They are in memory where the machine has a file system there, since Secrets must not reach the disk, and go a
+//! them; instances that stay see what becomes of them ([`mounted`]). They are in memory where the machine has a file system there, since Secrets must not reach the disk, and go a
 //! while after the last instance that uses them. What an instance writes lives on disk, in a folder of its own that goes
 //! with it.
 
 use kittiwake_core::revision::RevisionSpec;
 use kittiwake_core::unit::ByteCount;
-use kittiwake_core::volume::{Content, Mount};
-use std::collections::{BTreeMap, HashMap};
+use kittiwake_core::volume::Content;
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
+mod mounted;
 mod place;
 
+use mounted::{Key, Tree, Written};
 use place::{Folder, RunFolder};
 
 /// Where every instance may write.
@@ -27,9 +28,6 @@ const TMP: &str = "/tmp";
 pub(crate) const SCRATCH_BYTES_MAX: ByteCount = ByteCount::mib(256);
 /// How often it is looked at what an instance keeps (the kubelet does so every ten seconds).
 const CHECK_PERIOD: Duration = Duration::from_millis(500);
-/// Looks at which the files of a mount may be found unused before they are removed: instances that come one after the
-/// other need not write them again.
-const UNUSED_LOOKS_MAX: u32 = 10;
 /// Entries of a folder tree that are counted; a tree that has more is too large.
 const ENTRIES_MAX: usize = 16 * 1024;
 
@@ -44,17 +42,7 @@ struct ProcessFolder {
     disk: RunFolder,
     /// Where there is such a place.
     memory: Option<RunFolder>,
-    /// Mounted files, by the address of what they were written from.
-    written: Mutex<HashMap<usize, Arc<Written>>>,
-}
-
-/// Files of a mount that were written.
-struct Written {
-    folder: Folder,
-    /// Keeps the address from being used again.
-    _files: Arc<BTreeMap<String, bytes::Bytes>>,
-    /// How often [`FileRoot::forget_unused`] has found it unused.
-    unused: AtomicU32,
+    written: Mutex<HashMap<Key, Arc<Written>>>,
 }
 
 /// What one instance finds, and what it wrote, which goes with this.
@@ -106,6 +94,15 @@ impl FileRoot {
         process.instance(revision)
     }
 
+    /// Lets the instances that stay find what the newest version of their revision has in its volumes. `newest` is asked
+    /// once nobody else does this, so that of two the newer one is what remains.
+    pub(crate) fn renew(&self, newest: impl FnOnce() -> Arc<RevisionSpec>) -> io::Result<()> {
+        match self.process.get() {
+            Some(process) => process.renew(newest),
+            None => Ok(()),
+        }
+    }
+
     /// Removes the files of mounts that no instance uses any more. To be called now and then.
     pub(crate) fn forget_unused(&self) {
         if let Some(process) = self.process.get() {
@@ -132,12 +129,13 @@ impl ProcessFolder {
         };
         let mut scratch: HashMap<Arc<str>, PathBuf> = HashMap::new();
         let mut tmp = true;
-        for Mount { path, content } in &revision.mounts {
+        for mount in &revision.mounts {
+            let path = &mount.path;
             tmp &= &**path != TMP;
-            match content {
-                Content::Files(files) => {
-                    let written = self.write(files)?;
-                    let at = written.folder.path().to_owned();
+            match &mount.content {
+                Content::Files(tree) => {
+                    let written = self.write(Key::of(revision, mount, tree), tree)?;
+                    let at = written.path().to_owned();
                     own.mounts.push((at, Arc::clone(path), Access::Read));
                     own._written.push(written);
                 }
@@ -173,55 +171,39 @@ impl ProcessFolder {
     }
 
     /// The folder with the files of a mount.
-    fn write(&self, files: &Arc<BTreeMap<String, bytes::Bytes>>) -> io::Result<Arc<Written>> {
-        let key = Arc::as_ptr(files).addr();
-        let mut all = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+    fn write(&self, key: Key, tree: &Arc<Tree>) -> io::Result<Arc<Written>> {
+        let mut all = self.written();
         if let Some(found) = all.get(&key) {
+            if let Key::Renewed(..) = key {
+                found.renew(tree)?;
+            }
             return Ok(Arc::clone(found));
         }
         let place = self.memory.as_ref().unwrap_or(&self.disk);
-        let folder = Folder::make("m-", place.path())?;
-        for (path, content) in files.iter() {
-            let path = folder.path().join(checked(path)?);
-            if let Some(parent) = path.parent() {
-                fs::create_dir_all(parent)?;
-            }
-            fs::write(path, content)?;
-        }
-        let written = Arc::new(Written {
-            folder,
-            _files: Arc::clone(files),
-            unused: AtomicU32::new(0),
-        });
+        let written = Arc::new(Written::new(&key, tree, place.path())?);
         all.insert(key, Arc::clone(&written));
         Ok(written)
     }
 
-    fn forget_unused(&self) {
-        let mut all = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, written| {
-            if Arc::strong_count(written) > 1 {
-                written.unused.store(0, Ordering::Relaxed);
-                return true;
+    fn renew(&self, newest: impl FnOnce() -> Arc<RevisionSpec>) -> io::Result<()> {
+        let all = self.written();
+        let revision = newest();
+        for (mount, tree) in mounted::trees(&revision) {
+            let key = Key::of(&revision, mount, tree);
+            if let (Key::Renewed(..), Some(written)) = (&key, all.get(&key)) {
+                written.renew(tree)?;
             }
-            written.unused.fetch_add(1, Ordering::Relaxed) < UNUSED_LOOKS_MAX
-        });
+        }
+        Ok(())
     }
-}
 
-/// A path below a mount that does not leave it.
-fn checked(path: &str) -> io::Result<&Path> {
-    let path = Path::new(path);
-    let inside = path
-        .components()
-        .all(|part| matches!(part, std::path::Component::Normal(_)));
-    if inside {
-        return Ok(path);
+    fn forget_unused(&self) {
+        self.written().retain(|_, written| Written::is_kept(written));
     }
-    Err(io::Error::new(
-        io::ErrorKind::InvalidInput,
-        format!("the mounted file {} is outside of its volume", path.display()),
-    ))
+
+    fn written(&self) -> MutexGuard<'_, HashMap<Key, Arc<Written>>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Own {
@@ -314,7 +296,10 @@ fn size(folder: &Path, entries: &mut usize) -> u64 {
 mod tests {
     use super::*;
     use bytes::Bytes;
+    use kittiwake_core::artifact::FunctionKind;
     use kittiwake_core::revision::RevisionKey;
+    use kittiwake_core::volume::Mount;
+    use mounted::UNUSED_LOOKS_MAX;
 
     fn revision(mounts: Vec<Mount>) -> RevisionSpec {
         RevisionSpec {
@@ -341,6 +326,7 @@ mod tests {
         Mount {
             path: path.into(),
             content,
+            fixed: false,
         }
     }
 
@@ -391,6 +377,43 @@ mod tests {
         }
         root.forget_unused();
         assert!(!folder.exists());
+    }
+
+    /// Where an instance finds the mount at a path.
+    fn place_of(files: &Files, path: &str) -> PathBuf {
+        let mut found = files.0.mounts.iter().filter(|(_, known, _)| &**known == path);
+        found.next().unwrap().0.clone()
+    }
+
+    #[test]
+    fn those_that_stay_see_new_contents_of_whole_volumes() {
+        let data = tempfile::tempdir().unwrap();
+        let root = FileRoot::new(data.path());
+        let version = |kind, text: &str| {
+            let part = mount("/part", config(&[("f", text)]));
+            let mounts = vec![
+                mount("/whole", config(&[("f", text)])),
+                Mount { fixed: true, ..part },
+            ];
+            let spec = RevisionSpec {
+                kind,
+                ..revision(mounts)
+            };
+            Arc::new(spec)
+        };
+        for (kind, renewed) in [(FunctionKind::Server, "new"), (FunctionKind::Command, "old")] {
+            let (old, new) = (version(kind, "old"), version(kind, "new"));
+            let instance = root.instance(&old).unwrap();
+            let text = |files: &Files, path| fs::read_to_string(place_of(files, path).join("f")).unwrap();
+            root.renew(|| Arc::clone(&new)).unwrap();
+            assert_eq!(text(&instance, "/whole"), renewed, "{kind:?}");
+            assert_eq!(text(&instance, "/part"), "old", "{kind:?}");
+            let next = root.instance(&new).unwrap();
+            assert_eq!(
+                (text(&next, "/whole"), text(&next, "/part")),
+                ("new".into(), "new".into())
+            );
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! [`Residents`]: kittiwake_core::resident::Residents
 
 use crate::runtime::Shared;
+use kittiwake_core::log::LogStream;
 use kittiwake_core::resident::{Instances, Resident};
 use kittiwake_core::revision::RevisionSpec;
 use std::collections::HashMap;
@@ -30,10 +31,10 @@ use instance::Instance;
 /// Places of one revision in this process; more are not made, whatever is asked for.
 const PLACES_MAX: usize = 16 * 1024;
 
-/// All groups, by the uid of their revision.
 /// Exit code of an instance that had to be ended, as of a container's process (128 + SIGKILL).
 pub(crate) const EXIT_CODE_WHEN_ENDED: i32 = 137;
 
+/// All groups, by the uid of their revision.
 #[derive(Default)]
 pub(crate) struct Servers(Mutex<HashMap<Arc<str>, Arc<Group>>>);
 
@@ -123,7 +124,7 @@ impl Group {
     pub(crate) fn scale(self: &Arc<Self>, revision: &Arc<RevisionSpec>, count: u32) {
         let count = usize::try_from(count).unwrap_or(PLACES_MAX).min(PLACES_MAX);
         let mut state = self.state();
-        state.revision = Arc::clone(revision);
+        let older = std::mem::replace(&mut state.revision, Arc::clone(revision));
         let before = state.places.len();
         while state.places.len() < count {
             let id = next_id();
@@ -147,6 +148,29 @@ impl Group {
         if before != state.places.len() {
             self.tell(&state);
         }
+        drop(state);
+        if older.mounts != revision.mounts
+            && let Some(shared) = self.shared.upgrade()
+        {
+            self.renew_files(&shared);
+        }
+    }
+
+    /// Lets the instances find what the newest version of the revision has in its volumes, as the kubelet does it.
+    fn renew_files(self: &Arc<Self>, shared: &Arc<Shared>) {
+        let (group, shared) = (Arc::clone(self), Arc::clone(shared));
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = shared.file_root.renew(|| group.revision()) {
+                let text = format!(
+                    "the new contents of its volumes cannot be written, so instances keep what they have: {error}; check \
+                     the disk of the data directory"
+                );
+                shared
+                    .logs
+                    .revision(&group.revision().key)
+                    .write(LogStream::Platform, &text);
+            }
+        });
     }
 
     /// Says what there is now.

@@ -133,6 +133,8 @@ guests! {
     server = module;
     /// A server of plain WASI, whose listening socket has the number 3.
     server_preopened = module;
+    /// A server of plain WASI that answers with `file` in the first folder that it finds.
+    server_reader = module;
     /// A server that never listens.
     server_deaf = module;
     /// A server that ends with code 7 before it listens.

@@ -1,7 +1,8 @@
 //! The folders that a Revision's container finds: volumes and their mounts, with ConfigMaps and Secrets looked up.
 //!
 //! Files of `subPath` mounts are put where they are mounted: a mount is a folder here, so the mount of one file becomes
-//! a mount of the folder that it lies in.
+//! a mount of the folder that it lies in. Instances that stay see new contents of a volume, but not of a part of one; a file
+//! that is mounted into the folder of a whole volume goes with that.
 
 use super::environment::serving_container;
 use super::spec::bytes;
@@ -63,6 +64,7 @@ pub fn of(revision: &Revision, sources: &Sources<'_>) -> Result<Vec<Mount>, Stri
                     volume: name.into(),
                     limit: directory.size_limit.as_ref().and_then(bytes),
                 },
+                fixed: false,
             });
             continue;
         }
@@ -75,7 +77,7 @@ pub fn of(revision: &Revision, sources: &Sources<'_>) -> Result<Vec<Mount>, Stri
             ));
         }
         if sub_path.is_empty() {
-            mounts.push(folder(path, files));
+            mounts.push(folder(path, files, false));
             continue;
         }
         let sub_path = relative(sub_path)?;
@@ -91,7 +93,7 @@ pub fn of(revision: &Revision, sources: &Sources<'_>) -> Result<Vec<Mount>, Stri
         let inside = files
             .into_iter()
             .filter_map(|(name, file)| Some((name.strip_prefix(&below)?.to_owned(), file)));
-        mounts.push(folder(path, inside.collect()));
+        mounts.push(folder(path, inside.collect(), true));
     }
     for (parent, files) in single {
         if parent.is_empty() {
@@ -107,17 +109,18 @@ pub fn of(revision: &Revision, sources: &Sources<'_>) -> Result<Vec<Mount>, Stri
                     "subPath: a single file cannot be mounted in {parent:?}, which is an emptyDir"
                 ));
             }
-            None => mounts.push(folder(parent, files)),
+            None => mounts.push(folder(parent, files, true)),
         }
     }
     mounts.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(mounts)
 }
 
-fn folder(path: String, files: Files) -> Mount {
+fn folder(path: String, files: Files, fixed: bool) -> Mount {
     Mount {
         path: path.into(),
         content: Content::Files(Arc::new(files)),
+        fixed,
     }
 }
 

@@ -212,6 +212,7 @@ mod tests {
                     volume: "v".into(),
                     limit: Some(ByteCount(10)),
                 },
+                fixed: false,
             }],
             ..RevisionSpec::new(RevisionKey::new("default", "a"), "uid", "image")
         });

@@ -1,11 +1,10 @@
 //! A place: one instance after the other, until it is not wanted any more.
 
-use super::Group;
 use super::backoff::Backoff;
 use super::instance::{Instance, Start};
 use super::launch::{self, Exit, LaunchError, Launched};
-use super::{EXIT_CODE_WHEN_ENDED, Group};
 use super::probe::Prober;
+use super::{EXIT_CODE_WHEN_ENDED, Group};
 use crate::function::Function;
 use crate::prepare::EXIT_CODE_OF_TRAP;
 use crate::runtime::Shared;
@@ -77,6 +76,10 @@ async fn live(
         Err(end) => return end,
     };
     let _running = function.run(begun);
+    if !Arc::ptr_eq(&group.revision(), revision) {
+        // What it has mounted may be older than what the others were given meanwhile.
+        group.renew_files(shared);
+    }
     let prober = Prober::new(revision, &launched.network);
     let ready = tokio::select! {
         biased;

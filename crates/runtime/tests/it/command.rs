@@ -149,6 +149,7 @@ async fn mounted_files_are_read_and_only_scratch_is_written() {
         mounts: vec![Mount {
             path: "/etc/config".into(),
             content: Content::Files(Arc::new(files.into())),
+            fixed: false,
         }],
         ..RevisionSpec::clone(&plain)
     });

@@ -44,6 +44,7 @@ fn files(path: &str, files: &[(&str, &str)]) -> Mount {
     Mount {
         path: path.into(),
         content: Content::Files(Arc::new(files.collect())),
+        fixed: false,
     }
 }
 
@@ -54,6 +55,7 @@ fn scratch(path: &str, limit: Option<ByteCount>) -> Mount {
             volume: "v".into(),
             limit,
         },
+        fixed: false,
     }
 }
 

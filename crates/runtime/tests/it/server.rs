@@ -13,6 +13,7 @@ use kittiwake_core::report::Health;
 use kittiwake_core::resident::{Instances, Resident, Residents};
 use kittiwake_core::revision::{Limits, RevisionSpec};
 use kittiwake_core::unit::ByteCount;
+use kittiwake_core::volume::{Content, Mount};
 use kittiwake_testkit::guest;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -107,6 +108,40 @@ async fn a_server_of_plain_wasi_is_given_its_socket() {
         let answer = text(call(&instance, "/").await.unwrap()).await;
         assert_eq!(answer, "31", "it finds one folder behind its socket: /tmp");
     }
+}
+
+#[tokio::test]
+async fn a_server_finds_new_contents_of_its_volumes_while_it_runs() {
+    let rig = Rig::new();
+    let prepared = rig.deploy(&guest::server_reader(), Limits::default()).await;
+    let version = |content: &str| {
+        let files = [("file".to_owned(), Bytes::from(content.to_owned()))];
+        let mount = Mount {
+            path: "/etc/config".into(),
+            content: Content::Files(Arc::new(files.into())),
+            fixed: false,
+        };
+        Arc::new(RevisionSpec {
+            kind: FunctionKind::Server,
+            mounts: vec![mount],
+            ..RevisionSpec::clone(&prepared)
+        })
+    };
+    let instance = one(&rig, &version("first")).await;
+    assert_eq!(text(call(&instance, "/").await.unwrap()).await, "first");
+    for content in ["second", "third"] {
+        // As the activator does when the routing table has another version of the revision.
+        rig.runtime.scale(&version(content), 1);
+        while text(call(&instance, "/").await.unwrap()).await != content {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    let mut instances = rig.runtime.instances(&prepared);
+    let now = instances.borrow_and_update().clone();
+    assert_eq!(now.ready[0].id(), instance.id(), "it is the same instance");
+    rig.runtime.scale(&version("third"), 2);
+    let now = until(&mut instances, |now| now.ready.len() == 2).await;
+    assert_eq!(text(call(&now.ready[1], "/").await.unwrap()).await, "third");
 }
 
 #[tokio::test]
@@ -385,6 +420,7 @@ async fn a_server_made_for_wasmedge_runs_as_it_is() {
     let request = PrepareRequest {
         revision: spec("file://echo.wasm"),
         credentials: Vec::new(),
+        progress_deadline: Duration::from_secs(30),
     };
     let prepared = rig.runtime.prepare(request, Arc::new(|_| ())).await.unwrap();
     assert_eq!(prepared.kind, FunctionKind::Server);
@@ -417,4 +453,3 @@ async fn a_server_made_for_wasmedge_runs_as_it_is() {
         assert_eq!(answer.frame().await.unwrap().unwrap().into_data().unwrap(), part);
     }
 }
-        progress_deadline: Duration::from_secs(30),
