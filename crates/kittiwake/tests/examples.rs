@@ -235,6 +235,50 @@ async fn a_cgi_program_prints_the_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_program_of_the_command_line_answers_as_a_component_too() {
+    let platform = platform_with("cgi-component").await;
+    let host = "cgi-component.default.localhost";
+    let revision = platform.object("revisions/cgi-component-00001").await.unwrap();
+    assert_eq!(
+        revision["status"]["annotations"]["kittiwake.dev/kind"], "command",
+        "{revision}"
+    );
+    for (method, path, body, status, wanted) in [
+        (
+            Method::GET,
+            "/?bird=kittiwake",
+            "",
+            StatusCode::OK,
+            "Hello World!\n? bird=kittiwake\n",
+        ),
+        (
+            Method::POST,
+            "/count",
+            "one\ntwo\n",
+            StatusCode::OK,
+            "2 lines, 6 bytes without their ends\n",
+        ),
+        (Method::POST, "/file", "ping", StatusCode::OK, "ping"),
+        (
+            Method::GET,
+            "/x",
+            "",
+            StatusCode::NOT_FOUND,
+            "there is no \"x\" here\n",
+        ),
+    ] {
+        let answer = platform.call(method, host, path, body).await.unwrap();
+        assert_eq!(
+            (answer.status, answer.text().as_str()),
+            (status, wanted),
+            "{path}"
+        );
+    }
+    let failed = platform.get(host, "/fail").await.unwrap();
+    assert_eq!(failed.status, StatusCode::INTERNAL_SERVER_ERROR);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_manifests_that_users_write_become_ready() {
     let platform = platform_with("serverless-function").await;
     let yaml =

@@ -230,7 +230,7 @@ async fn artifacts_that_cannot_run_say_why_in_conditions() {
             ["KW0112", "module"],
         ),
         (
-            "program",
+            "oracle",
             guest::not_http(),
             "ContainerMissing",
             ["KW0106", "wasi:http/incoming-handler"],

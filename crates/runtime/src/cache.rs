@@ -12,6 +12,7 @@
 //! is read for that when it is another file than the one that was written and checked (by inode, size and time): the
 //! first call of a function after a restart need not read all of its code.
 
+use crate::artifact::inspect::Layer;
 use crate::digest::Digest;
 use crate::engine::Calls;
 use crate::error::BuildError;
@@ -80,6 +81,9 @@ struct CompiledEntry {
     /// The name of the kind of program that it is; absent means a component that answers HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     kind: Option<String>,
+    /// Whether a program that does not answer HTTP by itself is a component; absent means a module.
+    #[serde(default, skip_serializing_if = "is_false")]
+    component: bool,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -102,7 +106,12 @@ impl CompiledEntry {
             None => FunctionKind::Component,
             Some(name) => name.parse().ok()?,
         };
-        Some(Form { calls, kind })
+        let layer = if self.component || kind == FunctionKind::Component {
+            Layer::Component
+        } else {
+            Layer::Module
+        };
+        Some(Form { calls, kind, layer })
     }
 }
 
@@ -113,6 +122,8 @@ pub(crate) struct Form {
     pub(crate) calls: Calls,
     /// What kind of program it is.
     pub(crate) kind: FunctionKind,
+    /// Which WebAssembly it is.
+    pub(crate) layer: Layer,
 }
 
 /// The compiled form of a `.wasm`.
@@ -291,6 +302,7 @@ impl Cache {
             checked,
             concurrent: form.calls == Calls::Concurrent,
             kind: (form.kind != FunctionKind::Component).then(|| form.kind.name().to_owned()),
+            component: form.kind != FunctionKind::Component && form.layer == Layer::Component,
         };
         self.write_json(&self.compiled().join(wasm.hex()), &entry)
     }
@@ -434,6 +446,7 @@ mod tests {
     const COMPONENT: Form = Form {
         calls: Calls::Sequential,
         kind: FunctionKind::Component,
+        layer: Layer::Component,
     };
 
     fn open(path: &Path, bytes_max: ByteCount) -> Arc<Cache> {
@@ -456,6 +469,25 @@ mod tests {
         let CompiledForm { path, form, .. } = again.compiled_form(&wasm).unwrap();
         assert_eq!(form, COMPONENT);
         assert_eq!(fs::read(path).unwrap(), b"code");
+    }
+
+    #[test]
+    fn every_form_is_read_back_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = open(dir.path(), ByteCount::mib(1));
+        for (kind, layer) in [
+            (FunctionKind::Component, Layer::Component),
+            (FunctionKind::Command, Layer::Component),
+            (FunctionKind::Command, Layer::Module),
+            (FunctionKind::Server, Layer::Module),
+        ] {
+            for calls in [Calls::Sequential, Calls::Concurrent] {
+                let wasm = cache.store_image("r/a@sha256:1", b"wasm", false).unwrap();
+                let form = Form { calls, kind, layer };
+                cache.store_compiled(&wasm, b"code", form).unwrap();
+                assert_eq!(cache.compiled_form(&wasm).unwrap().form, form);
+            }
+        }
     }
 
     #[test]
@@ -485,6 +517,7 @@ mod tests {
         let server = Form {
             calls: Calls::Concurrent,
             kind: FunctionKind::Server,
+            layer: Layer::Module,
         };
         cache.store_compiled(&local, &[3; 10], server).unwrap();
         let CompiledForm { path, form, hold } = cache.compiled_form(&local).unwrap();

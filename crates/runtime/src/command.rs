@@ -1,8 +1,10 @@
 //! Programs that answer one request as CGI programs do (RFC 3875, in the way of WAGI): a fresh instance for each call,
-//! the request in its environment and on its standard input, the answer on its standard output.
+//! the request in its environment and on its standard input, the answer on its standard output. Modules of WASI preview 1
+//! and components that export `wasi:cli/run` are the same here, but for how they are made and begun.
 
-use crate::component::Loaded;
-use crate::files::Files;
+use crate::component::Program;
+use crate::files::{Files, TooMuchKept};
+use crate::host::Host;
 use crate::instance::Place;
 use crate::invoke::state::{CallFailure, CallState};
 use crate::invoke::{Call, Held};
@@ -17,7 +19,8 @@ use kittiwake_core::log::LogStream;
 use std::convert::Infallible;
 use std::sync::Arc;
 use tokio::time::timeout_at;
-use wasmtime_wasi::I32Exit;
+use wasmtime::Store;
+use wasmtime_wasi::{I32Exit, WasiCtxBuilder};
 
 mod body_stream;
 mod environment;
@@ -41,6 +44,23 @@ enum Found {
     Bad(HeadError),
 }
 
+/// What a program is run in.
+enum Made {
+    /// A module, with what it finds in its file system.
+    Module(Store<Guest>, Files),
+    /// A component. What it keeps is looked at in its ticks.
+    Component(Store<Host>),
+}
+
+impl Made {
+    fn files(&self) -> Option<Files> {
+        match self {
+            Self::Module(_, files) => Some(files.clone()),
+            Self::Component(_) => None,
+        }
+    }
+}
+
 impl Call {
     /// Lets a program answer a request.
     pub(crate) async fn answer_as_command(
@@ -53,7 +73,7 @@ impl Call {
         let (stdin, input) = pipe::pair();
         let (stdout, output) = pipe::pair();
         let guest = self.make_guest(&parts, &body, input, output)?;
-        let task = tokio::spawn(self.clone().run_command(guest, body, stdin, held, place));
+        let task = tokio::spawn(self.clone().run_command(guest, body, stdin, (held, place)));
         let mut output = Output::new(stdout, task.abort_handle(), self);
         let found = tokio::select! {
             biased;
@@ -80,45 +100,46 @@ impl Call {
         body: &Body,
         input: End,
         output: End,
-    ) -> Result<(Guest, Files), InvokeError> {
-        let revision = &self.revision;
+    ) -> Result<Made, InvokeError> {
+        let (revision, log) = (&self.revision, &self.function.log);
+        let engine = self.function.loaded.engine.engine();
         let length = http_body::Body::size_hint(body).exact();
         let program = environment::program(revision, parts, length);
         let (stdin, stdout) = (Stdin(Arc::new(input)), Stdout(Arc::new(output)));
-        let streams = Streams::Given(Box::new(move |builder| {
+        let streams = move |builder: &mut WasiCtxBuilder| {
             builder.stdin(stdin).stdout(stdout);
-        }));
+        };
+        if let Program::Cli(_) = &self.function.loaded.program {
+            let mut host = Host::new(revision, &self.shared.file_root, log);
+            host.run_as(&program, revision, log, streams);
+            host.limiter.count_in(&self.function.meter.memory);
+            return Ok(Made::Component(host.into_store(engine)));
+        }
+        let streams = Streams::Given(Box::new(streams));
         let internal = |error: &dyn std::fmt::Display| {
             self.shared.metrics.failed("internal");
             InvokeError::Internal(error.to_string())
         };
         let files = self.shared.file_root.instance(revision);
         let files = files.map_err(|error| internal(&error))?;
-        let log = &self.function.log;
         let guest = Guest::new(revision, &program, streams, Arc::default(), files.clone(), log);
         let mut guest = guest.map_err(|error| internal(&error))?;
         guest.limiter.count_in(&self.function.meter.memory);
-        Ok((guest, files))
+        Ok(Made::Module(guest.into_store(engine), files))
     }
 
     /// The program from its first instruction to its end, with the body on its way in.
     async fn run_command(
         self,
-        (guest, files): (Guest, Files),
+        guest: Made,
         body: Body,
         stdin: End,
-        held: Held,
-        place: Place,
-    ) -> wasmtime::Result<()> {
         // Given back after the guest.
-        let (_held, _place) = (held, place);
-        let loaded = Arc::clone(&self.function.loaded);
-        let mut wasm_store = guest.into_store(loaded.engine.engine());
-        let program = self
-            .function
-            .meter
-            .clone()
-            .run(start(&self, &loaded, &mut wasm_store));
+        _held: (Held, Place),
+    ) -> wasmtime::Result<()> {
+        let mut made = guest;
+        let files = made.files();
+        let program = self.function.meter.clone().run(self.start(&mut made));
         let feeding = async {
             feed(body, stdin, self.revision.limits.request_body.0, &self.state).await;
             std::future::pending::<Infallible>().await
@@ -127,7 +148,7 @@ impl Call {
             tokio::select! {
                 biased;
                 result = program => result,
-                problem = files.until_too_much() => Err(problem.into()),
+                problem = until_too_much(files) => Err(problem.into()),
                 never = feeding => match never {},
             }
         };
@@ -145,8 +166,33 @@ impl Call {
             // Said before the instance goes, which ends its output.
             self.state.fail(CallFailure::Trapped(root_cause(error)));
         }
-        drop(wasm_store);
+        drop(made);
         result
+    }
+
+    /// Makes the instance and runs its program.
+    async fn start(&self, made: &mut Made) -> wasmtime::Result<()> {
+        let clock = &self.shared.clock;
+        let begun = clock.elapsed();
+        let instantiated = || {
+            self.state.set_instantiated(clock.elapsed().saturating_sub(begun));
+        };
+        match (made, &self.function.loaded.program) {
+            (Made::Module(wasm_store, _), Program::Module(module)) => {
+                let instance = module.pre.instantiate_async(&mut *wasm_store).await?;
+                instantiated();
+                let start = instance.get_typed_func::<(), ()>(&mut *wasm_store, "_start")?;
+                start.call_async(wasm_store, ()).await
+            }
+            (Made::Component(wasm_store), Program::Cli(pre)) => {
+                let command = pre.instantiate_async(&mut *wasm_store).await?;
+                instantiated();
+                let ended = command.wasi_cli_run().call_run(wasm_store).await?;
+                // What a shell would see of it.
+                ended.map_err(|()| I32Exit(1).into())
+            }
+            _ => Err(wasmtime::Error::msg("it is no program")),
+        }
     }
 
     async fn command_response(&self, head: Head, begun: Vec<u8>, mut output: Output) -> http::Response<Body> {
@@ -234,21 +280,12 @@ impl Call {
     }
 }
 
-/// Makes the instance and runs it.
-async fn start(
-    call: &Call,
-    loaded: &Loaded,
-    wasm_store: &mut wasmtime::Store<Guest>,
-) -> wasmtime::Result<()> {
-    let module = loaded
-        .module()
-        .ok_or_else(|| wasmtime::Error::msg("it is no module"))?;
-    let begun = call.shared.clock.elapsed();
-    let instance = module.pre.instantiate_async(&mut *wasm_store).await?;
-    call.state
-        .set_instantiated(call.shared.clock.elapsed().saturating_sub(begun));
-    let start = instance.get_typed_func::<(), ()>(&mut *wasm_store, "_start")?;
-    start.call_async(wasm_store, ()).await
+/// Resolves once the instance keeps more than it may.
+async fn until_too_much(files: Option<Files>) -> TooMuchKept {
+    match files {
+        Some(files) => files.until_too_much().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Lets the program read the body, then its end. A program that ends before leaves the rest.

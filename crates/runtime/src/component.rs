@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use tokio::sync::Semaphore;
 use wasmtime::Module;
 use wasmtime::component::{Component, Linker};
+use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi_http::handler::ProxyPre;
 use wasmtime_wasi_http::{p2, p3};
 
@@ -29,6 +30,8 @@ use wasmtime_wasi_http::{p2, p3};
 const HANDLER_EXPORT: &str = "wasi:http/incoming-handler@0.2.";
 /// The export that makes a component an HTTP service of WASI 0.3.
 const SERVICE_EXPORT: &str = "wasi:http/handler@0.3.";
+/// The export that makes a component a program of the command line, of WASI 0.2.
+const RUN_EXPORT: &str = "wasi:cli/run@0.2.";
 /// Exports that are named in a message, at most.
 const EXPORTS_NAMED_MAX: usize = 8;
 
@@ -47,8 +50,21 @@ pub(crate) struct Loaded {
 pub(crate) enum Program {
     /// A component that answers HTTP.
     Handler(ProxyPre<Host>),
+    /// A component that runs from its beginning to its end, as a program of the command line.
+    Cli(CommandPre<Host>),
     /// A core module.
     Module(LoadedModule),
+}
+
+/// How a component answers, told from its exports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answers {
+    /// As an HTTP service of WASI 0.3.
+    Service,
+    /// As an HTTP handler of WASI 0.2.
+    Handler,
+    /// By what it prints.
+    Printing,
 }
 
 impl Loaded {
@@ -61,7 +77,7 @@ impl Loaded {
     pub(crate) fn module(&self) -> Option<&LoadedModule> {
         match &self.program {
             Program::Module(module) => Some(module),
-            Program::Handler(_) => None,
+            Program::Handler(_) | Program::Cli(_) => None,
         }
     }
 }
@@ -233,11 +249,11 @@ impl Components {
             Err(error) => return Some(Err(error)),
         };
         let engine = linked.engine.engine();
-        let loaded = match form.kind {
-            FunctionKind::Component => {
+        let loaded = match form.layer {
+            Layer::Component => {
                 precompiled::load(engine, &path).map(|component| linked.link(&component, hold))
             }
-            FunctionKind::Server | FunctionKind::Command => {
+            Layer::Module => {
                 precompiled::load_module(engine, &path).map(|module| linked.link_module(&module, hold))
             }
         };
@@ -293,14 +309,17 @@ impl Components {
     }
 
     fn translate_component(&self, binary: &[u8]) -> Result<(Vec<u8>, Form), PrepareError> {
-        let kind = FunctionKind::Component;
         let precompile = |calls| {
             let compiled = self.linked(calls)?.engine.engine().precompile_component(binary);
             let compiled = compiled.map_err(|error| not_compiled(&error))?;
-            Ok((compiled, Form { calls, kind }))
+            Ok((compiled, calls))
         };
         // What the first engine refuses may be what only the second one can; each says so before it compiles anything.
-        precompile(Calls::Sequential).or_else(|_: PrepareError| precompile(Calls::Concurrent))
+        let (compiled, calls) =
+            precompile(Calls::Sequential).or_else(|_: PrepareError| precompile(Calls::Concurrent))?;
+        let kind = inspect::component_kind(binary)?;
+        let layer = Layer::Component;
+        Ok((compiled, Form { calls, kind, layer }))
     }
 
     /// Sections that are not WebAssembly's own, such as the native code that `wasmedge compile` adds, are passed over.
@@ -309,33 +328,43 @@ impl Components {
         let compiled = engine.precompile_module(binary);
         let compiled = compiled.map_err(|error| not_compiled(&error))?;
         let kind = inspect::module_kind(binary)?;
-        let calls = Calls::Sequential;
-        Ok((compiled, Form { calls, kind }))
+        let (calls, layer) = (Calls::Sequential, Layer::Module);
+        Ok((compiled, Form { calls, kind, layer }))
     }
 }
 
 impl Linked {
     /// Checks imports and exports, and links.
     fn link(&self, component: &Component, hold: Hold) -> Result<Loaded, PrepareError> {
-        let is_service = self.check_exports(component)?;
+        let answers = self.check_exports(component)?;
         let pre = self
             .linker
             .instantiate_pre(component)
             .map_err(|error| missing_import(&error))?;
-        let pre = if is_service {
-            p3::bindings::ServicePre::new(pre).map(ProxyPre::P3)
-        } else {
-            p2::bindings::ProxyPre::new(pre).map(ProxyPre::P2)
+        let program = match answers {
+            Answers::Service => p3::bindings::ServicePre::new(pre)
+                .map(ProxyPre::P3)
+                .map(Program::Handler),
+            Answers::Handler => p2::bindings::ProxyPre::new(pre)
+                .map(ProxyPre::P2)
+                .map(Program::Handler),
+            Answers::Printing => CommandPre::new(pre).map(Program::Cli),
         };
-        let pre = pre.map_err(|error| {
+        let program = program.map_err(|error| {
             PrepareError::new(
                 ErrorCode::NotHttpHandler,
-                format!("the component's wasi:http handler has an unexpected shape: {error:#}; build it with current tools"),
+                format!(
+                    "the component's export has an unexpected shape: {error:#}; build it with current tools"
+                ),
             )
         })?;
+        let kind = match answers {
+            Answers::Service | Answers::Handler => FunctionKind::Component,
+            Answers::Printing => FunctionKind::Command,
+        };
         Ok(Loaded {
-            program: Program::Handler(pre),
-            kind: FunctionKind::Component,
+            program,
+            kind,
             engine: Arc::clone(&self.engine),
             _hold: hold,
         })
@@ -351,17 +380,20 @@ impl Linked {
         })
     }
 
-    /// Whether the component is a service of WASI 0.3 rather than a handler of 0.2; one that is both is served as a
-    /// service.
-    fn check_exports(&self, component: &Component) -> Result<bool, PrepareError> {
+    /// How the component answers. One that can do so in several ways is a service before a handler, and both before a
+    /// program of the command line (what `wstd` makes is a handler and exports `wasi:cli/run` as well).
+    fn check_exports(&self, component: &Component) -> Result<Answers, PrepareError> {
         let kind = component.component_type();
         let names: Vec<&str> = kind.exports(self.engine.engine()).map(|(name, _)| name).collect();
         let exports = |prefix: &str| names.iter().any(|name| name.starts_with(prefix));
         if exports(SERVICE_EXPORT) {
-            return Ok(true);
+            return Ok(Answers::Service);
         }
         if exports(HANDLER_EXPORT) {
-            return Ok(false);
+            return Ok(Answers::Handler);
+        }
+        if exports(RUN_EXPORT) {
+            return Ok(Answers::Printing);
         }
         let mut listed: Vec<&str> = names.iter().copied().take(EXPORTS_NAMED_MAX).collect();
         if names.len() > EXPORTS_NAMED_MAX {
@@ -373,14 +405,14 @@ impl Linked {
             listed.join(", ")
         };
         let hint = if exports("wasi:cli/run") {
-            "it is a command-line program: write it as an HTTP handler (in Rust: wasip2::http::proxy::export!, or wstd)"
+            "it is a command-line program of another WASI: build it for 0.2 (wasm32-wasip2), or write it as an HTTP handler"
         } else {
             "export it (in Rust: wasip2::http::proxy::export!, or wstd)"
         };
         Err(PrepareError::new(
             ErrorCode::NotHttpHandler,
             format!(
-                "the component does not answer HTTP: it exports {has} but neither wasi:http/incoming-handler (WASI 0.2) nor wasi:http/handler (WASI 0.3); {hint}"
+                "the component does not answer HTTP: it exports {has} but none of wasi:http/incoming-handler (WASI 0.2), wasi:http/handler (WASI 0.3) and wasi:cli/run (WASI 0.2, which answers as a CGI program); {hint}"
             ),
         ))
     }

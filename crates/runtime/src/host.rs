@@ -18,6 +18,7 @@ use wasmtime_wasi_http::{WasiHttpHooks, WasiHttpView};
 
 pub(crate) mod folders;
 pub(crate) mod output;
+mod program;
 
 use folders::Folders;
 use output::Output;

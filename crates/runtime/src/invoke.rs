@@ -115,10 +115,10 @@ impl Shared {
             let queued = call.shared.clock.elapsed().saturating_sub(begun);
             let (response, reused) = call.answer_as_service(request, held).await?;
             (response, queued, reused)
-        } else if call.function.loaded.module().is_some() {
+        } else if call.function.loaded.kind != FunctionKind::Component {
             let place = call.place().await?;
             let queued = call.shared.clock.elapsed().saturating_sub(begun);
-            (call.answer_as_module(request, held, place).await?, queued, false)
+            (call.answer_as_program(request, held, place).await?, queued, false)
         } else {
             let source = call.source().await?;
             let reused = matches!(source, Source::Kept(_));
@@ -236,7 +236,7 @@ impl Call {
     }
 
     /// A program answers by itself; a server's instances are called, not its revision.
-    async fn answer_as_module(
+    async fn answer_as_program(
         &self,
         request: http::Request<Body>,
         held: Held,
@@ -345,7 +345,7 @@ impl Call {
         let mut wasm_store = host.into_store(loaded.engine.engine());
         let proxy = match &loaded.program {
             Program::Handler(ProxyPre::P2(pre)) => pre.instantiate_async(&mut wasm_store).await?,
-            Program::Handler(ProxyPre::P3(_)) | Program::Module(_) => {
+            Program::Handler(ProxyPre::P3(_)) | Program::Cli(_) | Program::Module(_) => {
                 return Err(wasmtime::Error::msg("services are called in another way"));
             }
         };

@@ -22,7 +22,6 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
-use wasmtime_wasi_http::handler::ProxyPre;
 
 mod module;
 
@@ -210,7 +209,7 @@ impl Shared {
     ) -> Result<(), PrepareError> {
         let revision = &request.revision;
         match &loaded.program {
-            Program::Handler(pre) => self.start_handler_once(revision, loaded, pre).await,
+            Program::Handler(_) | Program::Cli(_) => self.start_component_once(revision, loaded).await,
             Program::Module(_) => {
                 let limit = request.progress_deadline;
                 self.start_module_once(revision, loaded, limit).await
@@ -218,11 +217,10 @@ impl Shared {
         }
     }
 
-    async fn start_handler_once(
+    async fn start_component_once(
         &self,
         revision: &RevisionSpec,
         loaded: &Loaded,
-        pre: &ProxyPre<Host>,
     ) -> Result<(), PrepareError> {
         let busy = |_| {
             PrepareError::new(
@@ -240,8 +238,15 @@ impl Shared {
         let log = self.logs.revision(&revision.key);
         let host = Host::new(&Arc::new(revision.clone()), &self.file_root, &log);
         let mut wasm_store = host.into_store(loaded.engine.engine());
-        let failure = match tokio::time::timeout_at(deadline, pre.instantiate_async(&mut wasm_store)).await {
-            Ok(Ok(_instance)) => return Ok(()),
+        let made = async {
+            match &loaded.program {
+                Program::Handler(pre) => pre.instantiate_async(&mut wasm_store).await.map(drop),
+                Program::Cli(pre) => pre.instantiate_async(&mut wasm_store).await.map(drop),
+                Program::Module(_) => Ok(()),
+            }
+        };
+        let failure = match tokio::time::timeout_at(deadline, made).await {
+            Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => {
                 log.write(
                     LogStream::Platform,

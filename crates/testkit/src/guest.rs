@@ -125,8 +125,8 @@ guests! {
     start_trap = |text| handler("handler", text);
     /// Imports `acme:store/shelf@1.2.0`, which nothing provides.
     missing_import = |text| handler("shopper", text);
-    /// A component that exports wasi:cli/run, not an HTTP handler.
-    not_http = |text| encode("program", text);
+    /// A component that exports `answer`, and nothing that is known here.
+    not_http = |text| encode("oracle", text);
     /// A WASI preview 1 command: a core module, no component.
     core_module = module;
     /// A server through WasmEdge's sockets that does what the path says: see its text.

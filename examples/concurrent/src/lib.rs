@@ -8,9 +8,12 @@
 //! - `/crash` traps; `/crash-later` does so after it has sent a part of its response.
 //! - `/spin` computes for ever.
 //! - `/refuse` answers with an error of wasi:http instead of a response.
+//! - `/folders` tells which folders it finds, and `/file?NAME` what a file in the first of them holds.
 
 use std::cell::Cell;
 use wasip3::clocks::monotonic_clock;
+use wasip3::filesystem::preopens::get_directories;
+use wasip3::filesystem::types::{DescriptorFlags, OpenFlags, PathFlags};
 use wasip3::http::types::{ErrorCode, Fields, Request, Response};
 use wasip3::{wit_future, wit_stream};
 
@@ -59,12 +62,33 @@ impl wasip3::exports::http::handler::Guest for Function {
             "/spin" => loop {
                 std::hint::black_box(&inside);
             },
+            "/folders" => {
+                let folders = get_directories().into_iter();
+                let names: String = folders.map(|(_, name)| name + "\n").collect();
+                return Ok(answer(names.into_bytes(), inside));
+            }
+            "/file" => {
+                let read = read(query).await;
+                return Ok(answer(read.unwrap_or_else(|error| format!("{error}\n").into_bytes()), inside));
+            }
             "/refuse" => return Err(ErrorCode::InternalError(Some("asked to".to_owned()))),
             _ => {}
         }
         let text = format!("call {} of this instance, {} now in it\n", inside.number, INSIDE.get());
         Ok(answer(text.into_bytes(), inside))
     }
+}
+
+/// What a file in the first folder holds.
+async fn read(name: &str) -> Result<Vec<u8>, String> {
+    let (folder, _) = get_directories().into_iter().next().ok_or("there is no folder")?;
+    let flags = (PathFlags::SYMLINK_FOLLOW, OpenFlags::empty(), DescriptorFlags::READ);
+    let file = folder.open_at(flags.0, name.to_owned(), flags.1, flags.2).await;
+    let file = file.map_err(|error| format!("{name:?} cannot be opened: {error:?}"))?;
+    let (bytes, ended) = file.read_via_stream(0);
+    let bytes = bytes.collect().await;
+    ended.await.map_err(|error| format!("{name:?} cannot be read: {error:?}"))?;
+    Ok(bytes)
 }
 
 /// A response of known length.

@@ -15,6 +15,9 @@ const PREAMBLE_BYTES: usize = 8;
 /// Where a tar header has its magic.
 const TAR_MAGIC_AT: std::ops::Range<usize> = 257..262;
 
+/// The function of `wasi:sockets/tcp` that only a server calls.
+const LISTENS: &str = "[method]tcp-socket.start-listen";
+
 /// The WebAssembly layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Layer {
@@ -28,7 +31,7 @@ pub(crate) enum Layer {
 pub(crate) fn layer(content: &[u8]) -> Result<Layer, PrepareError> {
     if !content.starts_with(WASM_MAGIC) {
         let message = format!(
-            "the artifact holds no WebAssembly: it is {}; build a component that exports wasi:http/incoming-handler, or a program for wasm32-wasip1",
+            "the artifact holds no WebAssembly: it is {}; build a component that exports wasi:http/incoming-handler, or a program for wasm32-wasip2 or wasm32-wasip1",
             describe(content)
         );
         return Err(PrepareError::new(ErrorCode::NotWasm, message));
@@ -96,12 +99,7 @@ fn describe(content: &[u8]) -> &'static str {
 /// What kind of program a core module is, told from its imports and exports without compiling it. The module was found
 /// to be valid.
 pub(crate) fn module_kind(content: &[u8]) -> Result<FunctionKind, PrepareError> {
-    let broken = |error: wasmparser::BinaryReaderError| {
-        PrepareError::new(
-            ErrorCode::CompileFailed,
-            format!("the WebAssembly cannot be read: {error}; build it again"),
-        )
-    };
+    let broken = |error: wasmparser::BinaryReaderError| unreadable(&error);
     let (mut imports, mut exports) = (Vec::new(), Vec::new());
     for payload in wasmparser::Parser::new(0).parse_all(content) {
         match payload.map_err(broken)? {
@@ -122,9 +120,64 @@ pub(crate) fn module_kind(content: &[u8]) -> Result<FunctionKind, PrepareError> 
     module::kind(imports, exports)
 }
 
+/// What kind of program a component is, told from its exports without compiling it. The component was found to be
+/// valid. One that exports nothing which is known counts as one that should answer HTTP.
+pub(crate) fn component_kind(content: &[u8]) -> Result<FunctionKind, PrepareError> {
+    let broken = |error: wasmparser::BinaryReaderError| unreadable(&error);
+    let (mut depth, mut answers_http, mut runs, mut listens) = (0_u32, false, false, false);
+    for payload in wasmparser::Parser::new(0).parse_all(content) {
+        match payload.map_err(broken)? {
+            wasmparser::Payload::Version { .. } => depth += 1,
+            wasmparser::Payload::End(_) => depth = depth.saturating_sub(1),
+            wasmparser::Payload::ComponentExportSection(section) if depth == 1 => {
+                for export in section {
+                    let name = export.map_err(broken)?.name.name;
+                    answers_http |= name.starts_with("wasi:http/incoming-handler@")
+                        || name.starts_with("wasi:http/handler@");
+                    runs |= name.starts_with("wasi:cli/run@0.2.");
+                }
+            }
+            wasmparser::Payload::ComponentTypeSection(section) if depth == 1 => {
+                for kind in section {
+                    listens |= has_listener(&kind.map_err(broken)?);
+                }
+            }
+            _ => {}
+        }
+    }
+    match (answers_http, runs) {
+        (false, true) if listens => Err(PrepareError::new(
+            ErrorCode::UnsupportedKind,
+            "the component listens on a socket of wasi:sockets, which is offered to modules of WASI preview 1 only: build it for \
+             wasm32-wasip1 (with the sockets of WasmEdge, or with one that it is started with), or export \
+             wasi:http/incoming-handler",
+        )),
+        (false, true) => Ok(FunctionKind::Command),
+        _ => Ok(FunctionKind::Component),
+    }
+}
+
+/// Whether a type, that of an imported instance, has the function by which `wasi:sockets/tcp` listens.
+fn has_listener(kind: &wasmparser::ComponentType<'_>) -> bool {
+    let wasmparser::ComponentType::Instance(declarations) = kind else {
+        return false;
+    };
+    declarations.iter().any(|declaration| {
+        matches!(declaration, wasmparser::InstanceTypeDeclaration::Export { name, .. } if name.name == LISTENS)
+    })
+}
+
+fn unreadable(error: &wasmparser::BinaryReaderError) -> PrepareError {
+    PrepareError::new(
+        ErrorCode::CompileFailed,
+        format!("the WebAssembly cannot be read: {error}; build it again"),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn what_is_not_wasm_is_named() {
@@ -170,5 +223,80 @@ mod tests {
         assert_eq!(kind(&import("sock_listen")), Ok(FunctionKind::Server));
         assert_eq!(kind(&import("fd_fdstat_get")), Ok(FunctionKind::Command));
         assert!(kind("(module)").is_err());
+    }
+
+    /// A component that exports an instance of this name, and imports what the first text says.
+    fn component(imports: &str, export: &str) -> Vec<u8> {
+        let text = format!(r#"(component {imports} (instance $own) (export "{export}" (instance $own)))"#);
+        wat::parse_str(text).unwrap()
+    }
+
+    #[test]
+    fn components_are_told_apart() {
+        for (export, wanted) in [
+            ("wasi:cli/run@0.2.6", FunctionKind::Command),
+            ("wasi:cli/run@0.3.0", FunctionKind::Component),
+            ("wasi:http/incoming-handler@0.2.4", FunctionKind::Component),
+            ("a:b/c@1.0.0", FunctionKind::Component),
+        ] {
+            assert_eq!(component_kind(&component("", export)), Ok(wanted), "{export}");
+        }
+        let both = r#"(component (instance $own) (export "wasi:cli/run@0.2.6" (instance $own))
+            (export "wasi:http/incoming-handler@0.2.4" (instance $own)))"#;
+        let both = wat::parse_str(both).unwrap();
+        assert_eq!(component_kind(&both), Ok(FunctionKind::Component));
+        let within =
+            r#"(component (component (instance $own) (export "wasi:cli/run@0.2.6" (instance $own))))"#;
+        let within = wat::parse_str(within).unwrap();
+        assert_eq!(component_kind(&within), Ok(FunctionKind::Component));
+    }
+
+    #[test]
+    fn a_component_that_listens_is_refused_with_what_to_do() {
+        let sockets = |method: &str| {
+            format!(
+                r#"(import "wasi:sockets/tcp@0.2.6" (instance (export "tcp-socket" (type $socket (sub resource)))
+                (export "{method}" (func (param "self" (borrow $socket))))))"#
+            )
+        };
+        let kind = |method: &str, export: &str| component_kind(&component(&sockets(method), export));
+        let refused = kind("[method]tcp-socket.start-listen", "wasi:cli/run@0.2.6").unwrap_err();
+        assert_eq!(refused.code, ErrorCode::UnsupportedKind);
+        assert!(refused.message.contains("wasm32-wasip1"), "{}", refused.message);
+        let calls_others = kind("[method]tcp-socket.start-connect", "wasi:cli/run@0.2.6");
+        assert_eq!(calls_others, Ok(FunctionKind::Command));
+        let answers = kind(
+            "[method]tcp-socket.start-listen",
+            "wasi:http/incoming-handler@0.2.4",
+        );
+        assert_eq!(answers, Ok(FunctionKind::Component));
+    }
+
+    proptest! {
+        /// Sections of any length and content behind a right beginning, which a stranger may push.
+        #[test]
+        fn any_bytes_are_read_or_refused(
+            magic in prop_oneof![Just(&b"\0asm\x0d\0\x01\0"[..]), Just(&b"\0asm\x01\0\0\0"[..]), Just(&b""[..])],
+            rest in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let content = [magic, &rest].concat();
+            let _ = (layer(&content), module_kind(&content), component_kind(&content));
+        }
+
+        /// A program that was damaged on its way.
+        #[test]
+        fn a_damaged_program_is_read_or_refused(at in 8_usize..400, byte in any::<u8>(), cut in 8_usize..400) {
+            let module = wat::parse_str(
+                r#"(module (import "wasi_snapshot_preview1" "sock_listen" (func (param i32 i32) (result i32)))
+                (memory (export "memory") 1) (func (export "_start")))"#,
+            ).unwrap();
+            for mut content in [module, component("", "wasi:cli/run@0.2.6")] {
+                if let Some(place) = content.get_mut(at) {
+                    *place = byte;
+                }
+                content.truncate(cut);
+                let _ = (layer(&content), module_kind(&content), component_kind(&content));
+            }
+        }
     }
 }

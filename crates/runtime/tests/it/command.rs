@@ -3,7 +3,7 @@
 use crate::support::{Rig, pieces, report_of, text};
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use kittiwake_core::artifact::FunctionKind;
+use kittiwake_core::artifact::{FunctionKind, Prepare};
 use kittiwake_core::body::{self, Body};
 use kittiwake_core::invoke::{Invoke, InvokeError};
 use kittiwake_core::log::LogStream;
@@ -137,6 +137,111 @@ async fn what_a_caller_leaves_ends() {
     }
     drop(call);
     until_idle(&rig).await;
+}
+
+/// A program of the command line as a component, whose source tells what it does.
+const COMPONENT: &[u8] = include_bytes!("../../../../examples/cgi-component/cgi-component.wasm");
+
+#[tokio::test]
+async fn a_component_of_the_command_line_answers_as_a_cgi_program_does() {
+    let rig = Rig::new();
+    rig.write("guest.wasm", COMPONENT);
+    let prepared = rig.prepare("file://guest.wasm").await.unwrap();
+    assert_eq!(prepared.kind, FunctionKind::Command);
+    let revision = rig.deploy(COMPONENT, Limits::default()).await;
+    let answer = |path: &'static str, body: Body| {
+        let (rig, revision) = (&rig, &revision);
+        async move { text(send(rig, revision, path, body).await.unwrap()).await }
+    };
+    assert_eq!(
+        answer("/?a=1&b", body::empty()).await,
+        "Hello World!\n? one\n? two\n? a=1\n? b\n"
+    );
+    let lines: Vec<Bytes> = (0..64_u8)
+        .map(|n| [&vec![n | 128; 9_999][..], b"\n"].concat().into())
+        .collect();
+    assert_eq!(
+        answer("/count", pieces(lines, None)).await,
+        "64 lines, 639936 bytes without their ends\n"
+    );
+    for _ in 0..2 {
+        assert_eq!(
+            answer("/file", body::full("kept")).await,
+            "kept",
+            "in a /tmp of its own, where nothing was"
+        );
+    }
+    let response = send(&rig, &revision, "/nowhere", body::empty()).await.unwrap();
+    assert_eq!(response.status(), http::StatusCode::NOT_FOUND);
+    let error = send(&rig, &revision, "/fail", body::empty())
+        .await
+        .map(drop)
+        .unwrap_err();
+    assert!(
+        matches!(&error, InvokeError::Trapped(why) if why == "it exited with code 1"),
+        "{error}"
+    );
+    until_idle(&rig).await;
+    rig.until_no_own_folders().await;
+    assert_eq!(rig.log(LogStream::Stderr), "asked to fail\n");
+    // What an earlier process compiled is taken up as what it is.
+    let next = Rig::in_dir(Arc::clone(&rig.dir), |_| ());
+    assert_eq!(next.runtime.recall(&prepared.image), Some(prepared));
+    assert_eq!(
+        text(send(&next, &revision, "/", body::empty()).await.unwrap()).await,
+        "Hello World!\n? one\n? two\n"
+    );
+}
+
+#[tokio::test]
+async fn components_of_the_command_line_are_held_to_their_limits() {
+    let rig = Rig::new();
+    let limits = Limits {
+        timeout: Duration::from_millis(300),
+        request_body: ByteCount(1000),
+        ..Limits::default()
+    };
+    let revision = rig.deploy(COMPONENT, limits).await;
+    // It waits for the end of its body, which does not come.
+    let (_sender, endless) = http_body_util::channel::Channel::<Bytes, body::BodyError>::new(1);
+    let begun = send(&rig, &revision, "/count", endless.boxed_unsync()).await;
+    match begun {
+        Err(error) => assert!(matches!(error, InvokeError::TimedOut), "{error}"),
+        Ok(begun) => assert!(
+            begun.into_body().collect().await.is_err(),
+            "it had begun to answer"
+        ),
+    }
+    let large = pieces(vec![Bytes::from(vec![0; 600]); 2], None);
+    match send(&rig, &revision, "/file", large).await {
+        Err(error) => assert!(matches!(error, InvokeError::BodyTooLarge), "{error}"),
+        Ok(begun) => assert!(
+            begun.into_body().collect().await.is_err(),
+            "it had begun to answer"
+        ),
+    }
+    let small = Arc::new(RevisionSpec {
+        uid: "small".into(),
+        limits: Limits {
+            memory: ByteCount(64 * 1024),
+            ..Limits::default()
+        },
+        ..RevisionSpec::clone(&revision)
+    });
+    let error = send(&rig, &small, "/", body::empty())
+        .await
+        .map(drop)
+        .unwrap_err();
+    assert!(
+        matches!(&error, InvokeError::Trapped(why) if why.contains("memory limit")),
+        "{error}"
+    );
+    until_idle(&rig).await;
+    assert!(
+        text(send(&rig, &revision, "/", body::empty()).await.unwrap())
+            .await
+            .starts_with("Hello")
+    );
 }
 
 #[tokio::test]

@@ -36,10 +36,10 @@ async fn what_cannot_run_says_why() {
             "a core module without WASI",
         ),
         (
-            "program",
+            "oracle",
             guest::not_http(),
             ErrorCode::NotHttpHandler,
-            "wasi:cli/run@0.2.3",
+            "exports answer but none of",
         ),
         (
             "import",
