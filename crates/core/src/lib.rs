@@ -12,6 +12,7 @@ pub mod artifact;
 pub mod body;
 pub mod clock;
 pub mod code;
+pub mod fair;
 pub mod host;
 pub mod instances;
 pub mod invoke;

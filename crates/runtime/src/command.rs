@@ -87,10 +87,7 @@ impl Call {
             Ok(Found::Head(head, begun)) => Ok(self.command_response(head, begun, output).await),
             Ok(Found::End(printed)) => Err(self.ended_without_head(&printed, task).await),
             Ok(Found::Bad(error)) => Err(self.bad_output(&error)),
-            Err(_) => {
-                self.timed_out();
-                Err(InvokeError::TimedOut)
-            }
+            Err(_) => Err(self.no_answer_in_time()),
         }
     }
 
@@ -139,7 +136,8 @@ impl Call {
     ) -> wasmtime::Result<()> {
         let mut made = guest;
         let files = made.files();
-        let program = self.function.meter.clone().run(self.start(&mut made));
+        let meter = self.function.meter.clone();
+        let program = meter.run(self.start(&mut made), |waited| self.state.set_waited(waited));
         let feeding = async {
             feed(body, stdin, self.revision.limits.request_body.0, &self.state).await;
             std::future::pending::<Infallible>().await
@@ -154,6 +152,8 @@ impl Call {
         };
         let result = match timeout_at(self.deadline, ended).await {
             Ok(result) => result,
+            // Whoever waits for its head says so.
+            Err(_) if !self.state.has_begun() => Ok(()),
             Err(_) => {
                 self.state.fail(CallFailure::TimedOut);
                 self.timed_out();
@@ -172,6 +172,7 @@ impl Call {
 
     /// Makes the instance and runs its program.
     async fn start(&self, made: &mut Made) -> wasmtime::Result<()> {
+        self.state.set_begun();
         let clock = &self.shared.clock;
         let begun = clock.elapsed();
         let instantiated = || {
@@ -222,6 +223,9 @@ impl Call {
         };
         if self.state.failure() == Some(&CallFailure::TimedOut) {
             return InvokeError::TimedOut;
+        }
+        if !self.state.has_begun() {
+            return self.no_answer_in_time();
         }
         let Err(error) = ended else {
             return self.no_head(printed);

@@ -2,6 +2,7 @@
 
 pub use crate::engine::Resets;
 use kittiwake_core::unit::ByteCount;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -49,6 +50,9 @@ pub struct Config {
     pub resets: Option<Resets>,
     /// A function that is not called for this long leaves memory; its compiled form stays on disk.
     pub idle_unload: Duration,
+    /// Threads that run guests: so many guests are polled at a time, and the others wait for the turn of their function.
+    /// The worker threads of the tokio runtime that calls come from.
+    pub threads: NonZeroU32,
     /// How often running guests are made to yield, so that one that computes cannot hold up the others.
     pub epoch_tick: Duration,
     /// Longest time that an instance may take to be created when a revision is made ready.
@@ -78,6 +82,10 @@ impl Default for Config {
             instance_memory_max: ByteCount::gib(4),
             resets: None,
             idle_unload: Duration::from_secs(60),
+            threads: u32::try_from(cores)
+                .ok()
+                .and_then(NonZeroU32::new)
+                .unwrap_or(NonZeroU32::MIN),
             epoch_tick: Duration::from_millis(2),
             start_timeout: Duration::from_secs(30),
         }

@@ -5,6 +5,7 @@ use crate::host::MemoryUse;
 use crate::instance::Waiting;
 use crate::prepare::EXIT_CODE_OF_TRAP;
 use crate::service::Service;
+use crate::turns::{Line, Turns};
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use kittiwake_core::instances::{self, Live};
@@ -16,6 +17,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// Parts of the table; each is copied when a function comes or goes, so a part holds few even with 10,000 functions.
@@ -45,26 +47,80 @@ pub(crate) struct Function {
 }
 
 /// What the instances of a function use. Clones share it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Meter {
     /// Linear memory.
     pub memory: Arc<MemoryUse>,
-    /// Time that its guests were polled, which is processor time, since that was last told.
-    busy_nanos: Arc<AtomicU64>,
+    processor: Arc<Processor>,
+}
+
+/// The processor, as the guests of one function use it.
+#[derive(Debug)]
+struct Processor {
+    /// Time that they were polled, since that was last told.
+    busy_nanos: AtomicU64,
+    turns: Arc<Turns>,
+    /// The function's number among those that wait for a turn.
+    line: u64,
 }
 
 impl Meter {
-    /// Counts the time in which a guest is polled.
-    pub(crate) async fn run<T>(self, guest: impl Future<Output = T>) -> T {
+    /// For the guests of a function, which takes its turns on the processor with the others.
+    pub(crate) fn new(turns: &Arc<Turns>) -> Self {
+        let processor = Processor {
+            busy_nanos: AtomicU64::new(0),
+            turns: Arc::clone(turns),
+            line: Turns::number(),
+        };
+        Self {
+            memory: Arc::default(),
+            processor: Arc::new(processor),
+        }
+    }
+
+    /// Runs a guest in its turns, and counts the time in which it is polled. `waited` is told how long the first turn
+    /// took to come, before the guest runs, unless it came at once.
+    pub(crate) async fn run<T>(self, guest: impl Future<Output = T>, waited: impl FnOnce(Duration)) -> T {
         let mut guest = std::pin::pin!(guest);
+        let (mut line, mut waited) = (self.line(), Some(waited));
         std::future::poll_fn(move |cx| {
-            let begun = std::time::Instant::now();
-            let polled = guest.as_mut().poll(cx);
-            let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            self.busy_nanos.fetch_add(nanos, Ordering::Relaxed);
-            polled
+            let polled = self.poll(&mut line, cx, |cx, wait| {
+                if let Some(waited) = waited.take()
+                    && !wait.is_zero()
+                {
+                    waited(wait);
+                }
+                guest.as_mut().poll(cx)
+            });
+            // Without its turn it is pending too.
+            polled.unwrap_or(Poll::Pending)
         })
         .await
+    }
+
+    /// The turns of one guest.
+    pub(crate) fn line(&self) -> Line {
+        Line::new(&self.processor.turns, self.processor.line)
+    }
+
+    /// Polls a guest if it is its turn, as [`Line::poll`] does, and counts the time that takes.
+    pub(crate) fn poll<R>(
+        &self,
+        line: &mut Line,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(&mut Context<'_>, Duration) -> R,
+    ) -> Option<R> {
+        let Poll::Ready(polled) = line.poll(cx, poll) else {
+            return None;
+        };
+        let nanos = u64::try_from(polled.cost.as_nanos()).unwrap_or(u64::MAX);
+        self.processor.busy_nanos.fetch_add(nanos, Ordering::Relaxed);
+        Some(polled.result)
+    }
+
+    /// Processor time since this was last asked.
+    fn take_busy(&self) -> Duration {
+        Duration::from_nanos(self.processor.busy_nanos.swap(0, Ordering::Relaxed))
     }
 }
 
@@ -84,6 +140,7 @@ impl Function {
         revision: &RevisionSpec,
         loaded: Arc<Loaded>,
         log: Arc<RevisionLog>,
+        meter: Meter,
         now: Duration,
         since: Timestamp,
         answered: bool,
@@ -93,7 +150,7 @@ impl Function {
             log,
             waiting: Waiting::default(),
             service: Service::default(),
-            meter: Meter::default(),
+            meter,
             key: revision.key.clone(),
             since,
             usage: Usage {
@@ -322,7 +379,7 @@ impl Functions {
                 uid: Arc::clone(uid),
                 since: function.since,
                 usage: instances::Usage {
-                    cpu: Duration::from_nanos(function.meter.busy_nanos.swap(0, Ordering::Relaxed)),
+                    cpu: function.meter.take_busy(),
                     window,
                     memory: ByteCount(function.meter.memory.take_peak()),
                 },

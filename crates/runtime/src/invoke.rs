@@ -5,7 +5,7 @@
 //! that its time limit holds even while the client reads nothing.
 
 use crate::component::Program;
-use crate::function::{Function, Running};
+use crate::function::{Function, Meter, Running};
 use crate::gate::Refused;
 use crate::host::Host;
 use crate::instance::{Instance, Place};
@@ -125,6 +125,7 @@ impl Shared {
             let queued = call.shared.clock.elapsed().saturating_sub(begun);
             (call.answer(request, held, source).await?, queued, reused)
         };
+        let queued = queued.saturating_add(call.state.waited());
         let instantiated = call.state.instantiated();
         let cold_start = cold_start.map(|loading| loading.saturating_add(instantiated));
         let report = CallReport {
@@ -186,6 +187,7 @@ impl Shared {
             &revision,
             loaded,
             log,
+            Meter::new(&self.turns),
             now,
             self.clock.now(),
             answered,
@@ -250,10 +252,14 @@ impl Call {
     }
 
     fn refused(&self, refused: Refused) -> InvokeError {
-        self.shared.metrics.failed(match refused {
+        self.overloaded(match refused {
             Refused::QueueFull => "queue_full",
             Refused::DeadlinePassed => "no_slot_in_time",
-        });
+        })
+    }
+
+    fn overloaded(&self, why: &str) -> InvokeError {
+        self.shared.metrics.failed(why);
         InvokeError::Overloaded {
             retry_after: RETRY_AFTER,
         }
@@ -275,12 +281,11 @@ impl Call {
         source: Source,
     ) -> Result<http::Response<Body>, InvokeError> {
         let (sender, mut receiver) = oneshot::channel();
-        let mut guest: Guest = Box::pin(
-            self.function
-                .meter
-                .clone()
-                .run(self.clone().run_guest(request, sender, held, source)),
-        );
+        let state = Arc::clone(&self.state);
+        let mut guest: Guest = Box::pin(self.function.meter.clone().run(
+            self.clone().run_guest(request, sender, held, source),
+            move |waited| state.set_waited(waited),
+        ));
         let first = std::future::poll_fn(|cx| {
             let end = guest.as_mut().poll(cx);
             if self.state.is_body_too_large() {
@@ -305,10 +310,7 @@ impl Call {
                 self.shared.metrics.failed("body_too_large");
                 Err(InvokeError::BodyTooLarge)
             }
-            Err(_) => {
-                self.timed_out();
-                Err(InvokeError::TimedOut)
-            }
+            Err(_) => Err(self.no_answer_in_time()),
         }
     }
 
@@ -320,6 +322,7 @@ impl Call {
         held: Held,
         source: Source,
     ) -> Result<(), wasmtime::Error> {
+        self.state.set_begun();
         let _held = held;
         let mut instance = match source {
             Source::Kept(instance) => *instance,
@@ -512,6 +515,15 @@ impl Call {
             self.function
                 .trapped(&self.revision, &self.shared.reporter, message);
         }
+    }
+
+    /// The time for an answer has passed: the guest took too long, or its turn never came.
+    pub(crate) fn no_answer_in_time(&self) -> InvokeError {
+        if !self.state.has_begun() {
+            return self.overloaded("no_turn_in_time");
+        }
+        self.timed_out();
+        InvokeError::TimedOut
     }
 
     pub(crate) fn timed_out(&self) {

@@ -4,7 +4,7 @@
 //! disk by digest, [`component`] loads and links it ([`module`] where it is a core module), [`function`] holds what one
 //! revision needs to answer, and [`invoke`] answers one call with one fresh instance, or one of [`instance`] or
 //! [`service`]. Functions that listen on a port by themselves are a [`server`]'s instances, with [`preview1`] and
-//! [`network`] as their world.
+//! [`network`] as their world. Guests of all kinds run in [`turns`].
 //!
 //! Architecture invariant: wasmtime stops here. Nothing of it is visible outside this crate, and the only `unsafe` of
 //! the project is in `precompiled`.
@@ -35,6 +35,7 @@ mod runtime;
 mod server;
 mod service;
 mod single_flight;
+mod turns;
 
 pub use config::{Config, Resets};
 pub use engine::swap::is_impossible as is_swapping_impossible;

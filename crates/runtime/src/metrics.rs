@@ -21,6 +21,7 @@ pub(crate) struct Metrics {
     pub cache_corrupt: IntCounter,
     pub fetches: IntCounter,
     pub functions_loaded: IntGauge,
+    pub guests_waiting: IntGauge,
     pub calls_failed: IntCounterVec,
 }
 
@@ -104,6 +105,10 @@ impl Metrics {
             functions_loaded: gauge(
                 "kittiwake_functions_loaded",
                 "Revisions held in memory, ready for a call.",
+            )?,
+            guests_waiting: gauge(
+                "kittiwake_guests_waiting",
+                "Guests that could run and wait for their function's turn on the processor.",
             )?,
             calls_failed,
         })

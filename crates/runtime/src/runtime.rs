@@ -14,6 +14,7 @@ use crate::metrics::Metrics;
 use crate::prepare::Preparations;
 use crate::server::Servers;
 use crate::single_flight::SingleFlight;
+use crate::turns::Turns;
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use kittiwake_core::artifact::{Prepare, PrepareError, PreparePhase, PrepareRequest, Prepared};
@@ -70,6 +71,7 @@ pub(crate) struct Shared {
     pub puller: Puller,
     pub preparations: Preparations,
     pub functions: Functions,
+    pub turns: Arc<Turns>,
     pub servers: Servers,
     /// Where the files of instances are.
     pub file_root: Arc<FileRoot>,
@@ -97,6 +99,7 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Arc<Runtime>, Task), Bui
     let shared = Arc::new(Shared {
         puller: Puller::new(&config)?,
         file_root: Arc::new(FileRoot::new(&config.data_dir)),
+        turns: Arc::new(Turns::new(config.threads)),
         config,
         cache,
         components: ArcSwap::new(components),
@@ -200,6 +203,7 @@ impl Shared {
         let set =
             |gauge: &prometheus::IntGauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         set(&self.metrics.functions_loaded, self.functions.len());
+        set(&self.metrics.guests_waiting, self.turns.waiting());
         let components = self.components.load();
         set(&self.metrics.slots_taken, components.engine().slots_taken());
         let pools: Vec<_> = components

@@ -1,25 +1,25 @@
 //! The calls that may run at a time in this process, shared fairly: where they are all taken, revisions that wait get
-//! the next free ones in turn, however many calls each has waiting.
+//! the next free ones in turn, however many calls each has waiting. How the processor is shared among the calls that
+//! run is up to the runtime (`runtime/src/turns.rs`).
 
-use std::collections::{HashMap, VecDeque};
+use kittiwake_core::fair::{FairQueue, Next};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
+
+/// What a slot counts for in the account of its revision.
+const SLOT: u64 = 1;
+
+/// Who waits, by the uid of its revision.
+type Queue = FairQueue<Arc<str>, oneshot::Sender<FairSlot>>;
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct FairSlots {
     free: AtomicUsize,
-    /// Who waits; changed under the lock of `queues`, read without.
+    /// Who waits; changed under the lock of `queue`, read without.
     waiting: AtomicUsize,
-    queues: Mutex<Queues>,
-}
-
-/// Who waits, by revision, and whose turn it is.
-#[derive(Debug, Default)]
-struct Queues {
-    of: HashMap<Arc<str>, VecDeque<oneshot::Sender<FairSlot>>>,
-    turns: VecDeque<Arc<str>>,
+    queue: Mutex<Queue>,
 }
 
 /// A slot, given back when it is dropped.
@@ -32,7 +32,7 @@ impl FairSlots {
         Self {
             free: AtomicUsize::new(slots),
             waiting: AtomicUsize::new(0),
-            queues: Mutex::default(),
+            queue: Mutex::default(),
         }
     }
 
@@ -44,12 +44,12 @@ impl FairSlots {
     /// A slot for a revision, in its turn.
     pub(crate) async fn take(self: &Arc<Self>, revision: &Arc<str>) -> FairSlot {
         let receiver = {
-            let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
             // Before the look at free ones: who gives one back after it sees that someone waits.
             self.waiting.fetch_add(1, Ordering::SeqCst);
             let (sender, receiver) = oneshot::channel();
-            queues.push(revision, sender);
-            self.hand_out(&mut queues);
+            queue.push(revision, sender);
+            self.hand_out(&mut queue);
             receiver
         };
         match receiver.await {
@@ -70,46 +70,29 @@ impl FairSlots {
     }
 
     /// Gives free slots to those who wait.
-    fn hand_out(self: &Arc<Self>, queues: &mut Queues) {
-        while !queues.turns.is_empty() && self.take_free() {
+    fn hand_out(self: &Arc<Self>, queue: &mut Queue) {
+        while !queue.is_empty() && self.take_free() {
             let mut slot = self.slot();
             loop {
-                let Some(next) = queues.next() else {
+                let Some(Next { key, item, advance }) = queue.pop() else {
                     slot.0 = None;
                     self.free.fetch_add(1, Ordering::SeqCst);
                     return;
                 };
                 self.waiting.fetch_sub(1, Ordering::SeqCst);
-                match next.send(slot) {
-                    Ok(()) => break,
+                match item.send(slot) {
+                    Ok(()) => {
+                        queue.settle(&key, advance, SLOT);
+                        break;
+                    }
                     // Who waited gave up.
-                    Err(back) => slot = back,
+                    Err(back) => {
+                        queue.settle(&key, advance, 0);
+                        slot = back;
+                    }
                 }
             }
         }
-    }
-}
-
-impl Queues {
-    fn push(&mut self, revision: &Arc<str>, sender: oneshot::Sender<FairSlot>) {
-        let queue = self.of.entry(Arc::clone(revision)).or_default();
-        if queue.is_empty() {
-            self.turns.push_back(Arc::clone(revision));
-        }
-        queue.push_back(sender);
-    }
-
-    /// The first of the revision whose turn it is.
-    fn next(&mut self) -> Option<oneshot::Sender<FairSlot>> {
-        let revision = self.turns.pop_front()?;
-        let queue = self.of.get_mut(&revision)?;
-        let next = queue.pop_front();
-        if queue.is_empty() {
-            self.of.remove(&revision);
-        } else {
-            self.turns.push_back(revision);
-        }
-        next
     }
 }
 
@@ -118,8 +101,8 @@ impl Drop for FairSlot {
         let Some(slots) = self.0.take() else { return };
         slots.free.fetch_add(1, Ordering::SeqCst);
         if slots.waiting.load(Ordering::SeqCst) > 0 {
-            let mut queues = slots.queues.lock().unwrap_or_else(PoisonError::into_inner);
-            slots.hand_out(&mut queues);
+            let mut queue = slots.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            slots.hand_out(&mut queue);
         }
     }
 }
@@ -128,6 +111,7 @@ impl Drop for FairSlot {
 mod tests {
     use super::*;
     use futures::FutureExt;
+    use std::collections::VecDeque;
     use std::pin::Pin;
 
     type Taking = Pin<Box<dyn Future<Output = FairSlot>>>;

@@ -18,6 +18,7 @@ use kittiwake_runtime::THIS_PROCESS;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use prometheus::{Registry, TextEncoder};
 use std::net::TcpListener;
+use std::num::NonZeroU32;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
@@ -107,8 +108,8 @@ async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
         supervisor,
         kubeconfig,
         ports,
+        threads,
         config,
-        ..
     } = settings;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
@@ -121,7 +122,13 @@ async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
     let (reporter, reports) = report::channel();
 
     let (runtime, upkeep) = kittiwake_runtime::build(
-        platform::runtime_config(&config, config.data_dir.clone(), config.max_calls),
+        kittiwake_runtime::Config {
+            threads: u32::try_from(threads)
+                .ok()
+                .and_then(NonZeroU32::new)
+                .unwrap_or(NonZeroU32::MIN),
+            ..platform::runtime_config(&config, config.data_dir.clone(), config.max_calls)
+        },
         kittiwake_runtime::Inputs {
             logs: Arc::clone(&logs),
             instances: Arc::clone(&instances),

@@ -11,6 +11,9 @@ use tokio::sync::Notify;
 pub(crate) struct CallState {
     body_too_large: AtomicBool,
     body_too_large_told: Notify,
+    /// Whether the guest ran at all.
+    begun: AtomicBool,
+    waited_nanos: AtomicU64,
     instantiated_nanos: AtomicU64,
     failure: OnceLock<CallFailure>,
 }
@@ -62,12 +65,29 @@ impl CallState {
         }
     }
 
+    /// The guest begins to run.
+    pub(crate) fn set_begun(&self) {
+        self.begun.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the guest began to run.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Records how long the guest waited for its first turn on the processor.
+    pub(crate) fn set_waited(&self, time: Duration) {
+        self.waited_nanos.store(nanos(time), Ordering::Relaxed);
+    }
+
+    /// How long the guest waited for its first turn on the processor.
+    pub(crate) fn waited(&self) -> Duration {
+        Duration::from_nanos(self.waited_nanos.load(Ordering::Relaxed))
+    }
+
     /// Records how long the instance took to make.
     pub(crate) fn set_instantiated(&self, time: Duration) {
-        self.instantiated_nanos.store(
-            u64::try_from(time.as_nanos()).unwrap_or(u64::MAX),
-            Ordering::Relaxed,
-        );
+        self.instantiated_nanos.store(nanos(time), Ordering::Relaxed);
     }
 
     /// How long the instance took to make.
@@ -85,4 +105,8 @@ impl CallState {
     pub(crate) fn failure(&self) -> Option<&CallFailure> {
         self.failure.get()
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -29,7 +29,7 @@ impl Shared {
         });
         let log = self.logs.revision(&revision.key);
         let slot_deadline = Instant::now() + self.config.start_timeout;
-        let meter = Meter::default();
+        let meter = Meter::new(&self.turns);
         let launched = launch::launch(self, revision, loaded, &meter, &log, slot_deadline);
         let mut launched = launched.await.map_err(|error| not_launched(&error))?;
         if loaded.kind != FunctionKind::Server {

@@ -125,7 +125,9 @@ pub(crate) async fn launch(
             wasm_store,
             network: ends,
         };
-        let result = meter.run(start.call_async(&mut ending.wasm_store, ())).await;
+        let result = meter
+            .run(start.call_async(&mut ending.wasm_store, ()), |_| ())
+            .await;
         Exit::new(result, &log)
     });
     Ok(Launched {

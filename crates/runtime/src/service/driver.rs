@@ -64,7 +64,8 @@ impl Driver {
             serve_calls(accessor, &service, &version, &vitals, &progress).await
         };
         let result = {
-            let mut guest = pin!(version.meter.clone().run(wasm_store.run_concurrent(inside)));
+            let mut guest = pin!(wasm_store.run_concurrent(inside));
+            let mut line = version.meter.line();
             let mut lifetime = Lifetime {
                 timer: Box::pin(sleep_until(Instant::now())),
                 idle_since: None,
@@ -73,8 +74,12 @@ impl Driver {
             poll_fn(|cx| {
                 vitals.task.register(cx.waker());
                 loop {
-                    if let Poll::Ready(end) = guest.as_mut().poll(cx) {
-                        return Poll::Ready(end.and_then(|end| end));
+                    let polled = version.meter.poll(&mut line, cx, |cx, _| guest.as_mut().poll(cx));
+                    match polled {
+                        Some(Poll::Ready(end)) => return Poll::Ready(end.and_then(|end| end)),
+                        Some(Poll::Pending) => {}
+                        // It waits for its turn.
+                        None => break,
                     }
                     // It stopped to compute, so it waits, or it computes still and will not see this.
                     if progress.waits.swap(true, Ordering::AcqRel) {

@@ -16,3 +16,4 @@ mod registry;
 mod server;
 mod service;
 mod support;
+mod turns;

@@ -115,11 +115,20 @@ impl Rig {
         spec: &Arc<RevisionSpec>,
         body: Body,
     ) -> Result<http::Response<Body>, InvokeError> {
+        Self::call_of(&self.runtime, spec, body).await
+    }
+
+    /// [`Rig::call`], for a task of its own.
+    pub async fn call_of(
+        runtime: &Runtime,
+        spec: &Arc<RevisionSpec>,
+        body: Body,
+    ) -> Result<http::Response<Body>, InvokeError> {
         let request = http::Request::post("/a/b?c=d")
             .header("host", "fn.localhost")
             .body(body)
             .unwrap();
-        self.runtime.invoke(Arc::clone(spec), request).await
+        runtime.invoke(Arc::clone(spec), request).await
     }
 
     pub async fn get(&self, spec: &Arc<RevisionSpec>) -> Result<String, InvokeError> {
