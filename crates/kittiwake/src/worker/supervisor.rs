@@ -27,8 +27,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// A worker that lived longer than this did not fail at its start: the next one comes at once.
-const LIFE_MIN: Duration = Duration::from_secs(10);
+/// A worker that took calls for this long did not fail at its start: the next one comes at once, and what failed before
+/// is forgotten.
+const SERVED_MIN: Duration = Duration::from_secs(1);
 /// Pause after the second failure in a row; it doubles with each further one.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// Longest pause between two tries.
@@ -146,7 +147,6 @@ enum State {
 /// A worker as its slot sees it.
 struct Worker {
     state: watch::Receiver<State>,
-    started: Instant,
 }
 
 impl Worker {
@@ -376,10 +376,7 @@ impl Shared {
             state,
         };
         self.tasks.spawn(listening.run());
-        Ok(Worker {
-            state: receiver,
-            started: Instant::now(),
-        })
+        Ok(Worker { state: receiver })
     }
 }
 
@@ -396,7 +393,9 @@ async fn keep(shared: Arc<Shared>, index: usize) {
     loop {
         match shared.spawn(index) {
             Ok(mut worker) => {
+                let mut ready_since = None;
                 if worker.ready().await.is_ok() {
+                    ready_since = Some(Instant::now());
                     shared.end_adopted(index);
                 }
                 let how = tokio::select! {
@@ -412,30 +411,41 @@ async fn keep(shared: Arc<Shared>, index: usize) {
                     "a worker ended unexpectedly; another takes its place"
                 );
                 shared.metrics.restarts.inc();
-                if worker.started.elapsed() >= LIFE_MIN {
-                    failures = 0;
-                } else {
-                    failures = failures.saturating_add(1);
-                }
+                failures = failures_after(failures, ready_since.map(|since| since.elapsed()));
             }
             Err(error) => {
                 let error = format!("{error:#}");
                 tracing::error!(worker = index, error, "a worker cannot be started");
-                failures = failures.saturating_add(1);
+                failures = failures_after(failures, None);
             }
         }
-        if !pause(&shared, failures).await {
+        if !wait(&shared, pause_after(failures)).await {
             return;
         }
     }
 }
 
-/// Waits as long as so many failures in a row ask for; `false` when there is to be no further try.
-async fn pause(shared: &Shared, failures: u32) -> bool {
-    let pause = match failures {
+/// How many starts in a row failed, with one more whose worker took calls for so long; `None` when it never did.
+fn failures_after(before: u32, served: Option<Duration>) -> u32 {
+    match served {
+        Some(served) if served >= SERVED_MIN => 0,
+        _ => before.saturating_add(1),
+    }
+}
+
+/// How long to wait after so many failures in a row.
+fn pause_after(failures: u32) -> Duration {
+    match failures {
         0 | 1 => Duration::ZERO,
         more => PAUSE_MIN.saturating_mul(1 << (more - 2).min(20)).min(PAUSE_MAX),
-    };
+    }
+}
+
+/// Waits; `false` when there is to be no further try.
+async fn wait(shared: &Shared, pause: Duration) -> bool {
+    if pause.is_zero() {
+        return !shared.stop.is_cancelled();
+    }
     tokio::select! {
         () = tokio::time::sleep(pause) => !shared.stop.is_cancelled(),
         () = shared.stop.cancelled() => false,
@@ -596,5 +606,33 @@ impl Shared {
 fn signal(pid: i32, what: Signal) {
     if let Some(pid) = Pid::from_raw(pid) {
         let _ = rustix::process::kill_process(pid, what);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_starts_that_fail_in_a_row_make_the_next_one_wait() {
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        // A worker that took calls is replaced at once, however often that happens.
+        for ended in [
+            vec![seconds(1)],
+            vec![seconds(4); 10],
+            vec![None, None, seconds(600)],
+        ] {
+            let failures = ended.into_iter().fold(0, failures_after);
+            assert_eq!(pause_after(failures), Duration::ZERO);
+        }
+        for (ended, pause) in [
+            (vec![None], 0),
+            (vec![None, None], 100),
+            (vec![None, seconds(0), None], 200),
+            (vec![None; 100], 5000),
+        ] {
+            let failures = ended.into_iter().fold(0, failures_after);
+            assert_eq!(pause_after(failures), Duration::from_millis(pause));
+        }
     }
 }
