@@ -54,11 +54,14 @@ pub struct Config {
     /// Calls of all revisions that may wait for room or for a first instance, besides the limit that each revision has.
     /// At the limit a revision that has its fair share of them is refused (503). Default 50,000.
     pub waiting_max: usize,
-    /// Writes one log record per call (target `access`). Default off.
+    /// Writes one log record per call (target [`ACCESS_LOG`]). Default off.
     pub access_log: bool,
     /// Counts and times each call in the metrics of its revision. Default on.
     pub request_metrics: bool,
 }
+
+/// The target of the records of calls.
+pub const ACCESS_LOG: &str = "access";
 
 /// Smallest head that the HTTP library can be limited to, in bytes.
 pub(crate) const HEADER_BYTES_MIN: usize = 8 * 1024;

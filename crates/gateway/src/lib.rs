@@ -28,7 +28,7 @@ mod traffic_split;
 mod upgrade;
 
 pub use activator::{Inputs as ActivatorInputs, SLOTS_FOR_OTHERS};
-pub use config::Config;
+pub use config::{ACCESS_LOG, Config};
 pub use drain::Handle;
 pub use tls::{CertificateError, CertificateFiles, FilesError};
 

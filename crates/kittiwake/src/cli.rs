@@ -133,7 +133,7 @@ pub struct UpArgs {
     /// Seconds that calls in flight get to finish after Ctrl-C [default: 30]
     #[arg(long, value_name = "SECONDS", env = "KITTIWAKE_DRAIN_SECONDS")]
     pub drain_seconds: Option<u64>,
-    /// Log each request (target "access")
+    /// Log each request (target "access"). Lines are written together, each within a tenth of a second
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", env = "KITTIWAKE_ACCESS_LOG")]
     pub access_log: Option<bool>,
     /// Count and time each request in the metrics of its revision [default: true]

@@ -40,5 +40,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
     let cli = cli::Cli::parse();
     // One provider for every TLS client of the process; a second call in tests is no error.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    command::run(cli)
+    let ended = command::run(cli);
+    telemetry::flush();
+    ended
 }

@@ -153,7 +153,7 @@ impl Drop for Call {
         }
         if let Some(access) = &self.access {
             tracing::info!(
-                target: "access",
+                target: crate::config::ACCESS_LOG,
                 peer = %self.peer,
                 method = %access.method,
                 path = access.path,

@@ -107,6 +107,7 @@ pub async fn run(args: UpArgs, control: Handle) -> anyhow::Result<ExitCode> {
             if let Some(workers) = workers {
                 workers.kill();
             }
+            telemetry::flush();
             // At once means at once: no destructor may hold the process up.
             std::process::exit(i32::from(INTERRUPTED))
         }

@@ -84,6 +84,7 @@ pub fn become_program(program: &Path, handover: &Handover) -> anyhow::Error {
             .skip(1)
             .filter(|argument| argument != FLAG)
             .collect();
+        crate::telemetry::flush();
         Err(Command::new(program).args(arguments).arg(FLAG).exec())
     };
     let Err(error) = exec();
