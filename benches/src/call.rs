@@ -59,6 +59,7 @@ pub async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
             reporter,
             registry: prometheus::Registry::new(),
             clock,
+            inside: Default::default(),
         },
     )?;
     let key = RevisionKey::new("default", "bench-00001");

@@ -14,6 +14,7 @@ pub mod clock;
 pub mod code;
 pub mod fair;
 pub mod host;
+pub mod inside;
 pub mod instances;
 pub mod invoke;
 pub mod log;

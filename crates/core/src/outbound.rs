@@ -10,6 +10,9 @@
 //! | `10.0.0.0/8:5432`, `[2001:db8::]/32:443` | every address of the network |
 //! | `*:443`, `*` | everything at this port, everything |
 //!
+//! A function reaches other functions of the platform by the names that they have inside it: `*.svc.cluster.local:80`
+//! lets it call all of them, `hello.default.svc.cluster.local:80` one.
+//!
 //! `*` also stands for a port. This machine itself (loopback) and the local link, where clouds keep the credentials of
 //! the machine (169.254.169.254), can only be reached by an entry that names them: a name, a network that is larger, or
 //! `*` is not enough, whatever a name server says.
@@ -67,6 +70,14 @@ impl Outbound {
     pub fn may_resolve(&self, host: &str) -> bool {
         let host = normalize(host);
         self.0.iter().any(|entry| entry.names(&host))
+    }
+
+    /// Whether some entry could let a host be reached at a port, whatever its addresses are.
+    #[must_use]
+    pub fn may_name(&self, host: &str, port: u16) -> bool {
+        let host = normalize(host);
+        let of_port = |entry: &&Entry| entry.port.is_none_or(|allowed| allowed == port);
+        self.0.iter().filter(of_port).any(|entry| entry.names(&host))
     }
 
     /// Whether a connection to `address` is allowed, that this function was told for the hosts `names`.
@@ -370,6 +381,7 @@ mod tests {
     fn names_are_resolved_only_where_an_entry_could_let_them_through() {
         let outbound: Outbound = "api.example.com:443, 10.0.0.0/8:1".parse().unwrap();
         assert!(outbound.may_resolve("Api.Example.com") && !outbound.may_resolve("evil.example.com"));
+        assert!(outbound.may_name("Api.Example.com", 443) && !outbound.may_name("api.example.com", 80));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -42,8 +42,8 @@ pub(crate) struct Connection {
     calls: AtomicU32,
     /// Those of them that the client took back before they had an answer.
     taken_back: AtomicU32,
-    _counted: Counted,
-    _place: OwnedSemaphorePermit,
+    /// `None` where there is no socket.
+    _taken: Option<(Counted, OwnedSemaphorePermit)>,
 }
 
 impl Connection {
@@ -62,8 +62,21 @@ impl Connection {
             multiplexed: AtomicBool::new(false),
             calls: AtomicU32::new(0),
             taken_back: AtomicU32::new(0),
-            _counted: counted,
-            _place: place,
+            _taken: Some((counted, place)),
+        }
+    }
+
+    /// What a function of this process is to another one that it calls.
+    pub(crate) fn inside(is_secure: bool) -> Self {
+        Self {
+            peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            is_secure,
+            is_inside: true,
+            spoke: AtomicBool::new(true),
+            multiplexed: AtomicBool::new(false),
+            calls: AtomicU32::new(0),
+            taken_back: AtomicU32::new(0),
+            _taken: None,
         }
     }
 

@@ -17,6 +17,7 @@ mod drain;
 pub mod fuzzing;
 mod grpc;
 mod guarded_io;
+mod inside;
 mod listener;
 mod metrics;
 mod probe;
@@ -36,6 +37,7 @@ use arc_swap::ArcSwapOption;
 use drain::Addresses;
 use futures::future::BoxFuture;
 use kittiwake_core::clock::Clock;
+use kittiwake_core::inside::{CallInside, Inside};
 use kittiwake_core::invoke::Invoke;
 use kittiwake_core::routing_table::RoutingTable;
 use listener::Door;
@@ -71,6 +73,8 @@ pub struct Inputs {
     pub registry: prometheus::Registry,
     /// For latencies.
     pub clock: Arc<dyn Clock>,
+    /// Opened for functions of this process that call others.
+    pub inside: Inside,
     /// Ends the gateway at once; calls in flight are cut. See [`Handle::drain`] for the gentle way.
     pub shutdown: CancellationToken,
 }
@@ -110,6 +114,7 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Handle, Task), BuildErro
         activator,
         registry,
         clock,
+        inside,
         shutdown,
     } = inputs;
     let metrics = metrics::Metrics::register(&registry).map_err(BuildError::Metrics)?;
@@ -163,8 +168,11 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Handle, Task), BuildErro
         config.series_lingering_max,
     );
     let thumbprint = Arc::new(ArcSwapOption::empty());
+    let also = [addresses.https, addresses.cluster_local];
+    let ports = std::iter::once(address).chain(also.into_iter().flatten());
     let gateway = Arc::new(proxy::Gateway {
         thumbprint: Arc::clone(&thumbprint),
+        ports: ports.map(|address| address.port()).collect(),
         https_port: config
             .https_port
             .or(addresses.https.map(|address| address.port())),
@@ -176,6 +184,9 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Handle, Task), BuildErro
         clock,
         drain,
     });
+    let callee: Arc<dyn CallInside> = Arc::clone(&gateway) as _;
+    inside.open(&callee);
+    drop(callee);
     let task = async move {
         let following = router::follow(Arc::clone(&gateway), routes.clone(), in_use_sender);
         let clock = Arc::clone(&gateway.clock);

@@ -18,6 +18,7 @@ use crate::router::{Host, Router, Target};
 use crate::traffic_split;
 use crate::upgrade::{self, Wanted};
 use arc_swap::ArcSwapOption;
+use bytes::Bytes;
 use call::{Call, MeteredBody};
 use client_body::Stall;
 use headers::Facts;
@@ -25,10 +26,9 @@ use http::header::{CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
-use kittiwake_core::body::{self, Body};
+use kittiwake_core::body::{self, Body, BodyError};
 use kittiwake_core::clock::Clock;
 use kittiwake_core::invoke::{Invoke, InvokeError};
 use kittiwake_core::revision::RevisionSpec;
@@ -50,6 +50,8 @@ pub(crate) struct Gateway {
     pub(crate) drain: Drain,
     /// Where redirects to TLS lead; `None` for 443.
     pub(crate) https_port: Option<u16>,
+    /// Where it listens.
+    pub(crate) ports: Vec<u16>,
     /// Of the account with the ACME authority, where there is one.
     pub(crate) thumbprint: Arc<ArcSwapOption<Box<str>>>,
 }
@@ -63,11 +65,10 @@ struct Routed {
 
 impl Gateway {
     /// Answers one request. Dropping the future, or the body of the answer, cancels the call.
-    pub(crate) async fn answer(
-        &self,
-        connection: &Arc<Connection>,
-        request: Request<Incoming>,
-    ) -> Response<Body> {
+    pub(crate) async fn answer<B>(&self, connection: &Arc<Connection>, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + Unpin + 'static,
+    {
         let in_flight = self.metrics.call();
         let is_grpc = request.method() == Method::POST && grpc::is_call(request.headers());
         let refused = match self.route(connection, &request) {
@@ -101,7 +102,7 @@ impl Gateway {
         clippy::result_large_err,
         reason = "the answer moves once either way; a box would cost an allocation"
     )]
-    fn route(&self, connection: &Connection, request: &Request<Incoming>) -> Result<Routed, Response<Body>> {
+    fn route<B>(&self, connection: &Connection, request: &Request<B>) -> Result<Routed, Response<Body>> {
         let bad_request = |answer| {
             self.metrics.unrouted(Unrouted::BadRequest);
             Err(answer)
@@ -157,13 +158,16 @@ impl Gateway {
         }
     }
 
-    async fn call(
+    async fn call<B>(
         &self,
         mut call: Call,
         connection: &Arc<Connection>,
         facts: &Facts<'_>,
-        mut request: Request<Incoming>,
-    ) -> Response<Body> {
+        mut request: Request<B>,
+    ) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + Unpin + 'static,
+    {
         let Target { revision, .. } = call.target.clone();
         let announced = request
             .body()
@@ -336,12 +340,15 @@ async fn unless_stalled<T>(answer: impl Future<Output = T>, stall: Option<Stall>
 }
 
 /// The request as the function sees it: origin form, with `Host`, and the headers of [`headers`].
-fn forwarded(
-    request: Request<Incoming>,
+fn forwarded<B>(
+    request: Request<B>,
     facts: &Facts<'_>,
     wanted: Option<&Wanted>,
     patience: Duration,
-) -> (Request<Body>, Option<Stall>) {
+) -> (Request<Body>, Option<Stall>)
+where
+    B: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + Unpin + 'static,
+{
     let (mut parts, body) = request.into_parts();
     headers::prepare(&mut parts.headers, facts);
     if let Some(wanted) = wanted {

@@ -23,6 +23,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures::FutureExt;
 use kittiwake_core::clock::{Clock, SystemClock};
+use kittiwake_core::inside::Inside;
 use kittiwake_core::instances::InstanceHub;
 use kittiwake_core::invoke::Invoke;
 use kittiwake_core::log::LogHub;
@@ -176,6 +177,7 @@ impl Platform {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let logs = Arc::new(LogHub::new(Arc::clone(&clock)));
         let instances = Arc::new(InstanceHub::default());
+        let inside = Inside::default();
         let registry = Registry::new();
         let shutdown = CancellationToken::new();
         let (reporter, reports) = report::channel();
@@ -209,6 +211,7 @@ impl Platform {
                 reporter: reporter.clone(),
                 registry: registry.clone(),
                 clock: Arc::clone(&clock),
+                inside: inside.clone(),
             },
         )
         .context("cannot start the runtime")?;
@@ -303,6 +306,7 @@ impl Platform {
                     },
                     registry: registry.clone(),
                     clock,
+                    inside,
                     shutdown: shutdown.clone(),
                 },
             )

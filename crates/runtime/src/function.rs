@@ -3,6 +3,7 @@
 use crate::component::Loaded;
 use crate::host::MemoryUse;
 use crate::instance::Waiting;
+use crate::outside::{Outside, World};
 use crate::prepare::EXIT_CODE_OF_TRAP;
 use crate::service::Service;
 use crate::turns::{Line, Turns};
@@ -39,6 +40,8 @@ pub(crate) struct Function {
     pub service: Service,
     /// What its instances use.
     pub meter: Meter,
+    /// Its way to other servers.
+    pub outside: Arc<Outside>,
     key: RevisionKey,
     since: Timestamp,
     usage: Usage,
@@ -144,6 +147,7 @@ impl Function {
         now: Duration,
         since: Timestamp,
         answered: bool,
+        world: &Arc<World>,
     ) -> Self {
         Self {
             loaded,
@@ -151,6 +155,7 @@ impl Function {
             waiting: Waiting::default(),
             service: Service::default(),
             meter,
+            outside: Arc::new(Outside::new(world)),
             key: revision.key.clone(),
             since,
             usage: Usage {

@@ -1,8 +1,10 @@
-//! What a guest sees of the world: its environment, its output, its folders, the clock and randomness. Every other door
-//! is closed.
+//! What a guest sees of the world: its environment, its output, its folders, the clock and randomness, and of other
+//! servers those that its Service names ([`crate::outside`]). Every other door is closed.
 
 use crate::engine::{Calls, TABLE_ELEMENTS_MAX, WasmEngine};
 use crate::files::FileRoot;
+use crate::outside::{Asking, Outside, Sent};
+use kittiwake_core::inside::Hops;
 use kittiwake_core::log::{LogStream, RevisionLog};
 use kittiwake_core::revision::RevisionSpec;
 use kittiwake_core::unit::ByteCount;
@@ -12,7 +14,10 @@ use wasmtime::component::{Linker, ResourceTable};
 use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::p2::body::{HostIncomingBody, HostOutgoingBody};
-use wasmtime_wasi_http::p2::types::{HostIncomingRequest, HostOutgoingResponse, HostResponseOutparam};
+use wasmtime_wasi_http::p2::types::{
+    HostFutureIncomingResponse, HostIncomingRequest, HostIncomingResponse, HostOutgoingRequest,
+    HostOutgoingResponse, HostResponseOutparam,
+};
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView};
 use wasmtime_wasi_http::{WasiHttpHooks, WasiHttpView};
 
@@ -52,9 +57,12 @@ pub(crate) struct Host {
     pub limiter: Limiter,
 }
 
-/// Answers every request of a guest to another server: outbound HTTP is closed unless the Service opens it.
+/// Sends a guest's requests to other servers.
 struct Doors {
+    revision: Arc<RevisionSpec>,
     log: Arc<RevisionLog>,
+    outside: Arc<Outside>,
+    hops: Hops,
 }
 
 /// Holds an instance to its memory limit.
@@ -105,6 +113,7 @@ impl Host {
         revision: &Arc<RevisionSpec>,
         file_root: &Arc<FileRoot>,
         log: &Arc<RevisionLog>,
+        outside: &Arc<Outside>,
     ) -> Self {
         let mut wasi = WasiCtx::builder();
         wasi.envs(&revision.env)
@@ -124,10 +133,25 @@ impl Host {
             wasi: wasi.build(),
             http,
             table,
-            doors: Doors { log: Arc::clone(log) },
+            doors: Doors {
+                revision: Arc::clone(revision),
+                log: Arc::clone(log),
+                outside: Arc::clone(outside),
+                hops: Hops::default(),
+            },
             folders: Folders::new(revision, file_root),
             limiter: Limiter::new(revision.limits.memory),
         }
+    }
+
+    /// How many functions the call that is answered here came through.
+    pub(crate) fn hops(&self) -> Hops {
+        self.doors.hops
+    }
+
+    /// A call begins that came through so many.
+    pub(crate) fn set_hops(&mut self, hops: Hops) {
+        self.doors.hops = hops;
     }
 
     /// Whether the guest has given back what belongs to a call. What outlives calls by nature (its output streams, say)
@@ -140,7 +164,10 @@ impl Host {
                 || entry.is::<HostIncomingBody>()
                 || entry.is::<HostOutgoingResponse>()
                 || entry.is::<HostOutgoingBody>()
-                || entry.is::<HostResponseOutparam>())
+                || entry.is::<HostResponseOutparam>()
+                || entry.is::<HostOutgoingRequest>()
+                || entry.is::<HostFutureIncomingResponse>()
+                || entry.is::<HostIncomingResponse>())
         });
         clean && count <= LEFT_OVER_MAX
     }
@@ -200,31 +227,19 @@ impl WasiHttpView for Host {
     }
 }
 
-/// What the guest gets for an outgoing request: the response, and a future for what follows it.
-type Sent = Result<
-    (
-        http::Response<WasiBody>,
-        Box<dyn Future<Output = Result<(), HttpError>> + Send>,
-    ),
-    HttpError,
->;
-
 impl WasiHttpHooks for Doors {
     fn send_request(
         &mut self,
         request: http::Request<WasiBody>,
-        _options: Option<RequestOptions>,
-        _sent: Box<dyn Future<Output = Result<(), HttpError>> + Send>,
+        options: Option<RequestOptions>,
+        _read: Box<dyn Future<Output = Result<(), HttpError>> + Send>,
     ) -> Box<dyn Future<Output = Sent> + Send> {
-        let host = request
-            .uri()
-            .authority()
-            .map_or("", |authority| authority.as_str());
-        self.log.write(
-            LogStream::Platform,
-            &format!("outbound HTTP to {host:?} was denied: functions may not reach other servers yet"),
-        );
-        Box::new(std::future::ready(Err(HttpError::HttpRequestDenied)))
+        let asking = Asking {
+            revision: Arc::clone(&self.revision),
+            log: Arc::clone(&self.log),
+            hops: self.hops,
+        };
+        Box::new(Arc::clone(&self.outside).send(asking, request, options))
     }
 }
 

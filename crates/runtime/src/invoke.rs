@@ -17,6 +17,7 @@ use http_body_util::BodyExt;
 use kittiwake_core::artifact::{FunctionKind, PrepareError};
 use kittiwake_core::body::{self, Body};
 use kittiwake_core::code::ErrorCode;
+use kittiwake_core::inside::Hops;
 use kittiwake_core::invoke::{CallReport, InvokeError};
 use kittiwake_core::log::LogStream;
 use kittiwake_core::report::{Health, Report};
@@ -191,6 +192,7 @@ impl Shared {
             now,
             self.clock.now(),
             answered,
+            &self.world,
         ));
         self.functions
             .insert(Arc::clone(&revision.uid), Arc::clone(&function));
@@ -343,7 +345,8 @@ impl Call {
     async fn instantiate(&self, place: Place) -> Result<Instance, wasmtime::Error> {
         let begun = self.shared.clock.elapsed();
         let (spec, loaded) = (&self.revision, &self.function.loaded);
-        let mut host = Host::new(spec, &self.shared.file_root, &self.function.log);
+        let (files, function) = (&self.shared.file_root, &self.function);
+        let mut host = Host::new(spec, files, &function.log, &function.outside);
         host.limiter.count_in(&self.function.meter.memory);
         let mut wasm_store = host.into_store(loaded.engine.engine());
         let proxy = match &loaded.program {
@@ -366,6 +369,7 @@ impl Call {
         let Instance {
             wasm_store, proxy, ..
         } = instance;
+        let hops = Hops::of(&request);
         let (mut parts, body) = request.into_parts();
         name_host(&mut parts);
         let scheme = match parts.uri.scheme() {
@@ -373,7 +377,9 @@ impl Call {
             _ => Scheme::Http,
         };
         let body = RequestBody::new(body, self.limits().request_body.0, Arc::clone(&self.state));
-        let mut http = wasm_store.data_mut().http();
+        let host = wasm_store.data_mut();
+        host.set_hops(hops);
+        let mut http = host.http();
         let request = http
             .new_incoming_request(scheme, http::Request::from_parts(parts, body))
             .context("the request cannot be handed to the function")?;

@@ -4,7 +4,7 @@
 //! disk by digest, [`component`] loads and links it ([`module`] where it is a core module), [`function`] holds what one
 //! revision needs to answer, and [`invoke`] answers one call with one fresh instance, or one of [`instance`] or
 //! [`service`]. Functions that listen on a port by themselves are a [`server`]'s instances, with [`preview1`] and
-//! [`network`] as their world. Guests of all kinds run in [`turns`].
+//! [`network`] as their world. Guests of all kinds run in [`turns`]. [`outside`] is what functions reach by HTTP.
 //!
 //! Architecture invariant: wasmtime stops here. Nothing of it is visible outside this crate, and the only `unsafe` of
 //! the project is in `precompiled`.
@@ -28,6 +28,7 @@ mod invoke;
 mod metrics;
 mod module;
 mod network;
+mod outside;
 mod precompiled;
 mod prepare;
 mod preview1;

@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use tokio::sync::{Notify, watch};
 
+mod names;
 pub(crate) mod pipe;
 
+pub(crate) use names::{ResolveError, resolve};
 use pipe::End;
 
 /// Connections that wait to be accepted at one port, whatever the guest asks for.

@@ -7,6 +7,7 @@ use crate::digest::Digest;
 use crate::files::TooMuchKept;
 use crate::host::folders::NoFolders;
 use crate::host::{Host, MemoryLimitExceeded};
+use crate::outside::Outside;
 use crate::runtime::Shared;
 use crate::single_flight::SingleFlight;
 use futures::FutureExt;
@@ -236,7 +237,8 @@ impl Shared {
         // Counted from here, so that nobody looks for a loop in a function that waited for its slot.
         let deadline = Instant::now() + self.config.start_timeout;
         let log = self.logs.revision(&revision.key);
-        let host = Host::new(&Arc::new(revision.clone()), &self.file_root, &log);
+        let outside = Arc::new(Outside::new(&self.world));
+        let host = Host::new(&Arc::new(revision.clone()), &self.file_root, &log, &outside);
         let mut wasm_store = host.into_store(loaded.engine.engine());
         let made = async {
             match &loaded.program {

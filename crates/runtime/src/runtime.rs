@@ -11,6 +11,7 @@ use crate::function::{Answered, Function, Functions};
 use crate::gate::Refused;
 use crate::instance;
 use crate::metrics::Metrics;
+use crate::outside::World;
 use crate::prepare::Preparations;
 use crate::server::Servers;
 use crate::single_flight::SingleFlight;
@@ -20,6 +21,7 @@ use futures::future::BoxFuture;
 use kittiwake_core::artifact::{Prepare, PrepareError, PreparePhase, PrepareRequest, Prepared};
 use kittiwake_core::body::Body;
 use kittiwake_core::clock::Clock;
+use kittiwake_core::inside::Inside;
 use kittiwake_core::instances::InstanceHub;
 use kittiwake_core::invoke::{Invoke, InvokeError};
 use kittiwake_core::log::LogHub;
@@ -49,6 +51,8 @@ pub struct Inputs {
     pub registry: prometheus::Registry,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// The way to whoever answers when one function calls another.
+    pub inside: Inside,
 }
 
 /// Unloads idle functions and measures gauges, until the [`Runtime`] is dropped. It may also just be dropped itself.
@@ -82,6 +86,8 @@ pub(crate) struct Shared {
     pub reporter: Reporter,
     pub clock: Arc<dyn Clock>,
     pub metrics: Metrics,
+    /// What all functions share on their way out.
+    pub world: Arc<World>,
 }
 
 /// Builds the runtime: starts the engine and opens the cache. Nothing is fetched yet.
@@ -113,6 +119,10 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Arc<Runtime>, Task), Bui
         reporter: inputs.reporter,
         clock: inputs.clock,
         metrics,
+        world: Arc::new(World {
+            inside: inputs.inside,
+            ..World::default()
+        }),
     });
     let task = Box::pin(keep_house(Arc::downgrade(&shared)));
     Ok((Arc::new(Runtime { shared }), task))

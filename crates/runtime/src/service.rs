@@ -14,6 +14,7 @@ use crate::function::{Function, Meter};
 use crate::host::Host;
 use crate::invoke::state::CallState;
 use crate::metrics::Counted;
+use crate::outside::Outside;
 use crate::prepare::causes;
 use crate::runtime::Shared;
 use arc_swap::ArcSwapOption;
@@ -49,6 +50,7 @@ pub(crate) struct Version {
     loaded: Arc<Loaded>,
     log: Arc<RevisionLog>,
     meter: Meter,
+    outside: Arc<Outside>,
     /// Weak, since the functions that hold this are in it.
     shared: Weak<Shared>,
     sharing: Sharing,
@@ -75,6 +77,7 @@ impl Service {
             loaded: Arc::clone(&function.loaded),
             log: Arc::clone(&function.log),
             meter: function.meter.clone(),
+            outside: Arc::clone(&function.outside),
             shared: Arc::downgrade(shared),
             sharing,
             dispatch: Dispatch::new(sharing.at_a_time_max, cores),
@@ -161,7 +164,7 @@ impl Version {
         let slot = slot.map_err(Failure::NoSlot)?;
         let live = Counted::new(&shared.metrics.instances_live);
         let begun = shared.clock.elapsed();
-        let mut host = Host::new(&self.revision, &shared.file_root, &self.log);
+        let mut host = Host::new(&self.revision, &shared.file_root, &self.log, &self.outside);
         host.limiter.count_in(&self.meter.memory);
         let mut wasm_store = host.into_store(self.loaded.engine.engine());
         let made = match &self.loaded.program {

@@ -5,6 +5,7 @@
 //! - `/calls` tells which call of its instance this is, and how many are in it now.
 //! - `/wait?ms=N` does so after N milliseconds.
 //! - `/echo` sends the body back as it comes.
+//! - `/forward?to=HOST` has another server answer, which `kittiwake.dev/allowed-outbound` must name.
 //! - `/crash` traps; `/crash-later` does so after it has sent a part of its response.
 //! - `/spin` computes for ever.
 //! - `/refuse` answers with an error of wasi:http instead of a response.
@@ -14,7 +15,8 @@ use std::cell::Cell;
 use wasip3::clocks::monotonic_clock;
 use wasip3::filesystem::preopens::get_directories;
 use wasip3::filesystem::types::{DescriptorFlags, OpenFlags, PathFlags};
-use wasip3::http::types::{ErrorCode, Fields, Request, Response};
+use wasip3::http::client;
+use wasip3::http::types::{ErrorCode, Fields, Request, Response, Scheme};
 use wasip3::{wit_future, wit_stream};
 
 struct Function;
@@ -57,6 +59,7 @@ impl wasip3::exports::http::handler::Guest for Function {
             }
             "/" => return Ok(answer(b"Hello World!\n".to_vec(), inside)),
             "/echo" => return Ok(echo(request, inside)),
+            "/forward" => return forward(request, query.trim_start_matches("to="), inside).await,
             "/crash" => panic!("asked to"),
             "/crash-later" => return Ok(crash_later(inside)),
             "/spin" => loop {
@@ -117,6 +120,25 @@ fn echo(request: Request, inside: Inside) -> Response {
         drop(inside);
     });
     response
+}
+
+/// What another server answers to the same method and body.
+async fn forward(request: Request, to: &str, inside: Inside) -> Result<Response, ErrorCode> {
+    let method = request.get_method();
+    let (done, read_to_the_end) = wit_future::new(|| Ok(()));
+    let (contents, trailers) = Request::consume_body(request, read_to_the_end);
+    let (onward, sent) = Request::new(Fields::new(), Some(contents), trailers, None);
+    let invalid = |()| ErrorCode::HttpRequestUriInvalid;
+    onward.set_method(&method).map_err(invalid)?;
+    onward.set_scheme(Some(&Scheme::Http)).map_err(invalid)?;
+    onward.set_authority(Some(to)).map_err(invalid)?;
+    onward.set_path_with_query(Some("/")).map_err(invalid)?;
+    let response = client::send(onward).await?;
+    wit_bindgen::spawn(async move {
+        let _ = done.write(sent.await).await;
+        drop(inside);
+    });
+    Ok(response)
 }
 
 fn crash_later(inside: Inside) -> Response {

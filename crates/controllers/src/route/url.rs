@@ -8,7 +8,7 @@ use kittiwake_api::serving::Route;
 use kittiwake_core::routing_table::Visibility;
 
 /// The domain inside the platform.
-pub const CLUSTER_DOMAIN: &str = "svc.cluster.local";
+pub use kittiwake_core::inside::CLUSTER_DOMAIN;
 
 /// What hosts and URLs are made of.
 #[derive(Debug, Clone, Copy)]

@@ -1,9 +1,8 @@
 //! A request's body, with an eye on a client that stops sending in the midst of it.
 
 use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use kittiwake_core::body::{Body, BodyError};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -17,9 +16,12 @@ pub(crate) type Stall = oneshot::Receiver<()>;
 /// The body as the function reads it, and who tells of a stall. Once that is dropped, because the function answered,
 /// the client may be silent as long as it likes: the limits of the revision count. `None` where there is nothing to
 /// wait for.
-pub(crate) fn watched(body: Incoming, limit: Duration) -> (Body, Option<Stall>) {
+pub(crate) fn watched<B>(body: B, limit: Duration) -> (Body, Option<Stall>)
+where
+    B: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + Unpin + 'static,
+{
     if limit.is_zero() || body.is_end_stream() {
-        return (body.map_err(BodyError::from).boxed_unsync(), None);
+        return (body.map_err(Into::into).boxed_unsync(), None);
     }
     let (tell, stall) = oneshot::channel();
     let body = ClientBody {
@@ -31,8 +33,8 @@ pub(crate) fn watched(body: Incoming, limit: Duration) -> (Body, Option<Stall>) 
     (body.boxed_unsync(), Some(stall))
 }
 
-struct ClientBody {
-    body: Incoming,
+struct ClientBody<B> {
+    body: B,
     limit: Duration,
     /// `None` once nobody listens.
     tell: Option<oneshot::Sender<()>>,
@@ -46,7 +48,7 @@ struct Silence {
     running: bool,
 }
 
-impl ClientBody {
+impl<B> ClientBody<B> {
     /// Whether the silence has lasted too long.
     fn is_stalled(&mut self, cx: &mut Context<'_>) -> bool {
         if self.tell.as_ref().is_none_or(oneshot::Sender::is_closed) {
@@ -67,7 +69,10 @@ impl ClientBody {
     }
 }
 
-impl http_body::Body for ClientBody {
+impl<B> http_body::Body for ClientBody<B>
+where
+    B: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Unpin,
+{
     type Data = Bytes;
     type Error = BodyError;
 
@@ -79,7 +84,7 @@ impl http_body::Body for ClientBody {
             if let Some(silence) = &mut self.silence {
                 silence.running = false;
             }
-            return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)));
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         if self.is_stalled(cx) {
             // Whoever listens drops the call; so the function is not told, and cannot answer in the last moment.

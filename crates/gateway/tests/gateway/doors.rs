@@ -1,6 +1,7 @@
 //! Which socket a request comes in by: TLS or not, from inside or not; and what routes say about it.
 
 use crate::support::{HELLO, bind, entry, start_on, table, try_start};
+use http_body_util::BodyExt;
 use kittiwake_core::routing_table::{HttpOption, RouteEntry, RouteTarget, Visibility};
 use kittiwake_gateway::{Config, Listeners};
 use std::sync::Arc;
@@ -54,6 +55,45 @@ async fn cluster_local_hosts_are_for_those_inside() {
     let laptop = start_on(Config::default(), routes(), Listeners::default());
     let answer = get(laptop.handle.local_addr(), LOCAL, "/", "").await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn functions_call_hosts_of_their_process_without_a_socket() {
+    let local = with(|entry| entry.visibility = Visibility::ClusterLocal);
+    let everywhere = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let routes = table(vec![(LOCAL, local)]);
+    let server = try_start(everywhere, Config::default(), routes, Listeners::default()).unwrap();
+    let own_port = server.handle.local_addr().port();
+    let inside = server.inside.get().unwrap();
+    while !inside.answers(LOCAL, 80) {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    for (host, port, wanted) in [
+        (LOCAL, 443, true),
+        (LOCAL, own_port, true),
+        (LOCAL, 9, false),
+        ("gone.default.svc.cluster.local", 80, false),
+    ] {
+        assert_eq!(inside.answers(host, port), wanted, "{host}:{port}");
+    }
+    let request = http::Request::get(format!("http://{LOCAL}/head?b"))
+        .header("host", LOCAL)
+        .header("connection", "close")
+        .body(kittiwake_core::body::empty());
+    let answer = inside.call(request.unwrap()).await;
+    assert_eq!(answer.status(), 200);
+    let told = answer.into_body().collect().await.unwrap().to_bytes();
+    let told = String::from_utf8(told.to_vec()).unwrap();
+    assert!(
+        told.starts_with("GET /head?b\n")
+            && told.contains(&format!("host: {LOCAL}\n"))
+            && told.contains("x-forwarded-for: 127.0.0.1\n")
+            && !told.contains("connection:"),
+        "{told}"
+    );
+    server.shutdown.cancel();
+    server.task.await.unwrap();
+    assert!(server.inside.get().is_none(), "closed with the gateway");
 }
 
 #[tokio::test]

@@ -245,6 +245,7 @@ pub struct Server {
     pub function: Arc<Function>,
     pub seen: mpsc::Receiver<Seen>,
     pub shutdown: CancellationToken,
+    pub inside: kittiwake_core::inside::Inside,
 }
 
 pub fn revision(name: &str) -> Arc<RevisionSpec> {
@@ -366,6 +367,7 @@ fn try_start_over(
     });
     let (routes, receiver) = watch::channel(routes);
     let (registry, shutdown) = (prometheus::Registry::new(), CancellationToken::new());
+    let inside = kittiwake_core::inside::Inside::default();
     let inputs = Inputs {
         listener,
         also,
@@ -375,6 +377,7 @@ fn try_start_over(
         activator,
         registry: registry.clone(),
         clock: Arc::new(SystemClock::new()),
+        inside: inside.clone(),
         shutdown: shutdown.clone(),
     };
     let (handle, task) = build(config, inputs)?;
@@ -386,6 +389,7 @@ fn try_start_over(
         function,
         seen,
         shutdown,
+        inside,
     })
 }
 

@@ -7,6 +7,7 @@ use crate::doors::Doors;
 use crate::platform;
 use anyhow::Context;
 use kittiwake_core::clock::{Clock, SystemClock};
+use kittiwake_core::inside::Inside;
 use kittiwake_core::instances::InstanceHub;
 use kittiwake_core::invoke::Invoke;
 use kittiwake_core::log::{LogHub, LogLine};
@@ -116,6 +117,7 @@ async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
     let (logs, lines, lines_lost) = LogHub::forwarding(Arc::clone(&clock));
     let logs = Arc::new(logs);
     let instances = Arc::new(InstanceHub::default());
+    let inside = Inside::default();
     let registry = Registry::new();
     let shutdown = CancellationToken::new();
     let followed = shutdown.child_token();
@@ -135,6 +137,7 @@ async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
             reporter,
             registry: registry.clone(),
             clock: Arc::clone(&clock),
+            inside: inside.clone(),
         },
     )
     .context("cannot start the runtime")?;
@@ -204,6 +207,7 @@ async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
             },
             registry: registry.clone(),
             clock,
+            inside,
             shutdown: shutdown.clone(),
         },
     )

@@ -17,6 +17,7 @@ mod api_errors;
 mod api_limits;
 mod api_traffic;
 mod e2e;
+mod e2e_calls;
 mod runtime;
 mod suite;
 mod volumes;

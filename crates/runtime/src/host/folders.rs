@@ -148,6 +148,7 @@ mod tests {
     use crate::config::Config;
     use crate::engine::{Resets, WasmEngine};
     use crate::host::linker;
+    use crate::outside::Outside;
     use crate::prepare::is_guests_fault;
     use kittiwake_core::clock::SystemClock;
     use kittiwake_core::log::LogHub;
@@ -218,7 +219,8 @@ mod tests {
         });
         let log = LogHub::new(Arc::new(SystemClock::new())).revision(&revision.key);
         let file_root = Arc::new(FileRoot::new(data.path()));
-        let mut wasm_store = Host::new(&revision, &file_root, &log).into_store(engine.engine());
+        let outside = Arc::new(Outside::new(&Arc::default()));
+        let mut wasm_store = Host::new(&revision, &file_root, &log, &outside).into_store(engine.engine());
         let component = Component::new(engine.engine(), guest(version)).unwrap();
         let linker = linker(engine).unwrap();
         let instance = linker

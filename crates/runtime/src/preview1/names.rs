@@ -3,15 +3,14 @@
 use super::address;
 use super::calls::{Arguments, Scene};
 use super::memory::{Errno, Memory, offset};
+use crate::network::{ResolveError, resolve};
+use futures::FutureExt;
 use kittiwake_core::log::LogStream;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 /// Longest host or service name that is looked at.
 const NAME_BYTES_MAX: u32 = 256;
-/// Longest time for the name server to answer.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Bytes of an address with its port and what else a `sockaddr` has: of IPv4 and of IPv6.
 const DATA_BYTES: [u32; 2] = [14, 26];
 
@@ -54,7 +53,8 @@ pub(super) fn poll(
                     );
                     return Poll::Ready(Err(Errno::AI_NONAME));
                 }
-                scene.sockets.resolving = Some(Box::pin(resolve(host.clone())));
+                scene.sockets.resolving =
+                    Some(resolve(host.clone()).map(|found| found.map_err(errno)).boxed());
             }
             let Some(resolving) = &mut scene.sockets.resolving else {
                 return Poll::Ready(Err(Errno::AI_AGAIN));
@@ -85,17 +85,11 @@ pub(super) fn poll(
     )
 }
 
-async fn resolve(host: String) -> Result<Vec<IpAddr>, Errno> {
-    let asked = tokio::time::timeout(ANSWER_MAX, tokio::net::lookup_host((host, 0)));
-    let found = asked.await.map_err(|_| Errno::AI_AGAIN)?;
-    let mut addresses: Vec<IpAddr> = found
-        .map_err(|_| Errno::AI_NONAME)?
-        .map(|found| found.ip())
-        .collect();
-    // Guests of WasmEdge know what to do with IPv4 only, often enough.
-    addresses.sort_by_key(IpAddr::is_ipv6);
-    addresses.dedup();
-    Ok(addresses)
+fn errno(error: ResolveError) -> Errno {
+    match error {
+        ResolveError::Unknown => Errno::AI_NONAME,
+        ResolveError::TimedOut => Errno::AI_AGAIN,
+    }
 }
 
 impl Question {

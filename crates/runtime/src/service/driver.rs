@@ -13,6 +13,7 @@ use crate::metrics::Counted;
 use crate::runtime::Shared;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
+use kittiwake_core::inside::Hops;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -156,6 +157,12 @@ async fn serve_call(
         if store.data_mut().resources() > RESOURCES_MAX {
             vitals.retire();
         }
+        // Guests do not say in which call they ask others: the one that came through fewest functions counts.
+        let (host, mut hops) = (store.data_mut(), Hops::of(&request));
+        if !vitals.is_in_one_call() {
+            hops = hops.min(host.hops());
+        }
+        host.set_hops(hops);
         let http = store.data_mut().http();
         let (request, sent) = p3::Request::from_http(http.hooks, request);
         let sent: BoxFuture<'static, _> = Box::pin(sent);

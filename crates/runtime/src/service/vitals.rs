@@ -104,6 +104,11 @@ impl Vitals {
         at_a_time.min(self.sharing.calls_max.saturating_sub(inside.begun))
     }
 
+    /// Whether it is in one call, or none.
+    pub(super) fn is_in_one_call(&self) -> bool {
+        self.inside().calls.len() <= 1
+    }
+
     /// Whether it will take no more calls, and is in none.
     pub(super) fn is_done(&self) -> bool {
         let inside = self.inside();

@@ -12,6 +12,7 @@ mod command;
 mod folders;
 mod invoke;
 mod local;
+mod outbound;
 mod registry;
 mod server;
 mod service;

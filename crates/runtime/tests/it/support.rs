@@ -5,6 +5,7 @@ use http_body_util::BodyExt;
 use kittiwake_core::artifact::{Prepare, PrepareError, PrepareRequest, Prepared, RegistryCredential};
 use kittiwake_core::body::{self, Body};
 use kittiwake_core::clock::SystemClock;
+use kittiwake_core::inside::Inside;
 use kittiwake_core::invoke::{CallReport, Invoke, InvokeError};
 use kittiwake_core::log::{LogHub, LogStream};
 use kittiwake_core::report::{self, Report};
@@ -36,6 +37,15 @@ impl Rig {
     }
 
     pub fn in_dir(dir: Arc<TempDir>, change: impl FnOnce(&mut Config)) -> Self {
+        Self::build(dir, Inside::default(), change)
+    }
+
+    /// One whose functions call others of the platform by this way.
+    pub fn inside(inside: Inside, change: impl FnOnce(&mut Config)) -> Self {
+        Self::build(Arc::new(tempfile::tempdir().unwrap()), inside, change)
+    }
+
+    fn build(dir: Arc<TempDir>, inside: Inside, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config {
             data_dir: dir.path().join("data"),
             working_dir: dir.path().to_owned(),
@@ -54,6 +64,7 @@ impl Rig {
             reporter,
             registry: metrics.clone(),
             clock: Arc::new(SystemClock::new()),
+            inside,
         };
         let (runtime, task) = build(config, inputs).unwrap();
         tokio::spawn(task);

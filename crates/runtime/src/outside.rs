@@ -1,0 +1,241 @@
+//! What a function reaches of the world outside itself through `wasi:http`: the servers that its template's annotation
+//! `kittiwake.dev/allowed-outbound` names, and among them other functions of the platform, which need no socket.
+//!
+//! Each function has connections of its own. One that is open was checked against this very list when it was made, so
+//! whoever finds it may use it; functions never share any.
+
+use crate::network::resolve;
+use bytes::Bytes;
+use http::Request;
+use http_body_util::BodyExt;
+use kittiwake_core::inside::{self, CallInside, Hops, Inside};
+use kittiwake_core::log::{LogStream, RevisionLog};
+use kittiwake_core::outbound::Outbound;
+use kittiwake_core::revision::RevisionSpec;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::{Instant, timeout_at};
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
+
+mod body;
+mod client;
+mod connector;
+mod error;
+pub(crate) mod tls;
+
+use body::{RequestBody, ResponseBody};
+use client::Client;
+use tls::Tls;
+
+/// Requests that one function has under way at a time, their responses' bodies included. More wait as long as it may
+/// take to connect, then fail.
+const CALLS_MAX: usize = 1024;
+/// Time to be connected, where the guest does not say: looking up the name and the handshake of TLS included.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// Longest silence of a server, where the guest does not say: as long as the longest call. The call's own time limit
+/// ends its requests before.
+const SILENCE_MAX: Duration = Duration::from_secs(600);
+
+/// What all functions share on their way out.
+#[derive(Default)]
+pub(crate) struct World {
+    /// The way to the other functions.
+    pub inside: Inside,
+    /// Whom servers have to be vouched for by.
+    pub tls: Tls,
+}
+
+/// One function's way out.
+pub(crate) struct Outside {
+    world: Arc<World>,
+    places: Arc<Semaphore>,
+    /// Its connections, and the list that they were checked against. Made with the first request.
+    client: Mutex<Option<(Outbound, Client)>>,
+}
+
+/// What the guest gets for a request: the response, and a future for what follows it.
+pub(crate) type Sent = Result<
+    (
+        http::Response<WasiBody>,
+        Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ),
+    Error,
+>;
+
+/// Who asks.
+pub(crate) struct Asking {
+    /// Its list is that of the servers that may be asked.
+    pub revision: Arc<RevisionSpec>,
+    pub log: Arc<RevisionLog>,
+    /// Of the call in which it asks.
+    pub hops: Hops,
+}
+
+/// Whom a request is for.
+struct Target {
+    /// Without the brackets of an IPv6 address.
+    host: String,
+    port: u16,
+}
+
+impl Target {
+    fn of(uri: &http::Uri) -> Option<Self> {
+        let host = uri.host()?;
+        let usual = if is_secure(uri) { 443 } else { 80 };
+        let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        Some(Self {
+            host: bracketed.unwrap_or(host).to_owned(),
+            port: uri.port_u16().unwrap_or(usual),
+        })
+    }
+
+    /// Whether the list lets it be asked for; its addresses, if it has a name, are looked at when they are known.
+    fn may_be_asked(&self, outbound: &Outbound) -> bool {
+        match self.host.parse::<IpAddr>() {
+            Ok(address) => outbound.allows(address, self.port, []),
+            Err(_) => outbound.may_name(&self.host, self.port),
+        }
+    }
+}
+
+fn is_secure(uri: &http::Uri) -> bool {
+    uri.scheme() == Some(&http::uri::Scheme::HTTPS)
+}
+
+impl Outside {
+    /// A way out on which nothing is open.
+    pub(crate) fn new(world: &Arc<World>) -> Self {
+        Self {
+            world: Arc::clone(world),
+            places: Arc::new(Semaphore::new(CALLS_MAX)),
+            client: Mutex::default(),
+        }
+    }
+
+    /// Sends a request of a guest in absolute form. Dropping the future, or the response's body, cancels it.
+    pub(crate) async fn send(
+        self: Arc<Self>,
+        asking: Asking,
+        request: Request<WasiBody>,
+        options: Option<RequestOptions>,
+    ) -> Sent {
+        let options = options.unwrap_or_default();
+        let target = Target::of(request.uri()).ok_or(Error::HttpRequestUriInvalid)?;
+        let outbound = &asking.revision.outbound;
+        let inside = self.world.inside.get();
+        let inside = inside.filter(|inside| inside.answers(&target.host, target.port));
+        let allowed = match &inside {
+            Some(_) => {
+                outbound.may_name(&target.host, target.port)
+                    || outbound.may_name(&inside::full_name(&target.host), target.port)
+            }
+            None => target.may_be_asked(outbound),
+        };
+        if !allowed {
+            asking.say(
+                &target,
+                "was denied: name it in the annotation kittiwake.dev/allowed-outbound of the template",
+            );
+            return Err(Error::HttpRequestDenied);
+        }
+        let connected_by = Instant::now() + options.connect_timeout.unwrap_or(CONNECT_MAX);
+        let place = match timeout_at(connected_by, Arc::clone(&self.places).acquire_owned()).await {
+            Ok(Ok(place)) => place,
+            Ok(Err(_)) | Err(_) => {
+                let why = format!("was not sent: {CALLS_MAX} requests of the function are under way");
+                asking.say(&target, &why);
+                return Err(Error::ConnectionLimitReached);
+            }
+        };
+        let (body_done, io) = oneshot::channel();
+        let request = request.map(|body| RequestBody::new(body, body_done));
+        let response = match inside {
+            Some(inside) => call_inside(inside, &asking, &target, request, &options, place).await,
+            None => {
+                let answered = self.client(outbound).send(request, &options, connected_by).await;
+                answered
+                    .map(|response| response.map(|body| silenced(body, Error::from, &options, place)))
+                    .map_err(|error| {
+                        if let Some(remark) = error.remark() {
+                            asking.say(&target, &remark);
+                        }
+                        error.into()
+                    })
+            }
+        }?;
+        // Ends when the request's body is sent, or nobody wants more of it.
+        let io = async move {
+            let _ = io.await;
+            Ok(())
+        };
+        Ok((response, Box::new(io)))
+    }
+
+    /// The connections for this list. There is another one only when the Revision's annotation was changed.
+    fn client(&self, outbound: &Outbound) -> Client {
+        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*client {
+            Some((list, client)) if list == outbound => client.clone(),
+            _ => {
+                let made = Client::new(outbound.clone(), &self.world);
+                *client = Some((outbound.clone(), made.clone()));
+                made
+            }
+        }
+    }
+}
+
+impl Asking {
+    fn say(&self, target: &Target, what: &str) {
+        let Target { host, port } = target;
+        self.log.write(
+            LogStream::Platform,
+            &format!("outbound HTTP to {host}:{port} {what}"),
+        );
+    }
+}
+
+/// Has another function of the platform answer.
+async fn call_inside(
+    inside: Arc<dyn CallInside>,
+    asking: &Asking,
+    target: &Target,
+    mut request: Request<RequestBody>,
+    options: &RequestOptions,
+    place: OwnedSemaphorePermit,
+) -> Result<http::Response<WasiBody>, Error> {
+    let Some(hops) = asking.hops.next() else {
+        let why = format!(
+            "was denied: the call came through {} functions already, each called by the one before; look for a loop",
+            inside::HOPS_MAX
+        );
+        asking.say(target, &why);
+        return Err(Error::LoopDetected);
+    };
+    request.extensions_mut().insert(hops);
+    let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+    let patience = options.first_byte_timeout.unwrap_or(SILENCE_MAX);
+    let response = tokio::time::timeout(patience, inside.call(request)).await;
+    let response = response.map_err(|_| Error::ConnectionReadTimeout)?;
+    // What a body of ours breaks with is said in the log of the function that it came from.
+    Ok(response.map(|body| silenced(body, |_| Error::HttpResponseIncomplete, options, place)))
+}
+
+/// The response's body, which ends with an error when nothing comes for too long.
+fn silenced<B>(
+    body: B,
+    broken: fn(B::Error) -> Error,
+    options: &RequestOptions,
+    place: OwnedSemaphorePermit,
+) -> WasiBody
+where
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+{
+    let limit = options.between_bytes_timeout.unwrap_or(SILENCE_MAX);
+    ResponseBody::new(body, broken, limit, place).boxed_unsync()
+}
+
+#[cfg(test)]
+mod tests;
