@@ -2,9 +2,12 @@
 //! Revisions and from what those who run functions tell, kept in memory only, and never written by clients.
 //!
 //! A call to a function has an instance of its own that lives for milliseconds; nobody could list those. A pod stands
-//! for what stays between calls: the revision's compiled code, linked and ready.
+//! for what stays between calls: the revision's compiled code, linked and ready. Of a function whose instances stay
+//! there is a pod for each instance that takes calls; the youngest goes first, as the instances do.
 
 mod object;
+
+pub(crate) use object::{containers, copy_pod_fields, uid_of};
 
 use crate::server::Server;
 use kittiwake_core::instances::Live;
@@ -22,7 +25,7 @@ pub(crate) const PODS: &str = "pods";
 /// Where their metrics are.
 pub(crate) const METRICS: &str = "pods.metrics.k8s.io";
 /// The kind that pods are made from.
-const REVISIONS: &str = "revisions.serving.knative.dev";
+pub(crate) const REVISIONS: &str = "revisions.serving.knative.dev";
 /// Names of the two containers: the user's by default, and the one by Knative's name for its proxy, which stands for the
 /// platform here.
 pub(crate) const USER_CONTAINER: &str = "user-container";
@@ -34,6 +37,21 @@ const LOOK_PAUSE: Duration = Duration::from_millis(100);
 /// to speak of.
 const METRICS_PERIOD: Duration = Duration::from_secs(5);
 const METRICS_PERIOD_PER_POD: Duration = Duration::from_millis(5);
+/// What the text of a Revision has whose instances stay ([`kittiwake_api::meta::KIND_ANNOTATION`]).
+const RESIDENT: &str = "\"kittiwake.dev/kind\":\"server\"";
+/// Pods of one revision, at most.
+const PODS_PER_REVISION_MAX: u64 = 1000;
+
+/// One pod of a revision.
+#[derive(Debug, Clone)]
+struct Part {
+    /// The revision, with its part of what the revision uses.
+    live: Live,
+    /// From 0: which of its pods.
+    number: u64,
+    /// How many there are.
+    count: u64,
+}
 
 /// Keeps pods up to date until the server stops.
 pub(crate) async fn run(server: Arc<Server>, shutdown: CancellationToken) {
@@ -45,11 +63,12 @@ pub(crate) async fn run(server: Arc<Server>, shutdown: CancellationToken) {
         let pods = look(&server).await;
         let count = u32::try_from(pods.len()).unwrap_or(u32::MAX);
         let period = METRICS_PERIOD.max(METRICS_PERIOD_PER_POD.saturating_mul(count));
-        // A revision that is deleted takes its pod with it. Without a watch, the next period sees it.
+        // One that is deleted takes its pods with it, and one tells how many of its instances are ready. Without a watch,
+        // the next period sees it.
         let revision_changed = async {
             match server.store.watch(REVISIONS, from) {
-                Ok(mut watcher) if count > 0 => drop(watcher.next().await),
-                _ => std::future::pending().await,
+                Ok(mut watcher) => drop(watcher.next().await),
+                Err(_) => std::future::pending().await,
             }
         };
         tokio::select! {
@@ -69,8 +88,8 @@ pub(crate) async fn run(server: Arc<Server>, shutdown: CancellationToken) {
 }
 
 /// Makes the pods of what lives now, each with its first metrics, and removes the others. Tells which there are.
-async fn look(server: &Server) -> BTreeMap<Key, Live> {
-    let mut pods: BTreeMap<Key, Live> = BTreeMap::new();
+async fn look(server: &Server) -> BTreeMap<Key, Part> {
+    let mut pods: BTreeMap<Key, Part> = BTreeMap::new();
     for (_, live) in server.instances.live() {
         let (namespace, name) = (&live.revision.namespace, &live.revision.name);
         let revision = server
@@ -80,15 +99,19 @@ async fn look(server: &Server) -> BTreeMap<Key, Live> {
         let Some(revision) = revision.filter(|stored| stored.object.json().contains(&*live.uid)) else {
             continue;
         };
-        let key = Key::new(PODS, Arc::clone(namespace), object::name(&live));
-        // A pod does not change while it lives.
-        if server.made.get(&key).is_none() {
-            let pod = object::pod(&revision.object.tree(), &live);
-            let metrics = object::metrics(&pod, &live, server.clock.now());
-            write(&server.made, metrics_key(&key), Some(metrics)).await;
-            write(&server.made, key.clone(), Some(pod)).await;
+        let count = count(&revision);
+        for number in 0..count {
+            let part = part(&live, number, count);
+            let key = Key::new(PODS, Arc::clone(namespace), object::name(&part));
+            // A pod does not change while it lives.
+            if server.made.get(&key).is_none() {
+                let pod = object::pod(&revision.object.tree(), &part);
+                let metrics = object::metrics(&pod, &part.live, server.clock.now());
+                write(&server.made, metrics_key(&key), Some(metrics)).await;
+                write(&server.made, key.clone(), Some(pod)).await;
+            }
+            pods.insert(key, part);
         }
-        pods.insert(key, live);
     }
     for stored in server.made.list(PODS, None).items {
         if !pods.contains_key(&stored.key) {
@@ -99,14 +122,34 @@ async fn look(server: &Server) -> BTreeMap<Key, Live> {
     pods
 }
 
+/// How many pods a revision that is in memory has: where instances stay as many as take calls, else one.
+fn count(revision: &Stored) -> u64 {
+    // Its text tells whether that is so, without being read, for nearly all.
+    if !revision.object.json().contains(RESIDENT) {
+        return 1;
+    }
+    let tree = revision.object.tree();
+    let ready = tree.pointer("/status/actualReplicas").and_then(Value::as_u64);
+    ready.unwrap_or(0).min(PODS_PER_REVISION_MAX)
+}
+
+/// A pod's part of what its revision uses.
+fn part(live: &Live, number: u64, count: u64) -> Part {
+    let mut live = live.clone();
+    live.usage.cpu /= u32::try_from(count).unwrap_or(u32::MAX).max(1);
+    live.usage.memory.0 /= count.max(1);
+    Part { live, number, count }
+}
+
 /// Brings the metrics of all pods up to date.
-async fn measure(server: &Server, pods: &BTreeMap<Key, Live>) {
+async fn measure(server: &Server, pods: &BTreeMap<Key, Part>) {
     let (live, now) = (server.instances.live(), server.clock.now());
     for (key, known) in pods {
-        let (Some(pod), Some(live)) = (server.made.get(key), live.get(&known.uid)) else {
+        let (Some(pod), Some(live)) = (server.made.get(key), live.get(&known.live.uid)) else {
             continue;
         };
-        let metrics = object::metrics(&pod.object.tree(), live, now);
+        let part = part(live, known.number, known.count);
+        let metrics = object::metrics(&pod.object.tree(), &part.live, now);
         write(&server.made, metrics_key(key), Some(metrics)).await;
     }
 }

@@ -1,6 +1,6 @@
 //! What a pod and its metrics look like, as pure functions.
 
-use super::{QUEUE_PROXY, USER_CONTAINER};
+use super::{Part, QUEUE_PROXY, USER_CONTAINER};
 use crate::object::{self, text};
 use jiff::Timestamp;
 use kittiwake_core::instances::Live;
@@ -14,25 +14,30 @@ const POD_IP: &str = "127.0.0.1";
 /// Labels of a Revision that say nothing of a pod.
 const NOT_OF_PODS: [&str; 1] = ["serving.knative.dev/routingState"];
 
-/// What tells the pods of a revision apart that was in memory several times.
-fn digest(live: &Live) -> impl AsRef<[u8]> {
-    Sha256::digest(format!("{} {}", live.uid, live.since))
+/// What tells the pods of a revision apart, also of one that was in memory several times.
+fn digest(part: &Part) -> impl AsRef<[u8]> {
+    let Part { live, number, .. } = part;
+    match number {
+        0 => Sha256::digest(format!("{} {}", live.uid, live.since)),
+        _ => Sha256::digest(format!("{} {} {number}", live.uid, live.since)),
+    }
 }
 
 /// The name of the pod: Knative's, with an ending of its own.
-pub(super) fn name(live: &Live) -> String {
-    let digest = digest(live);
+pub(super) fn name(part: &Part) -> String {
+    let digest = digest(part);
     let ending: String = digest
         .as_ref()
         .iter()
         .take(3)
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    format!("{}-deployment-{ending}", live.revision.name)
+    format!("{}-deployment-{ending}", part.live.revision.name)
 }
 
-/// The pod of a revision that is in memory.
-pub(super) fn pod(revision: &Value, live: &Live) -> Value {
+/// A pod of a revision that is in memory.
+pub(super) fn pod(revision: &Value, part: &Part) -> Value {
+    let live = &part.live;
     let (name, uid) = (object::name(revision), object::uid(revision));
     let since = object::time(live.since);
     let mut labels: Map<String, Value> = revision
@@ -71,18 +76,14 @@ pub(super) fn pod(revision: &Value, live: &Live) -> Value {
         .to_vec()
         .into();
     let mut spec = json!({"containers": containers, "nodeName": NODE, "restartPolicy": "Always"});
-    for field in ["runtimeClassName", "serviceAccountName", "volumes"] {
-        if let Some(value) = revision.pointer(&format!("/spec/{field}")) {
-            object::map_mut(&mut spec).insert(field.into(), value.clone());
-        }
-    }
+    copy_pod_fields(revision, &mut spec);
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "name": self::name(live),
+            "name": self::name(part),
             "namespace": object::namespace(revision),
-            "uid": uid_of(digest(live).as_ref()),
+            "uid": uid_of(digest(part).as_ref()),
             "creationTimestamp": since,
             "labels": labels,
             "annotations": {"kubectl.kubernetes.io/default-container": default_container},
@@ -105,8 +106,17 @@ pub(super) fn pod(revision: &Value, live: &Live) -> Value {
     })
 }
 
+/// Copies what a Revision says of its pods.
+pub(crate) fn copy_pod_fields(revision: &Value, spec: &mut Value) {
+    for field in ["runtimeClassName", "serviceAccountName", "volumes"] {
+        if let Some(value) = revision.pointer(&format!("/spec/{field}")) {
+            object::map_mut(spec).insert(field.into(), value.clone());
+        }
+    }
+}
+
 /// The user's containers, and the one that stands for the platform.
-fn containers(revision: &Value) -> Vec<Value> {
+pub(crate) fn containers(revision: &Value) -> Vec<Value> {
     let mut containers = revision
         .pointer("/spec/containers")
         .and_then(Value::as_array)
@@ -133,7 +143,8 @@ fn image_id<'r>(revision: &'r Value, container: &str) -> &'r str {
         .map_or("", |status| text(status, "/imageDigest"))
 }
 
-fn uid_of(digest: &[u8]) -> String {
+/// A uid made of a digest.
+pub(crate) fn uid_of(digest: &[u8]) -> String {
     let mut bytes = [0; 16];
     for (byte, from) in bytes.iter_mut().zip(digest) {
         *byte = *from;
@@ -179,8 +190,8 @@ mod tests {
     use kittiwake_core::unit::ByteCount;
     use std::time::Duration;
 
-    fn live() -> Live {
-        Live {
+    fn part() -> Part {
+        let live = Live {
             revision: RevisionKey::new("default", "hello-00001"),
             uid: "u".into(),
             since: Timestamp::from_second(1).unwrap(),
@@ -189,6 +200,11 @@ mod tests {
                 window: Duration::from_secs(1),
                 memory: ByteCount::mib(2),
             },
+        };
+        Part {
+            live,
+            number: 0,
+            count: 1,
         }
     }
 
@@ -204,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_pod_looks_like_one_of_knatives() {
-        let pod = pod(&revision(), &live());
+        let pod = pod(&revision(), &part());
         assert!(object::name(&pod).starts_with("hello-00001-deployment-"));
         let labels = &pod["metadata"]["labels"];
         assert_eq!(labels["serving.knative.dev/service"], "hello");
@@ -216,7 +232,13 @@ mod tests {
         assert_eq!(pod["spec"]["runtimeClassName"], "wasmedge");
         assert!(pod["spec"].get("timeoutSeconds").is_none());
         assert_eq!(pod["status"]["containerStatuses"][0]["imageID"], "hello@sha256:1");
-        assert_eq!(pod, super::pod(&revision(), &live()), "the same while it lives");
+        assert_eq!(pod, super::pod(&revision(), &part()), "the same while it lives");
+        let second = Part {
+            number: 1,
+            count: 2,
+            ..part()
+        };
+        assert_ne!(name(&second), name(&part()));
         assert_eq!(
             uuid::Uuid::parse_str(object::uid(&pod)).unwrap().to_string(),
             object::uid(&pod)
@@ -225,8 +247,8 @@ mod tests {
 
     #[test]
     fn metrics_are_in_kubernetes_units() {
-        let pod = pod(&revision(), &live());
-        let metrics = metrics(&pod, &live(), Timestamp::from_second(2).unwrap());
+        let pod = pod(&revision(), &part());
+        let metrics = metrics(&pod, &part().live, Timestamp::from_second(2).unwrap());
         let usage = &metrics["containers"][0]["usage"];
         assert_eq!(
             (&usage["cpu"], &usage["memory"]),
