@@ -38,6 +38,7 @@ static ALL: LazyLock<Vec<CustomResourceDefinition>> = LazyLock::new(|| {
         (serving, ADDRESSABLE, serving::Route::crd()),
         (serving, ADDRESSABLE, serving::DomainMapping::crd()),
         (serving, &[], networking::ClusterDomainClaim::crd()),
+        (serving, &[], networking::ServerlessService::crd()),
         (serving, &[], autoscaling::pod_autoscaler::PodAutoscaler::crd()),
         (
             serving,

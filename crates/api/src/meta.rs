@@ -82,5 +82,14 @@ pub const KIND_ANNOTATION: &str = "kittiwake.dev/kind";
 /// Annotation in the status of a PodAutoscaler: how many instances there shall be, as `spec.replicas` of Knative's
 /// Deployment. Kittiwake's own. It differs from `status.desiredScale` while the last instance waits to go.
 pub const REPLICAS_ANNOTATION: &str = "kittiwake.dev/replicas";
+/// Annotation in the status of a PodAutoscaler: whether calls pass the activator, as `spec.mode` of Knative's
+/// ServerlessService: `Proxy` or `Serve`. Kittiwake's own.
+pub const MODE_ANNOTATION: &str = "kittiwake.dev/serving-mode";
+/// Annotation in the status of a PodAutoscaler: how many activators it has, as `spec.numActivators` of Knative's
+/// ServerlessService. Kittiwake's own.
+pub const ACTIVATORS_ANNOTATION: &str = "kittiwake.dev/activators";
+/// Annotation of a CustomResourceDefinition whose objects the platform makes from others: clients only read them.
+/// Kittiwake's own.
+pub const MADE_ANNOTATION: &str = "kittiwake.dev/made";
 /// The values of [`ISOLATION_ANNOTATION`].
 pub const ISOLATION_VALUES: [&str; 3] = ["request", "serial", "concurrent"];

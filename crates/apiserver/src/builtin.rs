@@ -1,6 +1,7 @@
 //! The kinds of Kubernetes itself that are served: one row each. Schemas come from the types of k8s-openapi.
 
 mod data;
+mod deployment;
 mod lease;
 mod pod;
 pub(crate) mod runtime_class;
@@ -40,6 +41,7 @@ pub(crate) fn kinds() -> Result<Vec<Kind>, RegistryError> {
         pod::metrics()?,
         runtime_class::kind()?,
         lease::kind()?,
+        deployment::kind()?,
     ];
     rows.extend(crate::auth::rbac::kinds::rows()?);
     Ok(rows)
@@ -260,6 +262,7 @@ mod tests {
                 "pods",
                 "runtimeclasses",
                 "leases",
+                "deployments",
                 "serviceaccounts",
                 "roles",
                 "clusterroles",

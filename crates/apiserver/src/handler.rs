@@ -148,6 +148,10 @@ async fn route(server: Arc<Server>, request: Request<Body>) -> Result<Response, 
         }
         return logs::handle(&call);
     }
+    call.server
+        .scaled
+        .wait_for(&call.served.kind, &call.server.shutdown)
+        .await;
     dispatch(&call, &parts.method, body).await
 }
 

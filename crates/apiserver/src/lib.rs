@@ -32,6 +32,7 @@ mod protobuf;
 mod query;
 mod registry;
 mod request_info;
+mod scaled;
 mod schema;
 mod selector;
 mod server;
@@ -145,6 +146,7 @@ async fn run(server: Arc<Server>) {
         namespace_lifecycle::run(Arc::clone(&server), shutdown.clone()),
         events::sweep(Arc::clone(&server), shutdown.clone()),
         pods::run(Arc::clone(&server), shutdown.clone()),
+        scaled::run(Arc::clone(&server), shutdown.clone()),
         settings::run(Arc::clone(&server), shutdown.clone()),
         auth::default_accounts::run(Arc::clone(&server), shutdown.clone()),
         auth::rbac::aggregation::run(Arc::clone(&server), shutdown),

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion,
 };
+use kittiwake_api::meta::MADE_ANNOTATION;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,6 +35,10 @@ pub(crate) const READ_VERBS: &[&str] = &["get", "list", "watch"];
 /// Verbs of `/status`.
 pub(crate) const STATUS_VERBS: &[&str] = &["get", "patch", "update"];
 
+/// Why a kind of the platform's own cannot be written whose objects are made from others.
+const MADE_READ_ONLY: &str = "these objects are made by the platform, from the Revision and its PodAutoscaler; \
+     they cannot be written: change the Service instead";
+
 /// One kind, in all its versions.
 pub(crate) struct Kind {
     pub group: String,
@@ -55,7 +60,7 @@ pub(crate) struct Kind {
     pub strategic: bool,
     /// Whether it is a kind of Kubernetes itself.
     pub built_in: bool,
-    /// Whether its objects are made by the server from what lives now, and kept in memory only.
+    /// Whether its objects are made by the server from other objects or from what lives now, and kept in memory only.
     pub made: bool,
     /// Its name in the store: `plural.group`, or the plural alone in the core group.
     pub storage_resource: Arc<str>,
@@ -345,10 +350,15 @@ pub(crate) fn kind_of_crd(crd: &CustomResourceDefinition) -> Result<Kind, Regist
         .iter()
         .filter_map(|version| version.subresources.as_ref());
     let storage_resource: Arc<str> = format!("{}.{}", names.plural, spec.group).into();
+    let annotations = crd.metadata.annotations.as_ref();
+    let made = annotations.is_some_and(|annotations| annotations.contains_key(MADE_ANNOTATION));
     let hooks = if &*storage_resource == constraint_kinds::TEMPLATES {
         constraint_kinds::HOOKS
     } else {
-        Hooks::default()
+        Hooks {
+            read_only: made.then_some(MADE_READ_ONLY),
+            ..Hooks::default()
+        }
     };
     Ok(Kind {
         group: spec.group.clone(),
@@ -365,13 +375,13 @@ pub(crate) fn kind_of_crd(crd: &CustomResourceDefinition) -> Result<Kind, Regist
         short_names: names.short_names.clone().unwrap_or_default(),
         categories: names.categories.clone().unwrap_or_default(),
         namespaced: spec.scope == "Namespaced",
-        verbs: ALL_VERBS,
-        status: subresources.into_iter().any(|part| part.status.is_some()),
+        verbs: if made { READ_VERBS } else { ALL_VERBS },
+        status: !made && subresources.into_iter().any(|part| part.status.is_some()),
         generation: true,
         unconditional_update: false,
         strategic: false,
         built_in: false,
-        made: false,
+        made,
         storage_resource,
         storage_api_version: format!("{}/{}", spec.group, storage.name),
         versions,

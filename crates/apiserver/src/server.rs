@@ -10,6 +10,7 @@ use crate::handler::write::{Actor, Proposal, Write};
 use crate::kinds::CurrentKinds;
 use crate::query::FieldValidation;
 use crate::registry::{Kind, Served};
+use crate::scaled::Scaled;
 use crate::settings::{self, LiveSettings};
 use crate::status::ApiError;
 use crate::{BuildError, Inputs, Readiness};
@@ -30,8 +31,11 @@ pub(crate) const MANAGER: &str = "kittiwake-apiserver";
 pub(crate) struct Server {
     pub config: Config,
     pub store: ObjectStore,
-    /// Objects that are made from what lives now: pods. In memory only, with versions of their own.
+    /// Objects that are made from others and from what lives now: pods, Deployments, ServerlessServices. In memory only,
+    /// with versions of their own.
     pub made: ObjectStore,
+    /// Whether those were made that nobody needs before somebody asks.
+    pub scaled: Scaled,
     pub instances: Arc<InstanceHub>,
     pub kinds: CurrentKinds,
     /// The kinds that ConstraintTemplates made; held while they change.
@@ -59,6 +63,7 @@ impl Server {
             config,
             store: inputs.store,
             made: ObjectStore::in_memory(kittiwake_store::Config::default()),
+            scaled: Scaled::default(),
             instances: inputs.instances,
             kinds,
             constraint_kinds: tokio::sync::Mutex::new(made),

@@ -99,7 +99,16 @@ async fn follow(
             .unwrap_or(0),
     };
     let seen = context.deciders.upsert(key, known, context.clock.elapsed());
-    let plan = status::plan(revision, observed, &rules.scale, instances, &seen, context.now());
+    let activators = |ready| rules.activators(ready);
+    let plan = status::plan(
+        revision,
+        observed,
+        &rules.scale,
+        instances,
+        &seen,
+        activators,
+        context.now(),
+    );
     context.deciders.set_mode(key, plan.mode, context.clock.elapsed());
     if let Some(status) = plan.status {
         let object = PodAutoscaler {

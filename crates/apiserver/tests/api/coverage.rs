@@ -369,7 +369,7 @@ async fn read_only(api: &Api, served: &Served) {
     }
 }
 
-/// Has a revision in memory, so that there is a pod.
+/// Has a revision in memory, so that there is a pod, and a PodAutoscaler, so that there is what is made of it.
 async fn bring_to_life(api: &Api) {
     let revision = json!({
         "apiVersion": "serving.knative.dev/v1", "kind": "Revision", "metadata": {"name": "alive-00001"},
@@ -385,6 +385,15 @@ async fn bring_to_life(api: &Api) {
         usage: Usage::default(),
     };
     api.instances.tell(0, vec![live]);
+    let scaler = json!({
+        "apiVersion": "autoscaling.internal.knative.dev/v1alpha1", "kind": "PodAutoscaler",
+        "metadata": {"name": "alive-00001"},
+        "spec": {"protocolType": "http1", "scaleTargetRef":
+            {"apiVersion": "serving.knative.dev/v1", "kind": "Revision", "name": "alive-00001"}},
+    });
+    let path =
+        format!("/apis/autoscaling.internal.knative.dev/v1alpha1/namespaces/{NAMESPACE}/podautoscalers");
+    api.post(&path, &scaler).await;
 }
 
 /// The schema that `kubectl explain` reads: named by group, version and kind, with fields that are described.

@@ -22,6 +22,7 @@ mod oidc;
 mod pods;
 mod reading;
 mod refusals;
+mod scaled;
 mod seeds;
 mod transcript;
 mod transcripts;

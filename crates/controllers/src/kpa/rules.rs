@@ -10,6 +10,7 @@ use kittiwake_api::meta;
 use kittiwake_autoscaler::decider::DeciderSpec;
 use kittiwake_autoscaler::metric::{Metric, panic_window};
 use kittiwake_autoscaler::scale_to_zero;
+use kittiwake_autoscaler::serving_mode;
 use kittiwake_autoscaler::target::{self, TargetInputs};
 use kittiwake_autoscaler::window::Aggregation;
 use std::time::Duration;
@@ -21,6 +22,26 @@ pub struct Rules {
     pub decider: DeciderSpec,
     /// By which decisions are applied.
     pub scale: scale_to_zero::Rules,
+    /// `activator-capacity`: calls under way that one activator takes.
+    pub activator_capacity: f64,
+}
+
+impl Rules {
+    /// Activators that carry so many ready instances and the target burst.
+    #[must_use]
+    pub fn activators(&self, ready: u32) -> u32 {
+        let DeciderSpec {
+            target,
+            target_burst_capacity,
+            ..
+        } = &self.decider;
+        serving_mode::activators(
+            ready,
+            target.total,
+            *target_burst_capacity,
+            self.activator_capacity,
+        )
+    }
 }
 
 /// The rules of one PodAutoscaler. `progress_deadline` is that of Revisions without an annotation of their own.
@@ -93,5 +114,9 @@ pub fn rules(
         stable_window: settings.window,
         progress_deadline,
     };
-    Rules { decider, scale }
+    Rules {
+        decider,
+        scale,
+        activator_capacity: config.activator_capacity,
+    }
 }

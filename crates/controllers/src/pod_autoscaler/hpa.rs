@@ -3,7 +3,7 @@
 //!
 //! Only instances that stay are measured. What is made for each call is wanted at its minimum.
 
-use super::status::is_prepared;
+use super::status::{is_prepared, set_way};
 use crate::kpa::deciders::{Counts, Instances};
 use crate::object::{Meta, keep_times};
 use crate::revision::environment::serving_container;
@@ -17,6 +17,7 @@ use kittiwake_api::meta;
 use kittiwake_api::quantity::parse_milli_cpu;
 use kittiwake_api::serving::Revision;
 use kittiwake_autoscaler::hpa::{CPU_PERCENT_DEFAULT, HpaSpec, HpaTarget};
+use kittiwake_autoscaler::serving_mode::ServingMode;
 use std::collections::BTreeMap;
 
 const MIB: f64 = 1_048_576.0;
@@ -89,6 +90,8 @@ pub fn status(
     status
         .annotations
         .insert(meta::REPLICAS_ANNOTATION.to_owned(), desired.to_string());
+    // All activators, should the instances be gone (`hpa.go`).
+    set_way(&mut status, ServingMode::Serve, 0);
     (status != old).then_some(status)
 }
 

@@ -11,6 +11,7 @@ use kittiwake_api::autoscaling::pod_autoscaler::condition::{ACTIVE, SCALE_TARGET
 use kittiwake_api::autoscaling::pod_autoscaler::{CONDITIONS, PodAutoscaler, PodAutoscalerStatus, reason};
 use kittiwake_api::condition::{self, Condition, Conditions, READY};
 use kittiwake_api::meta;
+use kittiwake_api::networking::serverless_service::{MODE_PROXY, MODE_SERVE};
 use kittiwake_api::serving::Revision;
 use kittiwake_autoscaler::activity::{Activity, Verdict};
 use kittiwake_autoscaler::follow::{self, Before, Now, Outcome};
@@ -38,7 +39,7 @@ pub fn is_prepared(revision: &Revision) -> bool {
     pinned_image(revision).is_some()
 }
 
-/// Applies what was decided.
+/// Applies what was decided. `activators` tells how many a number of ready instances needs.
 #[must_use]
 pub fn plan(
     revision: &Revision,
@@ -46,6 +47,7 @@ pub fn plan(
     rules: &Rules,
     instances: Instances,
     seen: &Seen,
+    activators: impl Fn(u32) -> u32,
     now: Timestamp,
 ) -> Plan {
     let old = observed.status.clone().unwrap_or_default();
@@ -100,6 +102,7 @@ pub fn plan(
     status
         .annotations
         .insert(meta::REPLICAS_ANNOTATION.to_owned(), outcome.replicas.to_string());
+    set_way(&mut status, outcome.mode, activators(outcome.ready));
     Plan {
         status: (status != old).then_some(status),
         mode: outcome.mode,
@@ -108,6 +111,17 @@ pub fn plan(
             None => Next::OnChange,
         },
     }
+}
+
+/// Says where calls go: whether they pass the activator, and how many of those there are.
+pub(super) fn set_way(status: &mut PodAutoscalerStatus, mode: ServingMode, activators: u32) {
+    let mode = match mode {
+        ServingMode::Proxy => MODE_PROXY,
+        ServingMode::Serve => MODE_SERVE,
+    };
+    let annotations = &mut status.annotations;
+    annotations.insert(meta::MODE_ANNOTATION.to_owned(), mode.to_owned());
+    annotations.insert(meta::ACTIVATORS_ANNOTATION.to_owned(), activators.to_string());
 }
 
 /// The Revision cannot run.

@@ -80,6 +80,7 @@ impl Story {
             &self.rules,
             self.instances,
             &seen,
+            |ready| 2 + ready,
             now,
         );
         if let Some(status) = plan.status {
@@ -239,6 +240,7 @@ fn nothing_new_is_not_written() {
         &story.rules,
         story.instances,
         &seen,
+        |ready| 2 + ready,
         now,
     );
     assert_eq!(plan.status, None);

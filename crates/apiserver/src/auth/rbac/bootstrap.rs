@@ -244,6 +244,7 @@ fn core_parts() -> [Value; 3] {
                 ),
                 rule(READ, &["events.k8s.io"], &["events"]),
                 rule(READ, &["metrics.k8s.io"], &["pods"]),
+                rule(READ, &["apps"], &["deployments"]),
             ],
         ),
     ]
