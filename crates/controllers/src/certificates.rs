@@ -16,6 +16,7 @@ use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Key of the chain in a Secret.
 const CHAIN: &str = "tls.crt";
@@ -31,6 +32,9 @@ struct Good {
     /// Seconds since 1970.
     not_after: i64,
 }
+
+/// Longest time between two looks at which certificates have expired.
+const LOOK_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// What the Secrets of hosts held.
 #[derive(Default)]
@@ -102,6 +106,17 @@ impl Certificates {
         };
         known.insert(at, entry);
         found
+    }
+
+    /// After how long the next one of those that were found expires: what is served then differs, though nothing was
+    /// written. At most [`LOOK_MAX`], as the wall clock may be set; never where there is none.
+    pub fn next_end(&self, now: Timestamp) -> Duration {
+        let known = self.by_host.lock().unwrap_or_else(PoisonError::into_inner);
+        let ends = known.values().filter_map(|known| known.last_good.as_ref());
+        let left = ends.map(|good| good.not_after.saturating_sub(now.as_second()));
+        left.filter_map(|left| u64::try_from(left).ok().filter(|left| *left > 0))
+            .min()
+            .map_or(Duration::MAX, |left| Duration::from_secs(left).min(LOOK_MAX))
     }
 }
 

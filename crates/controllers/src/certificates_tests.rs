@@ -98,6 +98,23 @@ fn the_last_good_one_stays_until_it_expires() {
 }
 
 #[test]
+fn the_next_end_is_known() {
+    let certificates = Certificates::default();
+    let key = ObjectKey::new("ns", "s");
+    let at = |text: &str| -> Timestamp { text.parse().unwrap() };
+    assert_eq!(certificates.next_end(now()), Duration::MAX, "there is none");
+    for (host, year) in [("a.example.com", 2031), ("b.example.com", 2030)] {
+        let (chain, private) = pair(host, year);
+        certificates.find(&key, Some(secret(&chain, &private)), host, now());
+    }
+    assert_eq!(certificates.next_end(now()), LOOK_MAX, "far away");
+    let soon = at("2030-06-06T23:59:00Z");
+    assert_eq!(certificates.next_end(soon), Duration::from_secs(60));
+    // The one that has ended is not waited for again.
+    assert_eq!(certificates.next_end(at("2030-06-07T00:00:00Z")), LOOK_MAX);
+}
+
+#[test]
 fn tags_have_knatives_numbers() {
     // The number that Go's hash/adler32 documents for this text.
     assert_eq!(adler32(b"Wikipedia"), 0x11E6_0398);

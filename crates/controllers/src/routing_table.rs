@@ -1,7 +1,7 @@
 //! The routing table: what Routes say and Revisions can do, as one immutable snapshot for the gateway.
 //!
-//! It is rebuilt when a Route's status or a callable Revision changed, after a short wait for more changes, and
-//! published only when it differs. A Revision is in it while its artifact is ready in this process, whatever the
+//! It is rebuilt when a Route's status or a callable Revision changed, after a short wait for more changes, and when a
+//! certificate expires, and published only when it differs. A Revision is in it while its artifact is ready in this process, whatever the
 //! conditions say: a function that trapped at its last call may answer the next.
 
 pub mod plan;
@@ -55,12 +55,23 @@ pub async fn run(
         let pause = pause(context.config.routing_table_debounce, began.elapsed());
         tokio::select! {
             () = context.routing_changed.notified() => {}
+            () = tokio::time::sleep(context.certificates.next_end(context.now())) => look_at_all(&context),
             _ = &mut urls, if awaited.is_empty() && !*synced.borrow() => {
                 synced.send_replace(true);
                 context.routing_changed.notified().await;
             }
         }
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// Has all Routes and DomainMappings look at their certificates, one of which may have expired.
+fn look_at_all(context: &Context) {
+    for route in context.stores.routes.all() {
+        context.queues.route.add(ObjectKey::of(&*route));
+    }
+    for mapping in context.stores.domain_mappings.all() {
+        context.queues.domain_mapping.add(ObjectKey::of(&*mapping));
     }
 }
 

@@ -109,3 +109,40 @@ async fn a_certificate_that_is_missing_is_named() {
     assert_eq!(condition(&object, "Ready"), "Unknown");
     assert!(message(&object, "CertificateProvisioned").contains("--https-listen"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_that_expires_is_served_no_more_and_that_is_told() {
+    let mut platform = Platform::start().await;
+    platform.https_external_port = Some(8443);
+    platform.restart().await;
+    claim(&platform, "default").await;
+    platform.create::<Service>(service("hello", "good:v1")).await;
+    // It ends some hours after the clock of these tests begins; nothing is written then.
+    let mut params = rcgen::CertificateParams::new(vec![HOST.to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(2025, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2025, 6, 16);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let chain = params.self_signed(&key).unwrap().pem();
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": { "name": "cert" },
+        "stringData": { "tls.crt": chain, "tls.key": key.serialize_pem() },
+    });
+    platform
+        .create::<k8s_openapi::api::core::v1::Secret>(secret)
+        .await;
+    let mut object = mapping();
+    object["spec"]["tls"] = json!({ "secretName": "cert" });
+    platform.create::<DomainMapping>(object).await;
+    platform.wait::<DomainMapping>(HOST, ready).await;
+    let has = |table: &kittiwake_core::routing_table::RoutingTable| {
+        table.certificates().any(|(host, _)| host == HOST)
+    };
+    platform.wait_for_table(has).await;
+
+    tokio::time::sleep(std::time::Duration::from_secs(9 * 60 * 60)).await;
+    platform.wait_for_table(|table| !has(table)).await;
+    let told = |m: &DomainMapping| reason(m, "CertificateProvisioned") == "CertificateNotReady";
+    let object = platform.wait::<DomainMapping>(HOST, told).await;
+    let message = message(&object, "CertificateProvisioned");
+    assert!(message.contains("expired at 2025-06-16T00:00:00Z"), "{message}");
+}

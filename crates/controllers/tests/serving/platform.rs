@@ -45,8 +45,11 @@ impl Clock for TokioClock {
 
 pub struct Platform {
     pub client: Client,
+    /// What the API server keeps: to write what it would refuse.
+    pub store: kittiwake_store::ObjectStore,
     pub artifacts: Arc<Artifacts>,
     pub external_port: Option<u16>,
+    pub https_external_port: Option<u16>,
     clock: Arc<dyn Clock>,
     logs: Arc<LogHub>,
     handle: Handle,
@@ -84,8 +87,9 @@ impl Platform {
     pub async fn start() -> Self {
         let clock: Arc<dyn Clock> = Arc::new(TokioClock(Instant::now()));
         let logs = Arc::new(LogHub::new(Arc::clone(&clock)));
+        let store = kittiwake_store::ObjectStore::in_memory(kittiwake_store::Config::default());
         let inputs = kittiwake_apiserver::Inputs {
-            store: kittiwake_store::ObjectStore::in_memory(kittiwake_store::Config::default()),
+            store: store.clone(),
             crds: kittiwake_api::crd::all(),
             clock: Arc::clone(&clock),
             logs: Arc::clone(&logs),
@@ -98,11 +102,13 @@ impl Platform {
         let artifacts = Arc::new(Artifacts::default());
         let external_port = Some(8080);
         let (handle, reporter, stats, shutdown) =
-            controllers(&client, &artifacts, &clock, &logs, external_port);
+            controllers(&client, &artifacts, &clock, &logs, (external_port, None));
         let mut platform = Self {
             client,
+            store,
             artifacts,
             external_port,
+            https_external_port: None,
             clock,
             logs,
             handle,
@@ -122,7 +128,7 @@ impl Platform {
             &self.artifacts,
             &self.clock,
             &self.logs,
-            self.external_port,
+            (self.external_port, self.https_external_port),
         );
         (self.handle, self.reporter, self.stats, self.shutdown) = (handle, reporter, stats, shutdown);
         self.handle.synced().await;
@@ -200,7 +206,12 @@ impl Platform {
     }
 
     pub async fn wait_for_event(&self, reason: &str) {
-        let events = watcher(self.api::<Event>(), watcher::Config::default()).applied_objects();
+        self.wait_for_event_in("default", reason).await;
+    }
+
+    pub async fn wait_for_event_in(&self, namespace: &str, reason: &str) {
+        let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+        let events = watcher(api, watcher::Config::default()).applied_objects();
         let found = futures::StreamExt::any(Box::pin(events), async |event| {
             event.is_ok_and(|event| event.reason.as_deref() == Some(reason))
         });
@@ -259,7 +270,7 @@ fn controllers(
     artifacts: &Arc<Artifacts>,
     clock: &Arc<dyn Clock>,
     logs: &Arc<LogHub>,
-    external_port: Option<u16>,
+    (external_port, https_external_port): (Option<u16>, Option<u16>),
 ) -> (Handle, Reporter, StatsSender, CancellationToken) {
     let (reporter, reports) = report::channel();
     let (stats_sender, stats) = scale::channel();
@@ -278,6 +289,7 @@ fn controllers(
     };
     let config = Config {
         external_port,
+        https_external_port,
         ..Config::default()
     };
     let (handle, task) = kittiwake_controllers::build(config, inputs).unwrap();

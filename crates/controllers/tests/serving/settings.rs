@@ -95,6 +95,33 @@ async fn nonsense_is_refused_and_changes_nothing() {
     assert!(refusal.contains("copy the respective setting"), "{refusal}");
 }
 
+/// What another version accepted, or what was edited beside the API: it is kept out, and an Event tells so.
+#[tokio::test(start_paused = true)]
+async fn nonsense_that_is_stored_leaves_the_last_good_settings_and_is_told() {
+    let platform = Platform::start().await;
+    platform
+        .set("config-domain", json!({ "example.com": "" }))
+        .await
+        .unwrap();
+    platform.create::<Service>(service("hello", "good:v1")).await;
+    let url = "http://hello.default.example.com:8080";
+    platform.wait::<Service>("hello", has_url(url)).await;
+    let key = kittiwake_store::Key::new("configmaps", "knative-serving", "config-domain");
+    let nonsense = |old: Option<&kittiwake_store::Stored>| {
+        let mut map = (*old.unwrap().object.tree()).clone();
+        map["data"] = json!({ "example.com": "selector: [", "other.com": "" });
+        Ok::<_, std::convert::Infallible>((kittiwake_store::Change::Put(map), ()))
+    };
+    platform.store.write(key, nonsense).await.unwrap();
+    platform
+        .wait_for_event_in("knative-serving", "InvalidConfiguration")
+        .await;
+    platform.settle().await;
+    platform.create::<Service>(service("later", "good:v1")).await;
+    let url = "http://later.default.example.com:8080";
+    platform.wait::<Service>("later", has_url(url)).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn limits_and_defaults_of_new_objects_follow_config_defaults() {
     let platform = Platform::start().await;
