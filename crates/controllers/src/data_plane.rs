@@ -127,6 +127,7 @@ async fn run(
     let (_, fill_pod_autoscalers) = reflect::<PodAutoscaler>(&client);
     let noted = Arc::clone(&scales);
     tasks.spawn(fill_pod_autoscalers.run_and_tell(move |key, now| noted.set(key, now)));
+    let mut shares = share.clone();
     tasks.spawn(async move { scales.publish(share, scale_table).await });
     let ring = bell(&changed);
     tasks.spawn(fill_secrets.run_and_tell(move |_, _| ring()));
@@ -150,7 +151,8 @@ async fn run(
         loop {
             let began = Instant::now();
             let tokens_end = renew_tokens(&tokens, &client, &stores, clock.now()).await;
-            specs.update(&stores, &tokens, clock.now());
+            let share = (*shares.borrow_and_update()).unwrap_or(Share::WHOLE);
+            specs.update(&stores, &tokens, share, clock.now());
             // Who cannot be used is told by the controllers.
             settings.update(|key| stores.config_maps.by_key(key));
             let new = plan::plan(&plan::Sources {
@@ -176,7 +178,8 @@ async fn run(
             let pause = routing_table::pause(config.routing_table_debounce, began.elapsed());
             tokio::select! {
                 () = changed.notified() => {}
-                () = tokio::time::sleep(tokens_end) => {}
+                Ok(()) = shares.changed() => {}
+                () = tokio::time::sleep(tokens_end.min(certificates.next_end(clock.now()))) => {}
             }
             tokio::time::sleep(pause).await;
         }
@@ -207,6 +210,8 @@ async fn renew_tokens(tokens: &Tokens, client: &kube::Client, stores: &Stores, n
 #[derive(Default)]
 struct Specs {
     by_key: HashMap<ObjectKey, Known>,
+    /// The part of this process of the bounds in them.
+    share: Option<Share>,
 }
 
 struct Known {
@@ -223,7 +228,8 @@ impl Specs {
     }
 
     /// Brings all up to date. One that reads Secrets, ConfigMaps or tokens is made anew each time.
-    fn update(&mut self, stores: &Stores, tokens: &Tokens, now: Timestamp) {
+    fn update(&mut self, stores: &Stores, tokens: &Tokens, share: Share, now: Timestamp) {
+        let same_share = self.share.replace(share) == Some(share);
         let mut old = std::mem::take(&mut self.by_key);
         for revision in stores.revisions.all() {
             if revision.is_being_deleted() {
@@ -232,9 +238,16 @@ impl Specs {
             let key = ObjectKey::of(&*revision);
             let before = old.remove(&key);
             let known = match before {
-                Some(before) if Arc::ptr_eq(&before.revision, &revision) && !before.reads_others => before,
+                Some(before)
+                    if same_share && Arc::ptr_eq(&before.revision, &revision) && !before.reads_others =>
+                {
+                    before
+                }
                 before => {
-                    let spec = callable(stores, tokens, now, &key, &revision);
+                    let mut spec = callable(stores, tokens, now, &key, &revision);
+                    if let Some(spec) = &mut spec {
+                        spec.scaling.max = spec.scaling.max.map(|most| share.of_bound(most));
+                    }
                     let unchanged = before
                         .and_then(|before| before.spec)
                         .filter(|old| spec.as_ref() == Some(&**old));

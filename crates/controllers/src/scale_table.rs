@@ -6,6 +6,7 @@ use kittiwake_api::autoscaling::pod_autoscaler::PodAutoscaler;
 use kittiwake_api::meta;
 use kittiwake_core::scale::ScaleTable;
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -32,6 +33,13 @@ impl Share {
     pub fn of(self, total: u32) -> u32 {
         let count = self.count.max(1);
         total / count + u32::from(self.index < total % count)
+    }
+
+    /// This process's part of a bound on all instances. At least one: the kernel gives calls to any process, and one
+    /// that gets calls has to answer them. So there can be as many as there are processes where the bound is smaller.
+    #[must_use]
+    pub fn of_bound(self, most: NonZeroU32) -> NonZeroU32 {
+        NonZeroU32::new(self.of(most.get())).unwrap_or(NonZeroU32::MIN)
     }
 }
 
@@ -135,6 +143,13 @@ mod tests {
             assert_eq!(shares, wanted);
         }
         assert_eq!(Share::WHOLE.of(7), 7);
+        for (most, wanted) in [(1, [1, 1, 1]), (3, [1, 1, 1]), (5, [2, 2, 1])] {
+            let most = NonZeroU32::new(most).unwrap();
+            let shares: Vec<u32> = (0..3)
+                .map(|index| Share { index, count: 3 }.of_bound(most).get())
+                .collect();
+            assert_eq!(shares, wanted);
+        }
     }
 
     #[tokio::test(start_paused = true)]

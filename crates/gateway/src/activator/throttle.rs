@@ -202,6 +202,9 @@ impl Throttle {
     pub(crate) fn route(&self, revision: Option<&Arc<RevisionSpec>>, activator: &Activator) {
         let same = revision.is_none_or(|revision| Arc::ptr_eq(revision, &self.revision.load()));
         if let Some(revision) = revision.filter(|_| !same) {
+            if let Way::PerCall(capacity) = &self.way {
+                capacity.resize(calls_max(&revision.limits, revision.scaling, activator.calls_max));
+            }
             self.revision.store(Arc::clone(revision));
         }
         let routed = revision.is_some();
