@@ -127,6 +127,7 @@ pub fn state(context: &Context, route: &Route, host: &str, tag: Option<&str>) ->
     let naming = Naming {
         config: &context.config,
         settings: &settings,
+        kept_inside: &|_, _| false,
     };
     let namespace = context.stores.namespaces.by_key(&ObjectKey::new(
         "",

@@ -6,10 +6,11 @@ use crate::health::HealthReports;
 use crate::index::Index;
 use crate::kpa::deciders::Deciders;
 use crate::kpa::metrics::Metrics;
-use crate::object::ObjectKey;
+use crate::object::{Meta, ObjectKey};
 use crate::reflectors::Stores;
 use crate::revision::preparation::Preparations;
 use crate::revision::tokens::Tokens;
+use crate::route::placeholder;
 use crate::runner::Queue;
 use crate::scale_table::Scales;
 use crate::settings::Follower;
@@ -18,6 +19,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kittiwake_api::config::autoscaler::Autoscaler;
 use kittiwake_api::config::{ConfigError, Settings};
+use kittiwake_api::serving::Route;
 use kittiwake_core::clock::Clock;
 use kittiwake_core::log::LogHub;
 use kittiwake_core::revision::RevisionSpec;
@@ -177,6 +179,20 @@ impl Context {
             self.routing_changed.notify_one();
         }
         (changed || !refused.is_empty()).then_some(refused)
+    }
+
+    /// Whether a Route's own name, or that of a tag, is kept from the outside by its placeholder.
+    #[must_use]
+    pub fn keeps_inside(&self, settings: &Settings, route: &Route, tag: Option<&str>) -> bool {
+        let name = match tag {
+            Some(tag) => settings.network.tag_name(route.name_str(), tag),
+            None => route.name_str().to_owned(),
+        };
+        let service = self
+            .stores
+            .kubernetes_services
+            .by_key(&ObjectKey::of(route).sibling(name));
+        placeholder::keeps_inside(route, service.as_deref())
     }
 
     /// Who speaks of whom, for those who must not keep the whole context alive.

@@ -12,7 +12,7 @@ use crate::object::{Meta, ObjectKey};
 use crate::reflectors::{Cache, reflect};
 use crate::revision::tokens::Tokens;
 use crate::revision::{environment, references, spec};
-use crate::route::url::Naming;
+use crate::route::url::{Naming, said_inside};
 use crate::routing_table::{self, plan};
 use crate::scale_table::{Scales, Share};
 use crate::settings::Follower;
@@ -165,6 +165,7 @@ async fn run(
                 naming: Naming {
                     config: &config,
                     settings: &settings.settings(),
+                    kept_inside: &said_inside,
                 },
                 now: clock.now(),
             });

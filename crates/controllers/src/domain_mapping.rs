@@ -43,6 +43,7 @@ pub async fn reconcile(context: Arc<Context>, key: ObjectKey) -> Result<Next, Er
         naming: Naming {
             config: &context.config,
             settings: &settings,
+            kept_inside: &|_, _| false,
         },
     };
     let plan = plan::plan(&mapping, &observed, context.now());

@@ -56,6 +56,10 @@ pub struct Index {
     pub route_revisions: Links,
     /// Route → Revisions in its status: those that get its traffic.
     pub routed_revisions: Links,
+    /// Route → Kubernetes Services that hold its names.
+    pub route_services: Links,
+    /// Kubernetes Service → the Route of its label.
+    pub service_route: Links,
     /// Revision → its Configuration.
     pub revision_configuration: Links,
     /// Revision → its Service.

@@ -1,7 +1,7 @@
 //! One watch per kind, its newest state in a local store, and for each change the keys that have to be looked at.
 //!
-//! Watched: Services, Configurations, Revisions, Routes, both PodAutoscalers, DomainMappings and their claims, Secrets,
-//! ConfigMaps and namespaces. After a watch had to be started anew, everything that was or is in its store is looked at
+//! Watched: Services (Knative's and Kubernetes'), Configurations, Revisions, Routes, both PodAutoscalers, DomainMappings
+//! and their claims, Secrets, ConfigMaps and namespaces. After a watch had to be started anew, everything that was or is in its store is looked at
 //! again, so nothing that happened in between is missed.
 
 pub mod triggers;
@@ -9,7 +9,9 @@ pub mod triggers;
 use crate::context::Context;
 use crate::object::ObjectKey;
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Namespace, Secret, Service as KubernetesService, ServiceAccount,
+};
 use kittiwake_api::autoscaling::pod_autoscaler::PodAutoscaler;
 use kittiwake_api::autoscaling::user_pod_autoscaler::PodAutoscaler as UserPodAutoscaler;
 use kittiwake_api::networking::ClusterDomainClaim;
@@ -80,6 +82,7 @@ pub struct Stores {
     pub domain_claims: Cache<ClusterDomainClaim>,
     pub namespaces: Cache<Namespace>,
     pub service_accounts: Cache<ServiceAccount>,
+    pub kubernetes_services: Cache<KubernetesService>,
 }
 
 impl Stores {
@@ -97,6 +100,7 @@ impl Stores {
         self.domain_claims.wait_until_seen().await;
         self.namespaces.wait_until_seen().await;
         self.service_accounts.wait_until_seen().await;
+        self.kubernetes_services.wait_until_seen().await;
     }
 }
 
@@ -114,6 +118,7 @@ pub struct Reflectors {
     domain_claims: Reflector<ClusterDomainClaim>,
     namespaces: Reflector<Namespace>,
     service_accounts: Reflector<ServiceAccount>,
+    kubernetes_services: Reflector<KubernetesService>,
 }
 
 /// Empty stores, and the watches that fill them.
@@ -131,6 +136,7 @@ pub fn new(client: &Client) -> (Stores, Reflectors) {
     let (domain_claims, fill_domain_claims) = reflect(client);
     let (namespaces, fill_namespaces) = reflect(client);
     let (service_accounts, fill_service_accounts) = reflect(client);
+    let (kubernetes_services, fill_kubernetes_services) = reflect(client);
     let stores = Stores {
         services,
         configurations,
@@ -144,6 +150,7 @@ pub fn new(client: &Client) -> (Stores, Reflectors) {
         domain_claims,
         namespaces,
         service_accounts,
+        kubernetes_services,
     };
     let reflectors = Reflectors {
         services: fill_services,
@@ -158,6 +165,7 @@ pub fn new(client: &Client) -> (Stores, Reflectors) {
         domain_claims: fill_domain_claims,
         namespaces: fill_namespaces,
         service_accounts: fill_service_accounts,
+        kubernetes_services: fill_kubernetes_services,
     };
     (stores, reflectors)
 }
@@ -177,6 +185,7 @@ impl Reflectors {
         tasks.spawn(self.domain_claims.run(Arc::clone(context)));
         tasks.spawn(self.namespaces.run(Arc::clone(context)));
         tasks.spawn(self.service_accounts.run(Arc::clone(context)));
+        tasks.spawn(self.kubernetes_services.run(Arc::clone(context)));
     }
 }
 

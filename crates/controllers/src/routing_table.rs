@@ -8,7 +8,7 @@ pub mod plan;
 
 use crate::context::Context;
 use crate::object::{Meta, ObjectKey};
-use crate::route::url::Naming;
+use crate::route::url::{Naming, said_inside};
 use kittiwake_core::routing_table::RoutingTable;
 use std::collections::HashSet;
 use std::pin::pin;
@@ -90,6 +90,7 @@ async fn urls_are_current(context: &Context) {
         let naming = Naming {
             config: &context.config,
             settings: &settings,
+            kept_inside: &|route, tag| context.keeps_inside(&settings, route, tag),
         };
         said.is_some()
             && route.is_some_and(|route| {
@@ -115,6 +116,7 @@ fn publish(context: &Context, sender: &watch::Sender<Arc<RoutingTable>>) {
         naming: Naming {
             config: &context.config,
             settings: &settings,
+            kept_inside: &said_inside,
         },
         now: context.now(),
     });

@@ -91,6 +91,7 @@ impl Case {
             naming: Naming {
                 config: &config,
                 settings: &self.settings,
+                kept_inside: &|_, _| false,
             },
         };
         plan(&self.mapping, &observed, Timestamp::UNIX_EPOCH)

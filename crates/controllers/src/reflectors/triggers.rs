@@ -5,7 +5,9 @@ use crate::domain_mapping;
 use crate::object::{Meta, ObjectKey};
 use crate::revision::references;
 use crate::settings;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Namespace, Secret, Service as KubernetesService, ServiceAccount,
+};
 use kittiwake_api::autoscaling::pod_autoscaler::PodAutoscaler;
 use kittiwake_api::autoscaling::user_pod_autoscaler::PodAutoscaler as UserPodAutoscaler;
 use kittiwake_api::meta;
@@ -239,6 +241,21 @@ impl Trigger for ServiceAccount {
     fn trigger(context: &Context, key: &ObjectKey, _: Option<&Self>) {
         for revision in context.index().revision_account.to(key) {
             context.queues.revision.add(revision);
+        }
+    }
+}
+
+impl Trigger for KubernetesService {
+    fn trigger(context: &Context, key: &ObjectKey, now: Option<&Self>) {
+        let route = now
+            .and_then(|service| service.label(meta::ROUTE_LABEL))
+            .map(|name| key.sibling(name));
+        let mut index = context.index();
+        let mut routes = index.service_route.set(key, route.into_iter().collect());
+        routes.extend(index.route_services.to(key));
+        drop(index);
+        for route in routes {
+            context.queues.route.add(route);
         }
     }
 }

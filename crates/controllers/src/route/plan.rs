@@ -1,6 +1,7 @@
 //! What a Route's traffic means, and whether the gateway has it (serving `pkg/reconciler/route/traffic/traffic.go`,
 //! `pkg/apis/serving/v1/route_lifecycle.go`).
 
+use super::placeholder::{self, Placeholders};
 use super::rollout::{ConfigurationRollout, RevisionRollout, Rollout};
 use super::tls::{self, CertificateState};
 use super::url::{Naming, is_host};
@@ -30,6 +31,8 @@ pub struct Observed<'a> {
     pub routed: &'a dyn Fn(&str) -> Option<Arc<RouteEntry>>,
     /// The certificate of a host of the Route, or of a tag of it.
     pub certificate: &'a dyn Fn(&str, Option<&str>) -> CertificateState,
+    /// What there is of placeholders.
+    pub placeholders: placeholder::Observed<'a>,
     /// What hosts and URLs are made of.
     pub naming: Naming<'a>,
 }
@@ -37,6 +40,8 @@ pub struct Observed<'a> {
 /// What to do.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
+    /// What becomes of the placeholders; written before the status.
+    pub placeholders: Placeholders,
     /// The new status, when it differs.
     pub status: Option<RouteStatus>,
     /// What to tell once the status is written.
@@ -70,9 +75,11 @@ pub fn plan(route: &Route, observed: &Observed<'_>, now: Timestamp) -> Plan {
     let https = tls::mark(&mut manager, route, observed);
     status.url = Some(naming.url(route, None, https));
     let mut next = Next::OnChange;
+    let mut placeholders = Placeholders::default();
     match resolve(route, observed.configuration, observed.revision) {
         Ok(goal) => {
             manager.mark_true(ALL_TRAFFIC_ASSIGNED);
+            let planned = placeholder::plan(route, observed.placeholders, naming);
             let (rollout, pause) = roll_out(route, &old, &goal, observed, now);
             next = pause.map_or(next, Next::After);
             status.traffic = split(route, &goal, &rollout, naming, https);
@@ -87,6 +94,17 @@ pub fn plan(route: &Route, observed: &Observed<'_>, now: Timestamp) -> Plan {
                 rollout.is_under_way(),
                 observed,
             );
+            match planned {
+                Ok(planned) => placeholders = planned,
+                // The gateway keeps what it has: the name is somebody else's.
+                Err(taken) => {
+                    let message =
+                        format!("There is an existing placeholder Service {taken:?} that we do not own.");
+                    manager.mark_false(INGRESS_READY, reason::NOT_OWNED, &message);
+                    (status.traffic, status.annotations) = (old.traffic.clone(), old.annotations.clone());
+                    next = Next::OnChange;
+                }
+            }
         }
         // The traffic stays where it is.
         Err(bad) if bad.failed => manager.mark_false(ALL_TRAFFIC_ASSIGNED, bad.reason, &bad.message),
@@ -95,23 +113,26 @@ pub fn plan(route: &Route, observed: &Observed<'_>, now: Timestamp) -> Plan {
     status.observed_generation = route.metadata.generation;
     keep_times(&old.conditions, &mut conditions);
     status.conditions = conditions;
+    let mut notices = std::mem::take(&mut placeholders.notices);
     if status == old {
         return Plan {
+            placeholders,
             status: None,
-            notices: Vec::new(),
+            notices,
             next,
         };
     }
     let ready =
         |status: &RouteStatus| condition::find(&status.conditions, READY).is_some_and(Condition::is_true);
-    let notices = (ready(&status) && !ready(&old)).then(|| {
-        Notice::normal(
+    if ready(&status) && !ready(&old) {
+        notices.push(Notice::normal(
             "RouteReady",
             format!("Route is served at {}", status.url.as_deref().unwrap_or_default()),
-        )
-    });
+        ));
+    }
     Plan {
-        notices: notices.into_iter().collect(),
+        placeholders,
+        notices,
         status: Some(status),
         next,
     }
@@ -126,14 +147,23 @@ fn mark_ingress(
     rolling: bool,
     observed: &Observed<'_>,
 ) {
-    if let Some(host) = observed
-        .naming
-        .external_host(route, None)
-        .filter(|host| !is_host(host))
-    {
-        let message = format!(
-            "domain-template of config-network gives {host:?}, which is not a host name of at most 253 bytes"
-        );
+    let tags = route.spec.traffic.iter().filter_map(|target| given(&target.tag));
+    let bad = std::iter::once(None).chain(tags.map(Some)).find_map(|tag| {
+        let host = observed
+            .naming
+            .external_host(route, tag)
+            .unwrap_or_else(|| observed.naming.label(route, tag));
+        (!is_host(&host)).then_some((tag, host))
+    });
+    if let Some((tag, host)) = bad {
+        let message = match tag {
+            None => format!(
+                "domain-template of config-network gives {host:?}, which is not a host name of at most 253 bytes"
+            ),
+            Some(tag) => format!(
+                "the tag {tag:?} gives {host:?}, which is not a host name of labels of at most 63 bytes; shorten the tag or the name"
+            ),
+        };
         conditions.mark_false(INGRESS_READY, reason::ERROR_CONFIG, &message);
         return;
     }
@@ -355,12 +385,13 @@ fn ready_revision(name: &str, revision: &dyn Fn(&str) -> Option<Arc<Revision>>) 
     }
 }
 
-/// Whether both send the same calls to the same revisions.
+/// Whether both send the same calls, by the same names, to the same revisions.
 fn same_split(a: &[TrafficTarget], b: &[TrafficTarget]) -> bool {
     a.len() == b.len()
         && a.iter().zip(b).all(|(a, b)| {
             a.tag == b.tag
                 && a.revision_name == b.revision_name
+                && a.url == b.url
                 && a.percent.unwrap_or(0) == b.percent.unwrap_or(0)
         })
 }

@@ -84,9 +84,14 @@ fn run_with(
         revision: &revision,
         routed: &|host: &str| table.lookup(host).cloned(),
         certificate,
+        placeholders: placeholder::Observed {
+            service: &|_: &str| None,
+            labelled: &[],
+        },
         naming: Naming {
             config: &config(),
             settings,
+            kept_inside: &|_, _| false,
         },
     };
     plan(route, &observed, now)
@@ -111,6 +116,7 @@ fn table(route: &Route) -> RoutingTable {
         naming: Naming {
             config: &config(),
             settings: &Settings::default(),
+            kept_inside: &crate::route::url::said_inside,
         },
         now: Timestamp::UNIX_EPOCH,
     })
@@ -167,7 +173,12 @@ fn traffic_becomes_revisions_with_urls() {
     route.status = Some(status);
     assert_eq!(run(&route, &RoutingTable::default()).status, None, "nothing new");
     let published = run(&route, &table(&route));
-    assert_eq!(published.notices[0].reason, "RouteReady");
+    assert!(
+        published
+            .notices
+            .iter()
+            .any(|notice| notice.reason == "RouteReady")
+    );
     route.status = published.status;
     assert_eq!(says(route.status.as_ref().unwrap(), "Ready").0, "True");
     assert_eq!(
@@ -188,6 +199,61 @@ fn traffic_becomes_revisions_with_urls() {
         (says(&moved, "Ready").0, says(&moved, "Ready").1),
         ("Unknown", "Uninitialized".to_owned())
     );
+}
+
+#[test]
+fn a_name_of_somebody_elses_is_told_and_traffic_stays() {
+    let mut route = route(json!([{ "revisionName": "one", "percent": 100 }]), json!({}));
+    route.status = run(&route, &RoutingTable::default()).status;
+    let before = route.status.clone().unwrap();
+    route.spec.traffic[0].revision_name = Some("two".to_owned());
+    let taken = |name: &str| {
+        (name == "hello")
+            .then(|| Arc::new(serde_json::from_value(json!({ "metadata": { "name": "hello" } })).unwrap()))
+    };
+    let settings = Settings::default();
+    let observed = Observed {
+        configuration: &configuration,
+        revision: &revision,
+        routed: &|_: &str| None,
+        certificate: &no_certificate,
+        placeholders: placeholder::Observed {
+            service: &taken,
+            labelled: &[],
+        },
+        naming: Naming {
+            config: &config(),
+            settings: &settings,
+            kept_inside: &|_, _| false,
+        },
+    };
+    let plan = plan(&route, &observed, Timestamp::UNIX_EPOCH);
+    assert_eq!(plan.placeholders, Placeholders::default());
+    let status = plan.status.unwrap();
+    let (ready, reason, message) = says(&status, "Ready");
+    assert_eq!((ready, reason.as_str()), ("False", "NotOwned"));
+    assert_eq!(
+        message,
+        "There is an existing placeholder Service \"hello\" that we do not own."
+    );
+    assert_eq!(status.traffic, before.traffic);
+}
+
+#[test]
+fn a_tag_too_long_for_a_host_is_told() {
+    let tag = "t".repeat(60);
+    let traffic = json!([{ "revisionName": "one", "percent": 100, "tag": tag }]);
+    for labels in [
+        json!({}),
+        json!({ "networking.knative.dev/visibility": "cluster-local" }),
+    ] {
+        let status = run(&route(traffic.clone(), labels), &RoutingTable::default())
+            .status
+            .unwrap();
+        let (ready, reason, message) = says(&status, "IngressReady");
+        assert_eq!((ready, reason.as_str()), ("False", "ErrorConfig"));
+        assert!(message.contains("shorten the tag"), "{message}");
+    }
 }
 
 #[test]

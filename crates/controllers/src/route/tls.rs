@@ -68,15 +68,16 @@ pub(super) fn mark(conditions: &mut Conditions<'_>, route: &Route, observed: &Ob
         conditions.mark_true_with_reason(CERTIFICATE_PROVISIONED, reason::TLS_NOT_ENABLED, message);
         false
     };
-    if naming.is_cluster_local(route) {
+    let tags = route.spec.traffic.iter().filter_map(|target| given(&target.tag));
+    let names: Vec<_> = std::iter::once(None).chain(tags.map(Some)).collect();
+    if names.iter().all(|tag| naming.is_cluster_local(route, *tag)) {
         return not_enabled(conditions, "TLS is not enabled for cluster-local");
     }
     let annotations = route.metadata.annotations.as_ref();
     if !is_wanted(&naming.settings.network, annotations) {
         return not_enabled(conditions, NOT_ENABLED);
     }
-    let tags = route.spec.traffic.iter().filter_map(|target| given(&target.tag));
-    for tag in std::iter::once(None).chain(tags.map(Some)) {
+    for tag in names {
         let Some(host) = naming.external_host(route, tag) else {
             continue;
         };

@@ -11,12 +11,14 @@ use kittiwake_core::routing_table::Visibility;
 pub use kittiwake_core::inside::CLUSTER_DOMAIN;
 
 /// What hosts and URLs are made of.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Naming<'a> {
     /// What the platform was started with.
     pub config: &'a Config,
     /// What administrators set since.
     pub settings: &'a Settings,
+    /// Whether a Route's own name, or that of a tag, is kept from the outside by itself: its placeholder has the label.
+    pub kept_inside: &'a (dyn Fn(&Route, Option<&str>) -> bool + Sync),
 }
 
 impl<'a> Naming<'a> {
@@ -27,25 +29,28 @@ impl<'a> Naming<'a> {
         self.settings.domains.find(labels).unwrap_or(&self.config.domain)
     }
 
-    /// Whether a Route is kept from the outside: by its label, or because its domain is the inner one.
+    /// Whether a Route, or a tag of it, is kept from the outside: by the Route's label, because its domain is the inner
+    /// one, or by the label of that name's placeholder.
     #[must_use]
-    pub fn is_cluster_local(&self, route: &Route) -> bool {
+    pub fn is_cluster_local(&self, route: &Route, tag: Option<&str>) -> bool {
         route.label(meta::VISIBILITY_LABEL) == Some(meta::VISIBILITY_CLUSTER_LOCAL)
             || self.domain(route) == CLUSTER_DOMAIN
+            || (self.kept_inside)(route, tag)
     }
 
     /// First part of a host: `hello`, or `v1-hello` for a tag.
-    fn label(&self, route: &Route, tag: Option<&str>) -> String {
+    #[must_use]
+    pub fn label(&self, route: &Route, tag: Option<&str>) -> String {
         match tag {
             Some(tag) => self.settings.network.tag_name(route.name_str(), tag),
             None => route.name_str().to_owned(),
         }
     }
 
-    /// The host outside, as users see it. `None` for a Route that is kept from the outside.
+    /// The host outside, as users see it. `None` for one that is kept from the outside.
     #[must_use]
     pub fn external_host(&self, route: &Route, tag: Option<&str>) -> Option<String> {
-        if self.is_cluster_local(route) {
+        if self.is_cluster_local(route, tag) {
             return None;
         }
         let nothing = Map::new();
@@ -59,7 +64,7 @@ impl<'a> Naming<'a> {
     }
 
     /// Every host under which a Route, or a tag of it, is called: those inside the platform, and the outer one unless
-    /// the Route is kept from the outside.
+    /// it is kept from the outside.
     #[must_use]
     pub fn hosts(&self, route: &Route, tag: Option<&str>) -> Vec<(String, Visibility)> {
         let namespace = route.metadata.namespace.as_deref().unwrap_or_default();
@@ -113,6 +118,27 @@ impl<'a> Naming<'a> {
         let namespace = route.metadata.namespace.as_deref().unwrap_or_default();
         format!("http://{}.{namespace}.{CLUSTER_DOMAIN}", self.label(route, tag))
     }
+}
+
+/// Whether a Route's status says that its own name, or that of a tag, is for those inside: what the processes that only
+/// answer calls go by.
+#[must_use]
+pub fn said_inside(route: &Route, tag: Option<&str>) -> bool {
+    let Some(status) = &route.status else {
+        return false;
+    };
+    let url = match tag {
+        None => status.url.as_deref(),
+        Some(tag) => status
+            .traffic
+            .iter()
+            .find(|target| target.tag.as_deref() == Some(tag))
+            .and_then(|target| target.url.as_deref()),
+    };
+    let namespace = route.metadata.namespace.as_deref().unwrap_or_default();
+    url.and_then(|url| url.strip_prefix("http://")?.strip_suffix(CLUSTER_DOMAIN))
+        .and_then(|host| host.strip_suffix('.')?.split_once('.'))
+        .is_some_and(|(_, rest)| rest == namespace)
 }
 
 /// Whether a text can be a host: labels of letters, digits and hyphens, each of at most 63 bytes, 253 in all.
@@ -249,6 +275,7 @@ mod tests {
             let naming = Naming {
                 config,
                 settings: &settings(maps),
+                kept_inside: &|_, _| false,
             };
             assert_eq!(naming.url(&route(labels), tag, https), wanted);
         }
@@ -260,6 +287,7 @@ mod tests {
         let naming = Naming {
             config: &config,
             settings: &settings,
+            kept_inside: &|_, tag| tag == Some("shy"),
         };
         let hosts = naming.hosts(&route(json!({})), None);
         assert_eq!(hosts.len(), 4);
@@ -272,5 +300,31 @@ mod tests {
         }
         let local = json!({"networking.knative.dev/visibility": "cluster-local"});
         assert_eq!(naming.hosts(&route(local), None).len(), 3);
+        assert_eq!(naming.hosts(&route(json!({})), Some("shy")).len(), 3);
+        assert_eq!(
+            naming.url(&route(json!({})), Some("shy"), false),
+            "http://shy-hello.ns.svc.cluster.local"
+        );
+    }
+
+    #[test]
+    fn a_status_says_which_names_stay_inside() {
+        let mut route = route(json!({}));
+        assert!(!said_inside(&route, None));
+        for (url, inside) in [
+            ("http://hello.ns.svc.cluster.local", true),
+            ("http://hello.ns.localhost:8080", false),
+            ("https://hello.ns.example.com", false),
+            ("http://hello.ns.mine.svc.cluster.local", false),
+            ("http://hello.other.svc.cluster.local", false),
+        ] {
+            route.status = serde_json::from_value(json!({
+                "url": url, "traffic": [{"percent": 1}, {"tag": "t", "url": url}],
+            }))
+            .unwrap();
+            assert_eq!(said_inside(&route, None), inside, "{url}");
+            assert_eq!(said_inside(&route, Some("t")), inside, "{url}");
+            assert!(!said_inside(&route, Some("other")));
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::Config;
+use crate::route::url::said_inside;
 use kittiwake_api::config::Settings;
 use kittiwake_core::revision::{RevisionKey, RevisionSpec};
 use serde_json::{Value, json};
@@ -44,6 +45,7 @@ fn with(routes: &[Arc<Route>], mappings: &[Arc<DomainMapping>], settings: &Setti
         naming: Naming {
             config: &Config::default(),
             settings,
+            kept_inside: &said_inside,
         },
         now: Timestamp::UNIX_EPOCH,
     })
@@ -175,4 +177,18 @@ fn a_mapped_name_answers_as_its_route() {
     assert_eq!(entry.visibility, Visibility::External);
     let table = with(&routes, &[mapping("gone")], &Settings::default());
     assert!(table.lookup("www.example.org").is_none());
+}
+
+#[test]
+fn a_name_that_its_status_has_inside_is_not_served_outside() {
+    let mut shy = (*route("hello", 1, json!({}), json!([
+        {"revisionName": "one", "percent": 100, "tag": "shy", "url": "http://shy-hello.default.svc.cluster.local"},
+    ])))
+    .clone();
+    let status = shy.status.as_mut().unwrap();
+    status.url = Some("http://hello.default.localhost:8080".to_owned());
+    let table = table(&[Arc::new(shy)]);
+    assert!(table.lookup("hello.default.localhost").is_some());
+    assert!(table.lookup("shy-hello.default.localhost").is_none());
+    assert!(table.lookup("shy-hello.default.svc.cluster.local").is_some());
 }

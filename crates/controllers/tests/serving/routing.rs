@@ -1,7 +1,9 @@
 //! Rollouts and names, with virtual time.
 
 use crate::platform::{Platform, image, ready, reason, service};
+use k8s_openapi::api::core::v1::Service as KubernetesService;
 use kittiwake_api::serving::{Configuration, Revision, Route, Service};
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -133,4 +135,104 @@ async fn a_failing_revision_gets_no_traffic() {
     let revision = platform.get::<Revision>("hello-00002").await;
     assert_eq!(reason(&revision, "Ready"), "SidecarsNotSupported");
     assert_eq!(platform.split(HOST), "hello-00001:100");
+}
+
+fn tag_url(route: &Route, tag: &str) -> String {
+    let traffic = route
+        .status
+        .as_ref()
+        .map(|status| status.traffic.as_slice())
+        .unwrap_or_default();
+    let target = traffic.iter().find(|target| target.tag.as_deref() == Some(tag));
+    target.and_then(|target| target.url.clone()).unwrap_or_default()
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_name_of_a_route_has_a_placeholder_that_may_keep_it_inside() {
+    let platform = Platform::start().await;
+    let mut object = service("hello", "good:v1");
+    object["metadata"]["labels"] = json!({ "team": "a" });
+    object["spec"]["traffic"] =
+        json!([{ "tag": "blue", "percent": 100 }, { "tag": "green", "latestRevision": true }]);
+    platform.create::<Service>(object).await;
+    platform.wait::<Service>("hello", ready).await;
+    assert_eq!(
+        platform.names::<KubernetesService>().await,
+        ["blue-hello", "green-hello", "hello"]
+    );
+    let placeholder = platform.get::<KubernetesService>("blue-hello").await;
+    let labels = placeholder.metadata.labels.clone().unwrap();
+    assert_eq!(
+        (
+            labels["serving.knative.dev/route"].as_str(),
+            labels["team"].as_str()
+        ),
+        ("hello", "a")
+    );
+    let version = placeholder.metadata.resource_version;
+    platform.settle().await;
+    let later = platform.get::<KubernetesService>("blue-hello").await;
+    assert_eq!(later.metadata.resource_version, version, "written once");
+
+    let local = json!({ "metadata": { "labels": { "networking.knative.dev/visibility": "cluster-local" } } });
+    platform.merge::<KubernetesService>("blue-hello", local).await;
+    let inside = |route: &Route| {
+        tag_url(route, "blue") == "http://blue-hello.default.svc.cluster.local" && ready(route)
+    };
+    let route = platform.wait::<Route>("hello", inside).await;
+    assert_eq!(
+        tag_url(&route, "green"),
+        "http://green-hello.default.localhost:8080"
+    );
+    platform.settle().await;
+    assert!(platform.table().lookup("blue-hello.default.localhost").is_none());
+    assert!(
+        platform
+            .table()
+            .lookup("blue-hello.default.svc.cluster.local")
+            .is_some()
+    );
+    assert!(platform.table().lookup(HOST).is_some());
+
+    // A tag that goes takes its placeholder along.
+    let fewer = json!({ "spec": { "traffic": [{ "tag": "blue", "percent": 100 }] } });
+    platform.merge::<Service>("hello", fewer).await;
+    platform.settle().await;
+    assert_eq!(
+        platform.names::<KubernetesService>().await,
+        ["blue-hello", "hello"]
+    );
+    // And so does the Route.
+    let params = DeleteParams::background();
+    platform.api::<Service>().delete("hello", &params).await.unwrap();
+    platform.settle().await;
+    assert!(platform.names::<KubernetesService>().await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_of_the_users_own_keeps_its_name_until_it_goes() {
+    let platform = Platform::start().await;
+    let own = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": "hello" },
+        "spec": { "type": "ExternalName", "externalName": "example.com" },
+    });
+    platform.create::<KubernetesService>(own).await;
+    platform.create::<Service>(service("hello", "good:v1")).await;
+    let taken = |route: &Route| reason(route, "IngressReady") == "NotOwned";
+    platform.wait::<Route>("hello", taken).await;
+    let told = |service: &Service| reason(service, "RoutesReady") == "NotOwned";
+    platform.wait::<Service>("hello", told).await;
+    assert!(
+        platform
+            .table()
+            .lookup(HOST)
+            .is_none_or(|entry| entry.targets.is_empty())
+    );
+    let params = DeleteParams::background();
+    platform
+        .api::<KubernetesService>()
+        .delete("hello", &params)
+        .await
+        .unwrap();
+    platform.wait::<Service>("hello", ready).await;
 }

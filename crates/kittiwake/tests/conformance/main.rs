@@ -18,6 +18,7 @@ mod api_limits;
 mod api_traffic;
 mod e2e;
 mod e2e_calls;
+mod routing;
 mod runtime;
 mod suite;
 mod volumes;

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 pub const PIZZA_PLANET_1: &str = "What a spaceport!";
 pub const PIZZA_PLANET_2: &str = "Re-energize yourself with a slice of pepperoni!";
 pub const HELLO_WORLD: &str = "Hello World! How about some tasty noodles?";
+/// Stands for the plural of Kubernetes' own Services, which is that of Knative's as well.
+pub const KUBERNETES_SERVICES: &str = "services of Kubernetes";
 /// Calls with which a split is checked, and the share that each side of 50 to 50 has at least.
 pub const CALLS: usize = 200;
 const SHARE_MIN: f64 = 0.25;
@@ -201,6 +203,7 @@ impl Suite {
 fn collection(plural: &str) -> String {
     match plural {
         "configmaps" | "secrets" => format!("/api/v1/namespaces/default/{plural}"),
+        KUBERNETES_SERVICES => "/api/v1/namespaces/default/services".to_owned(),
         "tokenreviews" => format!("/apis/authentication.k8s.io/v1/{plural}"),
         _ => format!("/apis/serving.knative.dev/v1/namespaces/default/{plural}"),
     }
