@@ -6,6 +6,7 @@
 
 mod container;
 mod diff;
+pub mod dry_run;
 pub mod field_error;
 pub(crate) mod image;
 pub(crate) mod immutable;

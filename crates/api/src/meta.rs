@@ -62,6 +62,9 @@ pub const HTTP_PROTOCOL_ANNOTATIONS: [&str; 2] = [
     "networking.knative.dev/http-protocol",
     "networking.knative.dev/httpOption",
 ];
+/// Annotation of a Service or Configuration: `enabled` or `strict` has the pod of its template tried before the template
+/// is accepted.
+pub const POD_DRY_RUN_ANNOTATION: &str = "features.knative.dev/podspec-dryrun";
 /// Annotation: how long a Revision may take to become ready, such as `"600s"`.
 pub const PROGRESS_DEADLINE_ANNOTATION: &str = "serving.knative.dev/progress-deadline";
 /// Label: `cluster-local` keeps a Service or Route away from the outside.

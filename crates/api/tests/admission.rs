@@ -240,6 +240,7 @@ fn metadata_that_breaks_a_rule_is_named() {
         (with(service(), "/metadata/annotations", json!({"serving.knative.dev/rolloutDuration": "-1s"})), "rollout-duration=-1s must be positive: metadata.annotations.serving.knative.dev/rolloutDuration".to_owned()),
         (with(service(), "/metadata/annotations", json!({"serving.knative.dev/rollout-duration": "soon"})), "invalid value: soon: metadata.annotations.serving.knative.dev/rollout-duration".to_owned()),
         (with(service(), "/metadata/labels", json!({"networking.knative.dev/visibility": "public"})), "invalid value: public: metadata.labels.networking.knative.dev/visibility\nmust be cluster-local".to_owned()),
+        (with(service(), "/metadata/annotations", json!({"networking.knative.dev/httpOption": "ftp"})), "invalid value: ftp: metadata.annotations.networking.knative.dev/httpOption\nmust be one of: enabled, disabled, redirected".to_owned()),
         (with(route(), "/metadata/labels", json!({"serving.knative.dev/service": "hello"})), "missing field(s): metadata.labels.serving.knative.dev/service".to_owned()),
         (with(service(), "/metadata/labels", json!({"a": 1})), "invalid value: 1: metadata.labels.a\nmust be a string; put it in quotes".to_owned()),
         (with(service(), "/spec/template/metadata/annotations", json!({"autoscaling.knative.dev/minScale": 1})), "invalid value: 1: spec.template.metadata.annotations.autoscaling.knative.dev/minScale\nmust be a string; put it in quotes".to_owned()),
@@ -320,6 +321,10 @@ fn a_template_that_breaks_a_rule_is_named() {
         (
             with_template("containers", json!([{"image": "busybox"}, {"image": "busybox"}])),
             "missing field(s): containers[*].ports",
+        ),
+        (
+            with_template("containers", json!([{"image": "busybox", "name": "User"}])),
+            "invalid value: User: containers[0].name\na lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
         ),
         (
             with_template(

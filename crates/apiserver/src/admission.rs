@@ -2,10 +2,13 @@
 //!
 //! A row of steps behind one small trait, run in order; policy becomes another step.
 
+use crate::builtin::runtime_class;
 use crate::settings::LiveSettings;
 use crate::status::ApiError;
+use kittiwake_api::admission::dry_run::{self, Needed};
 use kittiwake_api::admission::{self, Operation};
 use kittiwake_api::config;
+use kittiwake_store::{Key, ObjectStore};
 use serde_json::Value;
 
 /// The webhooks that users know from error texts, by the group that they look at, and the code of their refusals.
@@ -44,12 +47,29 @@ pub(crate) trait Admit: Send + Sync {
     fn admit(&self, review: &Review<'_>, object: &mut Value) -> Result<Vec<String>, ApiError>;
 }
 
+/// The plural of ServiceAccounts.
+const SERVICE_ACCOUNTS: &str = "serviceaccounts";
+
 /// Defaults and validation of Knative's and Gatekeeper's kinds.
-pub(crate) struct Knative(pub LiveSettings);
+pub(crate) struct Knative {
+    pub settings: LiveSettings,
+    /// Where what a pod needs is looked for.
+    pub store: ObjectStore,
+}
+
+impl Knative {
+    fn exists(&self, needed: Needed<'_>) -> bool {
+        let key = match needed {
+            Needed::ServiceAccount { namespace, name } => Key::new(SERVICE_ACCOUNTS, namespace, name),
+            Needed::RuntimeClass { name } => Key::new(runtime_class::STORAGE, "", name),
+        };
+        self.store.get(&key).is_some()
+    }
+}
 
 impl Admit for Knative {
     fn admit(&self, review: &Review<'_>, object: &mut Value) -> Result<Vec<String>, ApiError> {
-        let settings = self.0.load();
+        let settings = self.settings.load();
         let request = admission::Request {
             api_version: review.api_version,
             kind: review.kind,
@@ -64,10 +84,15 @@ impl Admit for Knative {
             dry_run: review.dry_run,
             settings: &settings,
         };
-        admission::admit(&request, object).map_err(|errors| {
+        let denied = |why: &str| {
             let (webhook, code) = webhook(review.api_version);
-            ApiError::denied(code, webhook, &errors.to_string())
-        })
+            ApiError::denied(code, webhook, why)
+        };
+        let warnings = admission::admit(&request, object).map_err(|errors| denied(&errors.to_string()))?;
+        if review.subresource.is_none() && dry_run::is_wanted(&request, object) {
+            dry_run::check(object, &|needed| self.exists(needed)).map_err(|why| denied(&why))?;
+        }
+        Ok(warnings)
     }
 }
 

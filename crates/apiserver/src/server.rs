@@ -58,6 +58,10 @@ impl Server {
         let (kinds, made) = CurrentKinds::new(&inputs.crds, &inputs.store)?;
         let settings = LiveSettings::default();
         let auth = Auth::new(&config.auth, inputs.store.clone(), Arc::clone(&inputs.clock));
+        let knative = Knative {
+            settings: settings.clone(),
+            store: inputs.store.clone(),
+        };
         Ok(Self {
             auth: auth.map_err(BuildError::Auth)?,
             config,
@@ -69,7 +73,7 @@ impl Server {
             constraint_kinds: tokio::sync::Mutex::new(made),
             clock: inputs.clock,
             logs: inputs.logs,
-            admission: vec![Box::new(Knative(settings.clone())), Box::new(ConfigMaps)],
+            admission: vec![Box::new(knative), Box::new(ConfigMaps)],
             settings,
             snapshots: Snapshots::default(),
             shutdown: CancellationToken::new(),

@@ -4,6 +4,7 @@
 use super::{FieldErrors, Request, json, syntax};
 use crate::autoscaling::annotations::{self, Annotations};
 use crate::config::Autoscaler;
+use crate::config::network::HTTP_PROTOCOLS;
 use crate::duration::GoDuration;
 use crate::meta;
 use crate::quantity::Quantity;
@@ -174,6 +175,26 @@ pub fn networking_annotations(annotations: &Annotations) -> FieldErrors {
     errors
 }
 
+/// What is done with HTTP without TLS. Knative finds out when it makes an Ingress; nobody would see that here.
+pub fn http_protocol(object: &Value) -> FieldErrors {
+    let annotations = annotations(object);
+    let said = meta::HTTP_PROTOCOL_ANNOTATIONS
+        .iter()
+        .find_map(|key| annotations.get(*key).map(|value| (*key, value)));
+    let Some((key, value)) = said.filter(|(_, value)| !value.is_empty()) else {
+        return FieldErrors::none();
+    };
+    if HTTP_PROTOCOLS
+        .iter()
+        .any(|(word, _)| word.eq_ignore_ascii_case(value))
+    {
+        return FieldErrors::none();
+    }
+    let words: Vec<&str> = HTTP_PROTOCOLS.iter().map(|(word, _)| *word).collect();
+    let why = format!("must be one of: {}", words.join(", "));
+    FieldErrors::invalid_because(value, key, why).via("metadata.annotations")
+}
+
 /// Rules of a Service and a Route alone: how fast traffic moves, and who can see it.
 pub fn routing(object: &Value) -> FieldErrors {
     let keys = [
@@ -182,6 +203,7 @@ pub fn routing(object: &Value) -> FieldErrors {
     ];
     let mut errors =
         whole_seconds(&annotations(object), &keys, "rollout-duration").via("metadata.annotations");
+    errors.also(http_protocol(object));
     let label = object
         .pointer("/metadata/labels")
         .map(|labels| json::text(labels, meta::VISIBILITY_LABEL));

@@ -1,7 +1,7 @@
 //! The template of a Service and a Configuration, and the spec of a Revision: defaults and rules (serving
 //! `pkg/apis/serving/v1/revision_{defaults,validation}.go`).
 
-use super::{FieldErrors, Operation, Request, container, diff, json, metadata, pod_spec, syntax};
+use super::{FieldErrors, Operation, Request, container, diff, dry_run, json, metadata, pod_spec, syntax};
 use crate::config::{Defaults, Settings};
 use serde_json::Value;
 
@@ -67,6 +67,7 @@ pub fn validate(request: &Request<'_>, object: &Value) -> FieldErrors {
     let nothing = Value::Null;
     let template = object.pointer("/spec/template").unwrap_or(&nothing);
     let mut errors = validate_spec(request.settings, template.get("spec").unwrap_or(&nothing)).via("spec");
+    errors.also(dry_run::container_names(request, object));
     let annotations = metadata::annotations(template);
     errors.also(
         metadata::template_annotations(&annotations, &request.settings.autoscaler)

@@ -29,6 +29,8 @@ pub const EMPTY_DIR: &str = "kubernetes.podspec-volumes-emptydir";
 pub const INIT_CONTAINERS: &str = "kubernetes.podspec-init-containers";
 /// The request header `Knative-Serving-Tag`.
 pub const TAG_HEADER: &str = "tag-header-based-routing";
+/// That the pod of a template is tried before the template is accepted.
+pub const POD_DRY_RUN: &str = "kubernetes.podspec-dryrun";
 /// Capabilities that are added.
 pub const ADD_CAPABILITIES: &str = "kubernetes.containerspec-addcapabilities";
 
@@ -41,7 +43,7 @@ const FLAGS: [(&str, Flag); 33] = [
     ("kubernetes.podspec-affinity", OFF),
     ("kubernetes.podspec-dnsconfig", OFF),
     ("kubernetes.podspec-dnspolicy", OFF),
-    ("kubernetes.podspec-dryrun", Flag::Allowed),
+    (POD_DRY_RUN, Flag::Allowed),
     (FIELD_REF, OFF),
     ("kubernetes.podspec-hostaliases", OFF),
     ("kubernetes.podspec-hostipc", OFF),

@@ -135,6 +135,7 @@ pub(crate) fn validate(request: &Request<'_>, object: &Value) -> FieldErrors {
     let mut errors = errors.via("metadata");
     let target = object.pointer("/spec/ref").unwrap_or(&Value::Null);
     errors.also(reference::validate(target, Some(metadata::namespace(object))).via("spec.ref"));
+    errors.also(metadata::http_protocol(object));
     errors.also(metadata::creator_and_modifier(request, object));
     errors
 }

@@ -11,6 +11,8 @@ use serde_json::Value;
 const API_VERSION: &str = "node.k8s.io/v1";
 /// The plural, for those who make the objects.
 pub(crate) const PLURAL: &str = "runtimeclasses";
+/// What they are stored under.
+pub(crate) const STORAGE: &str = "runtimeclasses.node.k8s.io";
 /// Classes that are there from the start; each is its own handler.
 pub(crate) const NAMES: [&str; 3] = ["wasmedge", "wasmtime", "crun"];
 /// Longest name of a handler, in bytes: it is a DNS label.
@@ -41,7 +43,7 @@ pub(super) fn kind() -> Result<Kind, RegistryError> {
     Ok(Kind {
         group: "node.k8s.io".into(),
         namespaced: false,
-        storage_resource: "runtimeclasses.node.k8s.io".into(),
+        storage_resource: STORAGE.into(),
         storage_api_version: API_VERSION.into(),
         hooks: Hooks {
             validate: Some(check),
