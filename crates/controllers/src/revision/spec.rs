@@ -6,6 +6,7 @@ use crate::object::{Meta, ObjectKey};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kittiwake_api::autoscaling::annotations::{ACTIVATION_SCALE, Key, MAX_SCALE};
 use kittiwake_api::meta;
+use kittiwake_api::quantity::parse_bytes;
 use kittiwake_api::serving::Revision;
 use kittiwake_core::artifact::FunctionKind;
 use kittiwake_core::outbound::Outbound;
@@ -76,38 +77,10 @@ pub fn limits(revision: &Revision) -> Limits {
     }
 }
 
-/// A quantity in whole bytes. `None` for zero and for what cannot be read, which admission refuses.
+/// A quantity in whole bytes, rounded up. `None` for zero and for what cannot be read, which admission refuses.
 pub(super) fn bytes(quantity: &Quantity) -> Option<ByteCount> {
-    let text = quantity.0.trim();
-    if let Ok(count) = text.parse::<ByteCount>() {
-        return Some(count).filter(|count| count.0 > 0);
-    }
-    let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
-    let (digits, suffix) = text.split_at_checked(split)?;
-    let exponent = matches!(suffix.as_bytes(), [b'e' | b'E', rest @ ..] if !rest.is_empty());
-    let (number, unit) = if exponent { (text, "") } else { (digits, suffix) };
-    let factor = match unit {
-        "m" => 0.001,
-        "P" => 1e15,
-        "E" => 1e18,
-        "Pi" => 1_125_899_906_842_624.0,
-        "Ei" => 1_152_921_504_606_846_976.0,
-        other => {
-            #[expect(
-                clippy::cast_precision_loss,
-                reason = "the factors are powers, exact in an f64"
-            )]
-            let factor = format!("1{other}").parse::<ByteCount>().ok()?.0 as f64;
-            factor
-        }
-    };
-    let value = number.parse::<f64>().ok()? * factor;
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "checked to be at least one"
-    )]
-    (value >= 1.0).then_some(ByteCount(value as u64))
+    let count = parse_bytes(&quantity.0).ok()?;
+    (count > 0).then_some(ByteCount(count))
 }
 
 /// What kind of program a Revision runs, once it was ready.
@@ -229,8 +202,9 @@ mod tests {
             ("128Mi", Some(128 << 20)),
             ("1.5Gi", Some(3 << 29)),
             ("1e6", Some(1_000_000)),
-            ("500m", None),
+            ("500m", Some(1)),
             ("2000m", Some(2)),
+            ("1.1", Some(2)),
             ("0", None),
             ("lots", None),
             ("", None),
