@@ -23,6 +23,10 @@ use std::time::Duration;
 
 /// Reason when the environment cannot be put together (kubelet's word).
 const CONFIG_ERROR: &str = "CreateContainerConfigError";
+/// Reasons when an image that the user pinned to its digest cannot be had: Knative has no tag to resolve then and leaves
+/// it to the kubelet, whose words these are; the second while the next try is waited for.
+const PULL_FAILED: &str = "ErrImagePull";
+const PULL_BACK_OFF: &str = "ImagePullBackOff";
 /// Reason when there are several containers.
 const SIDECARS_REASON: &str = "SidecarsNotSupported";
 const SIDECARS_MESSAGE: &str = "spec.containers: there are several, but a WebAssembly function runs alone: no container can share \
@@ -220,13 +224,20 @@ fn mark_failure(
         conditions.mark_false(RESOURCES_AVAILABLE, reason::PROGRESS_DEADLINE_EXCEEDED, &message);
         return;
     }
+    let deadline = deadline(revision, observed);
+    let waited = Duration::try_from(now.duration_since(failure.since)).unwrap_or_default();
+    if let Some((reason, message)) = pull_failure(failure, &message)
+        && (!failure.error.is_transient() || waited >= deadline)
+    {
+        conditions.mark_unknown(CONTAINER_HEALTHY, reason::DEPLOYING, "");
+        conditions.mark_false(RESOURCES_AVAILABLE, reason, &message);
+        return;
+    }
     if !failure.error.is_transient() {
         conditions.mark_unknown(RESOURCES_AVAILABLE, reason::DEPLOYING, "");
         conditions.mark_false(CONTAINER_HEALTHY, &failure.error.reason(), &message);
         return;
     }
-    let deadline = deadline(revision, observed);
-    let waited = Duration::try_from(now.duration_since(failure.since)).unwrap_or_default();
     conditions.mark_unknown(CONTAINER_HEALTHY, reason::DEPLOYING, &message);
     if waited >= deadline {
         let message = format!("{message} (tried for {} s, still trying)", deadline.as_secs());
@@ -234,6 +245,27 @@ fn mark_failure(
     } else {
         conditions.mark_unknown(RESOURCES_AVAILABLE, reason::DEPLOYING, &message);
     }
+}
+
+/// Reason and message when what failed is the pull of an image that is named by its digest.
+fn pull_failure(failure: &Failure, message: &str) -> Option<(&'static str, String)> {
+    let image = &failure.request.revision.image;
+    let pulls = matches!(
+        failure.error.code,
+        ErrorCode::ArtifactNotFound
+            | ErrorCode::RegistryUnauthorized
+            | ErrorCode::RegistryUnavailable
+            | ErrorCode::DigestMismatch
+    );
+    if !pulls || !image.contains("@sha256:") {
+        return None;
+    }
+    Some(if failure.attempts > 1 {
+        let message = format!("Back-off pulling image {image:?}: {PULL_FAILED}: {message}");
+        (PULL_BACK_OFF, message)
+    } else {
+        (PULL_FAILED, message.to_owned())
+    })
 }
 
 /// Time to become ready: the annotation in Go's notation (whole seconds, as admission demands), or what all have.

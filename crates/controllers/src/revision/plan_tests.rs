@@ -358,3 +358,61 @@ fn deadlines_are_go_durations() {
         assert_eq!(request.progress_deadline, wanted, "{text:?}");
     }
 }
+
+#[test]
+fn an_image_pinned_by_the_user_fails_in_the_kubelets_words() {
+    let mut revision = revision();
+    revision.spec.pod_spec.containers[0].image = Some("ghcr.io/me/hello@sha256:2".to_owned());
+    let request = request(
+        &revision,
+        observed(None).surroundings.unwrap(),
+        &observed(None).credentials,
+    );
+    let tried = |code, attempts| {
+        let failure = Failure {
+            attempts,
+            request: Arc::new(request.clone()),
+            ..failure(code, None)
+        };
+        Preparation::Failed {
+            failure,
+            retry_at: at(9_000),
+        }
+    };
+    let deadline = i64::try_from(observed(None).progress_deadline.as_secs()).unwrap();
+    for (code, attempts, second, ready) in [
+        (ErrorCode::ArtifactNotFound, 1, 0, ("False", "ErrImagePull")),
+        (ErrorCode::ArtifactNotFound, 2, 0, ("False", "ImagePullBackOff")),
+        (
+            ErrorCode::RegistryUnauthorized,
+            2,
+            0,
+            ("False", "ImagePullBackOff"),
+        ),
+        (ErrorCode::RegistryUnavailable, 2, 0, ("Unknown", "Deploying")),
+        (
+            ErrorCode::RegistryUnavailable,
+            9,
+            deadline,
+            ("False", "ImagePullBackOff"),
+        ),
+        (ErrorCode::NotWasm, 2, 0, ("False", "ContainerMissing")),
+    ] {
+        let plan = plan(&revision, observed(Some(tried(code, attempts))), at(second));
+        assert_eq!(
+            says(&plan, "Ready"),
+            (ready.0, ready.1.to_owned()),
+            "{code:?} {attempts}"
+        );
+    }
+    let second = plan(
+        &revision,
+        observed(Some(tried(ErrorCode::ArtifactNotFound, 2))),
+        at(0),
+    );
+    let conditions = second.status.unwrap().conditions;
+    assert_eq!(
+        find(&conditions, "ResourcesAvailable").unwrap().message,
+        "Back-off pulling image \"ghcr.io/me/hello@sha256:2\": ErrImagePull: the cause, and the fix [KW0101]"
+    );
+}
