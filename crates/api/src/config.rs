@@ -12,6 +12,7 @@ pub mod example;
 pub mod features;
 pub mod gc;
 pub mod network;
+pub mod observability;
 pub mod reader;
 pub mod template;
 
@@ -22,6 +23,7 @@ pub use domain::Domains;
 pub use features::Features;
 pub use gc::GarbageCollection;
 pub use network::Network;
+pub use observability::Observability;
 pub use reader::{ConfigError, Data};
 
 use reader::Reader;
@@ -45,6 +47,8 @@ pub struct Settings {
     pub defaults: Defaults,
     /// `config-deployment`.
     pub deployment: Deployment,
+    /// `config-observability`.
+    pub observability: Observability,
     /// `config-autoscaler`.
     pub autoscaler: Arc<Autoscaler>,
 }
@@ -52,7 +56,7 @@ pub struct Settings {
 static STOCK: LazyLock<Settings> = LazyLock::new(Settings::default);
 
 /// The ConfigMaps that are read here, in the order in which `kubectl get` lists them.
-pub const NAMES: [&str; 7] = [
+pub const NAMES: [&str; 8] = [
     autoscaler::NAME,
     defaults::NAME,
     deployment::NAME,
@@ -60,6 +64,7 @@ pub const NAMES: [&str; 7] = [
     features::NAME,
     gc::NAME,
     network::NAME,
+    observability::NAME,
 ];
 
 impl Settings {
@@ -69,7 +74,7 @@ impl Settings {
         &STOCK
     }
 
-    /// Takes over what the ConfigMap `name` says; `None` when it is not there. Gives its keys that mean nothing. A
+    /// Takes over what the ConfigMap `name` says; `None` when it is not there. Gives its keys that change nothing. A
     /// ConfigMap of another name changes nothing.
     ///
     /// # Errors
@@ -87,6 +92,11 @@ impl Settings {
             gc::NAME => self.gc = GarbageCollection::read(&reader)?,
             defaults::NAME => self.defaults = Defaults::read(&reader)?,
             deployment::NAME => self.deployment = Deployment::read(&reader)?,
+            observability::NAME => {
+                let (settings, ignored) = Observability::read(&reader)?;
+                self.observability = settings;
+                return Ok(ignored);
+            }
             autoscaler::NAME => {
                 let data = data.unwrap_or(&EMPTY);
                 self.autoscaler = Arc::new(Autoscaler::from_data(data)?);

@@ -13,7 +13,7 @@ use crate::revision::tokens::Tokens;
 use crate::route::placeholder;
 use crate::runner::Queue;
 use crate::scale_table::Scales;
-use crate::settings::Follower;
+use crate::settings::{Follower, Refusals};
 use crate::{Config, Inputs};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -88,6 +88,7 @@ pub struct Context {
     /// What Secrets with certificates held.
     pub certificates: Certificates,
     settings: Mutex<Follower>,
+    refusals: Refusals,
     index: Arc<Mutex<Index>>,
     servable: Mutex<HashMap<ObjectKey, Option<Arc<RevisionSpec>>>>,
 }
@@ -101,6 +102,7 @@ impl Context {
         stores: Stores,
         events: EventSink,
         metrics: Metrics,
+        refusals: Refusals,
         routing_table: watch::Receiver<Arc<RoutingTable>>,
     ) -> Self {
         let queues = Arc::new(Queues::default());
@@ -129,6 +131,7 @@ impl Context {
             routing_changed: Notify::new(),
             certificates: Certificates::default(),
             settings: Mutex::default(),
+            refusals,
             index: Arc::default(),
             servable: Mutex::default(),
         }
@@ -154,6 +157,7 @@ impl Context {
         let before = follower.settings();
         let refused = follower.update(|key| self.stores.config_maps.by_key(key));
         let changed = !Arc::ptr_eq(&before, &follower.settings());
+        self.refusals.show(follower.refused());
         drop(follower);
         if changed {
             let autoscaler = &self.settings().autoscaler;

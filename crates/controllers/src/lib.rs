@@ -207,6 +207,7 @@ const ROWS: [Row; 9] = [
 /// When a name of their metrics is taken in the registry.
 pub fn build(config: Config, inputs: Inputs) -> Result<(Handle, Task), prometheus::Error> {
     let metrics = kpa::metrics::Metrics::register(&inputs.registry)?;
+    let refusals = settings::Refusals::register(&inputs.registry)?;
     let (table_sender, routing_table) = watch::channel(Arc::default());
     let (scales_sender, scale_table) = watch::channel(Arc::default());
     let (synced_sender, synced) = watch::channel(false);
@@ -220,6 +221,7 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Handle, Task), prometheu
         stores,
         event_sink,
         metrics,
+        refusals,
         routing_table.clone(),
     ));
     let (queues, index) = (Arc::clone(&context.queues), context.shared_index());

@@ -53,6 +53,7 @@ pub async fn reconcile(context: Arc<Context>, key: ObjectKey) -> Result<Next, Er
             .get(&key, revision.uid_str())
             .or_else(|| recall(&context, &key, &revision)),
         failure: context.health.failure(&key, revision.uid_str()),
+        log_url: context.settings().observability.log_url(revision.uid_str()),
         progress_deadline: context
             .settings()
             .deployment

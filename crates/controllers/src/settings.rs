@@ -6,7 +6,8 @@ use crate::events::Notice;
 use crate::object::{Meta, ObjectKey};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kittiwake_api::config::{ConfigError, NAMES, NAMESPACE, Settings};
-use std::collections::HashMap;
+use prometheus::{IntGaugeVec, Opts, Registry};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Why settings were not taken over (the reason of the Event).
@@ -17,6 +18,39 @@ const REASON: &str = "InvalidConfiguration";
 pub struct Follower {
     settings: Arc<Settings>,
     seen: HashMap<&'static str, Option<Arc<ConfigMap>>>,
+    /// Those of `seen` that cannot be used.
+    refused: BTreeSet<&'static str>,
+}
+
+/// Which ConfigMaps cannot be used, as a metric.
+#[derive(Clone)]
+pub struct Refusals(IntGaugeVec);
+
+impl Refusals {
+    /// Adds the metric to a registry.
+    ///
+    /// # Errors
+    /// When its name is taken there.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let opts = Opts::new(
+            "kittiwake_config_refused",
+            "1 while a ConfigMap of the platform says what cannot be used, so that its last good settings stay",
+        );
+        let gauges = IntGaugeVec::new(opts, &["name"])?;
+        registry.register(Box::new(gauges.clone()))?;
+        let refusals = Self(gauges);
+        refusals.show(&BTreeSet::new());
+        Ok(refusals)
+    }
+
+    /// Shows which are refused now.
+    pub fn show(&self, refused: &BTreeSet<&'static str>) {
+        for name in NAMES {
+            self.0
+                .with_label_values(&[name])
+                .set(refused.contains(name).into());
+        }
+    }
 }
 
 impl Follower {
@@ -24,6 +58,12 @@ impl Follower {
     #[must_use]
     pub fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings)
+    }
+
+    /// The ConfigMaps that cannot be used.
+    #[must_use]
+    pub fn refused(&self) -> &BTreeSet<&'static str> {
+        &self.refused
     }
 
     /// Takes over what changed. Gives the ConfigMaps that cannot be used, each once.
@@ -44,9 +84,13 @@ impl Follower {
             }
             let data = found.as_ref().and_then(|map| map.data.as_ref());
             let mut settings = Settings::clone(&self.settings);
+            self.refused.remove(name);
             match (settings.set(name, data), &found) {
                 (Ok(_), _) if settings != *self.settings => self.settings = Arc::new(settings),
-                (Err(error), Some(map)) => refused.push((Arc::clone(map), error)),
+                (Err(error), Some(map)) => {
+                    self.refused.insert(name);
+                    refused.push((Arc::clone(map), error));
+                }
                 _ => {}
             }
             self.seen.insert(name, found);
@@ -100,8 +144,26 @@ mod tests {
         let bad = map("config-gc", "max-non-active-revisions", "many");
         assert_eq!(follower.update(find(&bad))[0].1.value, "many");
         assert!(follower.update(find(&bad)).is_empty(), "told once");
+        assert!(follower.refused().contains("config-gc"), "and remembered");
         assert_eq!(follower.settings().gc.max_non_active_revisions, Some(30));
         assert!(follower.update(|_| None).is_empty());
         assert_eq!(*follower.settings(), Settings::default(), "gone is the default");
+        assert!(follower.refused().is_empty());
+    }
+
+    #[test]
+    fn the_metric_says_which_are_refused() {
+        let registry = Registry::new();
+        let refusals = Refusals::register(&registry).unwrap();
+        let value = |name: &str| refusals.0.with_label_values(&[name]).get();
+        assert_eq!(
+            registry.gather()[0].get_metric().len(),
+            NAMES.len(),
+            "all from the start"
+        );
+        refusals.show(&BTreeSet::from(["config-gc"]));
+        assert_eq!((value("config-gc"), value("config-network")), (1, 0));
+        refusals.show(&BTreeSet::new());
+        assert_eq!(value("config-gc"), 0);
     }
 }

@@ -21,6 +21,7 @@ pub mod log;
 pub mod outbound;
 pub mod probe;
 pub mod report;
+pub mod request_log;
 pub mod resident;
 pub mod revision;
 pub mod routing_table;

@@ -1,6 +1,7 @@
 //! Host → revisions. The routing table is an immutable snapshot: a controller builds a new one on every change, the
 //! gateway reads the latest without a lock and never asks anyone.
 
+use crate::request_log::RequestLog;
 use crate::revision::RevisionSpec;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
@@ -133,6 +134,8 @@ pub struct RoutingTable {
     hosts: HashMap<Box<str>, Arc<RouteEntry>>,
     /// By host name, lower case; `*.example.com` stands for all names one label longer.
     certificates: BTreeMap<Box<str>, Certificate>,
+    /// The line that is written for each call, where administrators want one.
+    pub request_log: Option<Arc<RequestLog>>,
 }
 
 impl RoutingTable {

@@ -22,6 +22,7 @@ mod listener;
 mod metrics;
 mod probe;
 mod proxy;
+mod request_log;
 mod response;
 mod router;
 mod tls;
@@ -39,6 +40,7 @@ use futures::future::BoxFuture;
 use kittiwake_core::clock::Clock;
 use kittiwake_core::inside::{CallInside, Inside};
 use kittiwake_core::invoke::Invoke;
+use kittiwake_core::log::LogHub;
 use kittiwake_core::routing_table::RoutingTable;
 use listener::Door;
 use std::sync::Arc;
@@ -75,6 +77,8 @@ pub struct Inputs {
     pub clock: Arc<dyn Clock>,
     /// Opened for functions of this process that call others.
     pub inside: Inside,
+    /// Where the lines of the request log go, to those of their Revisions.
+    pub logs: Arc<LogHub>,
     /// Ends the gateway at once; calls in flight are cut. See [`Handle::drain`] for the gentle way.
     pub shutdown: CancellationToken,
 }
@@ -115,6 +119,7 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Handle, Task), BuildErro
         registry,
         clock,
         inside,
+        logs,
         shutdown,
     } = inputs;
     let metrics = metrics::Metrics::register(&registry).map_err(BuildError::Metrics)?;
@@ -181,6 +186,7 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Handle, Task), BuildErro
         activator,
         invoke,
         metrics,
+        request_logs: request_log::RequestLogs::new(logs),
         clock,
         drain,
     });

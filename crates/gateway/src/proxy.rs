@@ -13,6 +13,7 @@ use crate::drain::Drain;
 use crate::grpc;
 use crate::metrics::{Metrics, Unrouted};
 use crate::probe::{self, Probe};
+use crate::request_log::RequestLogs;
 use crate::response;
 use crate::router::{Host, Router, Target};
 use crate::traffic_split;
@@ -46,6 +47,7 @@ pub(crate) struct Gateway {
     pub(crate) activator: Arc<Activator>,
     pub(crate) invoke: Arc<dyn Invoke>,
     pub(crate) metrics: Metrics,
+    pub(crate) request_logs: RequestLogs,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) drain: Drain,
     /// Where redirects to TLS lead; `None` for 443.

@@ -175,6 +175,7 @@ pub(crate) async fn follow(
     loop {
         let table = Arc::clone(&routes.borrow_and_update());
         gateway.router.update(&table);
+        gateway.request_logs.follow(&table);
         in_use.send_replace(table);
         if routes.changed().await.is_err() {
             // The controllers are gone; the last table stays good.

@@ -307,6 +307,7 @@ impl Platform {
                     registry: registry.clone(),
                     clock,
                     inside,
+                    logs: Arc::clone(&logs),
                     shutdown: shutdown.clone(),
                 },
             )

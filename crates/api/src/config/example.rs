@@ -20,6 +20,7 @@ pub fn text(name: &str) -> &'static str {
         "config-features" => include_str!("example/config-features.yaml"),
         "config-gc" => include_str!("example/config-gc.yaml"),
         "config-network" => include_str!("example/config-network.yaml"),
+        "config-observability" => include_str!("example/config-observability.yaml"),
         _ => "",
     }
 }
@@ -39,6 +40,7 @@ pub fn ensured(name: &str, old: Option<&Value>) -> Option<Value> {
         let component = match name {
             "config-autoscaler" => "autoscaler",
             "config-network" => "networking",
+            "config-observability" => "observability",
             _ => "controller",
         };
         json!({

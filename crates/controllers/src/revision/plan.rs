@@ -47,6 +47,8 @@ pub struct Observed<'a> {
     pub preparation: Option<Preparation>,
     /// How every call or instance ends, when the data plane reported that.
     pub failure: Option<Failing>,
+    /// Where its logs are shown.
+    pub log_url: Option<String>,
     /// Time to become ready, where no annotation says otherwise.
     pub progress_deadline: Duration,
 }
@@ -104,6 +106,7 @@ pub fn plan(revision: &Revision, observed: Observed<'_>, now: Timestamp) -> Plan
         }
     }
     follow_pod_autoscaler(&mut status, &mut manager, revision, observed.pod_autoscaler);
+    status.log_url = observed.log_url;
     status.observed_generation = revision.metadata.generation;
     keep_times(&old.conditions, &mut conditions);
     status.conditions = conditions;

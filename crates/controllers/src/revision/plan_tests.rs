@@ -34,6 +34,7 @@ fn observed(preparation: Option<Preparation>) -> Observed<'static> {
         credentials: Credentials::default(),
         preparation,
         failure: None,
+        log_url: None,
         progress_deadline: Duration::from_secs(600),
     }
 }

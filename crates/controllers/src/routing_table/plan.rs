@@ -41,6 +41,9 @@ pub struct Sources<'a> {
 /// Route's own hosts come before mapped ones.
 pub fn plan(sources: &Sources<'_>) -> RoutingTable {
     let mut table = RoutingTable::default();
+    table
+        .request_log
+        .clone_from(&sources.naming.settings.observability.request_log);
     for route in by_age(sources.routes) {
         let Some(status) = route.status.as_ref() else {
             continue;

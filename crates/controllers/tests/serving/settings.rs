@@ -26,7 +26,8 @@ async fn the_maps_are_there_from_the_start_with_an_example_only() {
             "config-domain",
             "config-features",
             "config-gc",
-            "config-network"
+            "config-network",
+            "config-observability"
         ]
     );
     for map in maps {

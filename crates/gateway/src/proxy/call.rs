@@ -5,6 +5,7 @@ use crate::activator::Admission;
 use crate::grpc;
 use crate::metrics::{Counted, Finished};
 use crate::probe;
+use crate::request_log::Line;
 use crate::response;
 use crate::router::Target;
 use bytes::Bytes;
@@ -45,6 +46,9 @@ pub(crate) struct Call {
     /// Whether it is a gRPC call, to which errors are told in its own form.
     pub(crate) is_grpc: bool,
     access: Option<Access>,
+    /// Its line of the request log, where one is wanted, and the bytes that were sent of the answer's body.
+    line: Option<Box<Line>>,
+    sent: u64,
     _in_flight: Counted,
     _queue_depth: Option<Counted>,
 }
@@ -89,6 +93,8 @@ impl Call {
             counted,
             is_grpc: grpc::is_call(request.headers()),
             access,
+            line: gateway.request_logs.begin(target, peer, authority, request),
+            sent: 0,
             _in_flight: in_flight,
             _queue_depth: if counted { target.metrics.call() } else { None },
             target: target.clone(),
@@ -151,6 +157,9 @@ impl Drop for Call {
                 report: self.report,
             });
         }
+        if let Some(line) = &self.line {
+            line.end(status, self.sent, latency);
+        }
         if let Some(access) = &self.access {
             tracing::info!(
                 target: crate::config::ACCESS_LOG,
@@ -196,6 +205,10 @@ impl http_body::Body for MeteredBody {
         }
         let polled = Pin::new(&mut self.body).poll_frame(context);
         let Poll::Ready(None | Some(Err(_))) = polled else {
+            if let (Poll::Ready(Some(Ok(frame))), Some(call)) = (&polled, &mut self.call) {
+                let sent = frame.data_ref().map_or(0, Bytes::len);
+                call.sent += u64::try_from(sent).unwrap_or(u64::MAX);
+            }
             return polled;
         };
         let call = self.call.take();

@@ -16,6 +16,7 @@ mod ending;
 mod grpc;
 mod h2spec;
 mod observing;
+mod request_log;
 mod routing;
 mod secure;
 mod slow;

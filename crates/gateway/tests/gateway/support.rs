@@ -10,6 +10,7 @@ use kittiwake_core::body::{self, Body};
 use kittiwake_core::clock::SystemClock;
 use kittiwake_core::code::ErrorCode;
 use kittiwake_core::invoke::{CallReport, Invoke, InvokeError};
+use kittiwake_core::log::LogHub;
 use kittiwake_core::resident::NoResidents;
 use kittiwake_core::revision::{Limits, RevisionKey, RevisionSpec};
 use kittiwake_core::routing_table::{RouteEntry, RouteTarget, RoutingTable};
@@ -242,6 +243,7 @@ pub struct Server {
     pub task: JoinHandle<()>,
     pub routes: watch::Sender<Arc<RoutingTable>>,
     pub registry: prometheus::Registry,
+    pub logs: Arc<LogHub>,
     pub function: Arc<Function>,
     pub seen: mpsc::Receiver<Seen>,
     pub shutdown: CancellationToken,
@@ -368,6 +370,7 @@ fn try_start_over(
     let (routes, receiver) = watch::channel(routes);
     let (registry, shutdown) = (prometheus::Registry::new(), CancellationToken::new());
     let inside = kittiwake_core::inside::Inside::default();
+    let logs = Arc::new(LogHub::new(Arc::new(SystemClock::new())));
     let inputs = Inputs {
         listener,
         also,
@@ -378,6 +381,7 @@ fn try_start_over(
         registry: registry.clone(),
         clock: Arc::new(SystemClock::new()),
         inside: inside.clone(),
+        logs: Arc::clone(&logs),
         shutdown: shutdown.clone(),
     };
     let (handle, task) = build(config, inputs)?;
@@ -386,6 +390,7 @@ fn try_start_over(
         task: tokio::spawn(task),
         routes,
         registry,
+        logs,
         function,
         seen,
         shutdown,

@@ -150,7 +150,7 @@ async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
         kittiwake_controllers::data_plane::Inputs {
             client: client.clone(),
             clock: Arc::clone(&clock),
-            logs,
+            logs: Arc::clone(&logs),
             share,
             shutdown: followed.clone(),
         },
@@ -208,6 +208,7 @@ async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
             registry: registry.clone(),
             clock,
             inside,
+            logs: Arc::clone(&logs),
             shutdown: shutdown.clone(),
         },
     )
