@@ -20,6 +20,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// All of the traffic of one name.
+const PERCENT_ALL: i64 = 100;
+
 /// What is there already.
 #[derive(Clone, Copy)]
 pub struct Observed<'a> {
@@ -86,14 +89,7 @@ pub fn plan(route: &Route, observed: &Observed<'_>, now: Timestamp) -> Plan {
             status
                 .annotations
                 .insert(meta::ROLLOUT_ANNOTATION.to_owned(), rollout.write());
-            mark_ingress(
-                &mut manager,
-                route,
-                &status,
-                &old,
-                rollout.is_under_way(),
-                observed,
-            );
+            mark_ingress(&mut manager, route, &status, &old, &rollout, observed);
             match planned {
                 Ok(planned) => placeholders = planned,
                 // The gateway keeps what it has: the name is somebody else's.
@@ -144,7 +140,7 @@ fn mark_ingress(
     route: &Route,
     status: &RouteStatus,
     old: &RouteStatus,
-    rolling: bool,
+    rollout: &Rollout,
     observed: &Observed<'_>,
 ) {
     let tags = route.spec.traffic.iter().filter_map(|target| given(&target.tag));
@@ -169,10 +165,10 @@ fn mark_ingress(
     }
     let moved = !same_split(&status.traffic, &old.traffic) || status.url != old.url;
     let was_ready = conditions.get(INGRESS_READY).is_some_and(Condition::is_true);
-    if !is_published(route, &status.traffic, observed) && (moved || !was_ready) {
+    if !is_published(route, &status.traffic, rollout, observed) && (moved || !was_ready) {
         let message = "Waiting for load balancer to be ready";
         conditions.mark_unknown(INGRESS_READY, reason::UNINITIALIZED, message);
-    } else if rolling {
+    } else if rollout.is_under_way() {
         let message = "A gradual rollout of the latest revision(s) is in progress.";
         conditions.mark_unknown(INGRESS_READY, reason::ROLLOUT_IN_PROGRESS, message);
     } else {
@@ -198,12 +194,22 @@ fn roll_out(
             shares.entry(configuration).or_insert((revision, 0)).1 += target.percent.unwrap_or(0);
         }
     }
-    let configurations = shares.iter().map(|(configuration, (revision, percent))| {
-        ConfigurationRollout::whole(configuration, revision, *percent)
+    let own = shares.iter().map(|(configuration, (revision, percent))| {
+        ConfigurationRollout::whole(configuration, "", revision, *percent)
     });
-    let wanted = Rollout {
-        configurations: configurations.collect(),
-    };
+    let tags = goal.iter().filter_map(|assigned| {
+        let tag = given(&assigned.target.tag)?;
+        let revision = assigned.target.revision_name.as_deref()?;
+        Some(ConfigurationRollout::whole(
+            assigned.configuration.as_deref()?,
+            tag,
+            revision,
+            PERCENT_ALL,
+        ))
+    });
+    let mut configurations: Vec<_> = own.chain(tags).collect();
+    configurations.sort_by(|a, b| (&a.tag, &a.configuration_name).cmp(&(&b.tag, &b.configuration_name)));
+    let wanted = Rollout { configurations };
     let Some(duration) = rollout_duration(route, observed.naming.settings.network.rollout_duration_seconds)
     else {
         return (wanted, None);
@@ -214,7 +220,7 @@ fn roll_out(
         .and_then(|text| Rollout::read(text));
     if let Some(previous) = &mut previous
         && previous.waits_for_gateways()
-        && is_published(route, &old.traffic, observed)
+        && is_published(route, &old.traffic, previous, observed)
     {
         previous.observe_ready(now, duration);
     }
@@ -244,7 +250,7 @@ fn split(
     https: bool,
 ) -> Vec<TrafficTarget> {
     let mut older: BTreeMap<&str, Vec<RevisionRollout>> = BTreeMap::new();
-    for configuration in &rollout.configurations {
+    for configuration in rollout.configurations.iter().filter(|c| c.tag.is_empty()) {
         if let [older_ones @ .., _] = configuration.revisions.as_slice() {
             older.insert(&configuration.configuration_name, older_ones.to_vec());
         }
@@ -268,6 +274,23 @@ fn split(
                 });
                 share.percent -= taken;
                 left -= taken;
+            }
+        }
+        // What only the tag still leads to has no share of the Route's own name, and is routed all the same.
+        let of_tag = given(&target.tag)
+            .and_then(|tag| rollout.of_tag(tag))
+            .unwrap_or_default();
+        for older in of_tag.iter().rev().skip(1) {
+            if !traffic
+                .iter()
+                .any(|t: &TrafficTarget| t.revision_name.as_ref() == Some(&older.revision_name))
+            {
+                traffic.push(TrafficTarget {
+                    tag: None,
+                    revision_name: Some(older.revision_name.clone()),
+                    percent: Some(0),
+                    ..target.clone()
+                });
             }
         }
         if left > 0 || target.percent.unwrap_or(0) == 0 || given(&target.tag).is_some() {
@@ -397,7 +420,12 @@ fn same_split(a: &[TrafficTarget], b: &[TrafficTarget]) -> bool {
 }
 
 /// Whether the gateways route every host of the Route as its traffic says.
-fn is_published(route: &Route, traffic: &[TrafficTarget], observed: &Observed<'_>) -> bool {
+fn is_published(
+    route: &Route,
+    traffic: &[TrafficTarget],
+    rollout: &Rollout,
+    observed: &Observed<'_>,
+) -> bool {
     let routes = |tag: Option<&str>, shares: &BTreeMap<String, i64>| {
         let hosts = observed.naming.hosts(route, tag);
         hosts
@@ -409,7 +437,14 @@ fn is_published(route: &Route, traffic: &[TrafficTarget], observed: &Observed<'_
             let (Some(tag), Some(name)) = (given(&target.tag), given(&target.revision_name)) else {
                 return true;
             };
-            routes(Some(tag), &BTreeMap::from([(name.to_owned(), 100)]))
+            let wanted = match rollout.of_tag(tag) {
+                Some(rolling) => rolling
+                    .iter()
+                    .map(|r| (r.revision_name.clone(), r.percent))
+                    .collect(),
+                None => BTreeMap::from([(name.to_owned(), PERCENT_ALL)]),
+            };
+            routes(Some(tag), &wanted)
         })
 }
 

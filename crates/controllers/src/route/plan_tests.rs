@@ -351,7 +351,7 @@ fn a_new_revision_gets_its_traffic_step_by_step() {
     let mut route = route(traffic, json!({}));
     // The Configuration's revision was `zero` before.
     let before = Rollout {
-        configurations: vec![ConfigurationRollout::whole("ready", "zero", 80)],
+        configurations: vec![ConfigurationRollout::whole("ready", "", "zero", 80)],
     };
     route.status = Some(RouteStatus {
         annotations: BTreeMap::from([(meta::ROLLOUT_ANNOTATION.to_owned(), before.write())]),

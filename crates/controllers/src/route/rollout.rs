@@ -10,10 +10,11 @@ use std::time::Duration;
 
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
-/// Where the traffic of every Configuration is.
+/// Where the traffic of every Configuration is: that of the Route's own name, and that of each tag that follows one, which
+/// rolls by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Rollout {
-    /// By name.
+    /// Each once for the Route's own name and once for a tag.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub configurations: Vec<ConfigurationRollout>,
 }
@@ -24,7 +25,10 @@ pub struct Rollout {
 pub struct ConfigurationRollout {
     /// The Configuration.
     pub configuration_name: String,
-    /// Its share of the Route's traffic.
+    /// The tag whose traffic this is; empty for the Route's own name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub tag: String,
+    /// Its share of that traffic.
     pub percent: i64,
     /// The revisions that have it, oldest first; their shares sum to `percent`. One, unless a rollout is under way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -34,13 +38,13 @@ pub struct ConfigurationRollout {
     pub step_params: StepParams,
 }
 
-/// One revision's share of the Route's traffic.
+/// One revision's share of the traffic.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RevisionRollout {
     /// The revision.
     pub revision_name: String,
-    /// Its share, of the whole Route.
+    /// Its share, of all that a name has.
     pub percent: i64,
 }
 
@@ -105,14 +109,21 @@ impl Rollout {
             .any(ConfigurationRollout::waits_for_gateways)
     }
 
-    /// The shares of a Configuration's revisions, oldest first.
+    /// The shares of a Configuration's revisions of the Route's own name, oldest first.
     #[must_use]
     pub fn revisions(&self, configuration: &str) -> &[RevisionRollout] {
         self.configurations
             .iter()
-            .find(|c| c.configuration_name == configuration)
+            .find(|c| c.configuration_name == configuration && c.tag.is_empty())
             .map(|c| c.revisions.as_slice())
             .unwrap_or_default()
+    }
+
+    /// The shares of a tag's revisions, oldest first, while that tag's rollout is under way.
+    #[must_use]
+    pub fn of_tag(&self, tag: &str) -> Option<&[RevisionRollout]> {
+        let of_tag = self.configurations.iter().find(|c| c.tag == tag);
+        of_tag.map(|c| c.revisions.as_slice()).filter(|all| all.len() > 1)
     }
 
     /// Takes note that the gateways have what this says. `duration`: how long a rollout is to take.
@@ -137,7 +148,7 @@ impl Rollout {
             let before = previous
                 .configurations
                 .iter()
-                .find(|c| c.configuration_name == goal.configuration_name);
+                .find(|c| (&c.configuration_name, &c.tag) == (&goal.configuration_name, &goal.tag));
             match before {
                 // One percent cannot be split, and none need not be.
                 Some(before) if goal.percent > 1 => goal.step(before.clone(), now),
@@ -163,9 +174,10 @@ impl Rollout {
 impl ConfigurationRollout {
     /// One that has all its traffic on one revision.
     #[must_use]
-    pub fn whole(configuration: &str, revision: &str, percent: i64) -> Self {
+    pub fn whole(configuration: &str, tag: &str, revision: &str, percent: i64) -> Self {
         Self {
             configuration_name: configuration.to_owned(),
+            tag: tag.to_owned(),
             percent,
             revisions: vec![RevisionRollout {
                 revision_name: revision.to_owned(),
@@ -249,7 +261,7 @@ impl ConfigurationRollout {
         }
         self.revisions.retain(|r| r.percent > 0);
         if self.revisions.iter().all(|r| r.revision_name == revision) {
-            return Self::whole(&self.configuration_name, &revision, self.percent);
+            return Self::whole(&self.configuration_name, &self.tag, &revision, self.percent);
         }
         self.revisions.push(RevisionRollout {
             revision_name: revision,

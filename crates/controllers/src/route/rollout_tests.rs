@@ -12,7 +12,7 @@ fn goal(configurations: &[(&str, &str, i64)]) -> Rollout {
         configurations: configurations
             .iter()
             .map(|(configuration, revision, percent)| {
-                ConfigurationRollout::whole(configuration, revision, *percent)
+                ConfigurationRollout::whole(configuration, "", revision, *percent)
             })
             .collect(),
     }
@@ -180,4 +180,29 @@ proptest! {
         prop_assert_eq!(state.revisions("c").len(), 1);
         prop_assert_eq!(state, wanted);
     }
+}
+
+#[test]
+fn a_tag_rolls_by_itself_over_all_of_its_traffic() {
+    let goal = |revision: &str| Rollout {
+        configurations: vec![
+            ConfigurationRollout::whole("c", "", revision, 40),
+            ConfigurationRollout::whole("c", "t", revision, 100),
+        ],
+    };
+    let (first, _) = Rollout::step(goal("old"), None, at(0));
+    let (next, _) = Rollout::step(goal("new"), Some(first), at(0));
+    let shares = |revisions: &[RevisionRollout]| -> Vec<(String, i64)> {
+        revisions
+            .iter()
+            .map(|r| (r.revision_name.clone(), r.percent))
+            .collect()
+    };
+    let split = |old, new| vec![("old".to_owned(), old), ("new".to_owned(), new)];
+    assert_eq!(shares(next.revisions("c")), split(39, 1));
+    assert_eq!(shares(next.of_tag("t").unwrap()), split(99, 1));
+    assert_eq!(next.of_tag("other"), None);
+    assert_eq!(Rollout::read(&next.write()), Some(next.clone()));
+    let whole = Rollout::step(goal("old"), None, at(0)).0;
+    assert_eq!(whole.of_tag("t"), None, "nothing is under way");
 }

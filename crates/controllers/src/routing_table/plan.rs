@@ -3,13 +3,14 @@
 use crate::certificates::{self, Certificates};
 use crate::domain_mapping::{self, target_host};
 use crate::object::{Meta, ObjectKey};
+use crate::route::rollout::{RevisionRollout, Rollout};
 use crate::route::tls;
 use crate::route::url::Naming;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kittiwake_api::config::features;
 use kittiwake_api::meta;
-use kittiwake_api::serving::{DomainMapping, Route, TrafficTarget};
+use kittiwake_api::serving::{DomainMapping, Route, RouteStatus, TrafficTarget};
 use kittiwake_core::revision::RevisionSpec;
 use kittiwake_core::routing_table::{
     Certificate, PERCENT_TOTAL, RouteEntry, RouteTarget, RoutingTable, Visibility,
@@ -49,9 +50,12 @@ pub fn plan(sources: &Sources<'_>) -> RoutingTable {
             continue;
         };
         insert(&mut table, sources, route, None, &status.traffic);
+        let rollout = rollout_of_tags(status);
         for target in &status.traffic {
             if let Some(tag) = target.tag.as_deref().filter(|tag| !tag.is_empty()) {
-                insert(&mut table, sources, route, Some(tag), &[whole(target)]);
+                let rolling = rollout.as_ref().and_then(|rollout| rollout.of_tag(tag));
+                let traffic = rolling.map_or_else(|| vec![whole(target)], rolling_traffic);
+                insert(&mut table, sources, route, Some(tag), &traffic);
             }
         }
     }
@@ -73,6 +77,21 @@ fn by_age<K: kube::Resource>(objects: &[Arc<K>]) -> Vec<&K> {
         (created, meta.namespace.clone(), meta.name.clone())
     });
     objects
+}
+
+/// The rollouts of a Route, if it may have one of a tag: few have.
+fn rollout_of_tags(status: &RouteStatus) -> Option<Rollout> {
+    let text = status.annotations.get(meta::ROLLOUT_ANNOTATION)?;
+    text.contains("\"tag\"").then(|| Rollout::read(text)).flatten()
+}
+
+fn rolling_traffic(revisions: &[RevisionRollout]) -> Vec<TrafficTarget> {
+    let target = |revision: &RevisionRollout| TrafficTarget {
+        revision_name: Some(revision.revision_name.clone()),
+        percent: Some(revision.percent),
+        ..TrafficTarget::default()
+    };
+    revisions.iter().map(target).collect()
 }
 
 fn whole(target: &TrafficTarget) -> TrafficTarget {

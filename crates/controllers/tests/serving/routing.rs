@@ -137,6 +137,31 @@ async fn a_failing_revision_gets_no_traffic() {
     assert_eq!(platform.split(HOST), "hello-00001:100");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_tag_that_follows_the_latest_revision_rolls_too() {
+    let platform = Platform::start().await;
+    let mut object = service("hello", "good:v1");
+    object["metadata"]["annotations"] = json!({ "serving.knative.dev/rollout-duration": "20s" });
+    object["spec"]["traffic"] = json!([
+        { "tag": "first", "revisionName": "hello-00001", "percent": 100 },
+        { "tag": "latest", "latestRevision": true },
+    ]);
+    platform.create::<Service>(object).await;
+    platform.wait::<Service>("hello", ready).await;
+    platform.merge::<Service>("hello", image("good:v2")).await;
+    let rolling = |route: &Route| reason(route, "IngressReady") == "RolloutInProgress";
+    platform.wait::<Route>("hello", rolling).await;
+    let of_tag = |tag: &str| platform.split(&format!("{tag}-{HOST}"));
+    assert_eq!(of_tag("latest"), "hello-00001:99 hello-00002:1");
+    assert_eq!(
+        (of_tag("first"), platform.split(HOST)),
+        ("hello-00001:100".to_owned(), "hello-00001:100".to_owned())
+    );
+    platform.wait::<Service>("hello", ready).await;
+    assert_eq!(of_tag("latest"), "hello-00002:100");
+    assert_eq!(platform.split(HOST), "hello-00001:100");
+}
+
 fn tag_url(route: &Route, tag: &str) -> String {
     let traffic = route
         .status
