@@ -99,6 +99,12 @@ impl TestPlatform {
             .map_or(self.config.http_listen, |running| running.http)
     }
 
+    /// Address of the gateway for TLS, where it has one.
+    #[must_use]
+    pub fn gateway_with_tls(&self) -> Option<std::net::SocketAddr> {
+        self.running.as_ref().and_then(|running| running.https)
+    }
+
     /// The metrics, as Prometheus would read them.
     ///
     /// # Errors

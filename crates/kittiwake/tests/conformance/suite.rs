@@ -2,6 +2,7 @@
 
 use http::{Method, StatusCode};
 use kittiwake::client::{ApiError, Connection, is_status};
+use kittiwake::config::Config;
 use kittiwake_testkit::http::Answer;
 use kittiwake_testkit::platform::{PATIENCE, TestPlatform, condition};
 use serde_json::{Value, json};
@@ -39,7 +40,12 @@ pub struct Suite {
 
 impl Suite {
     pub async fn start() -> Self {
-        let platform = TestPlatform::start().await.unwrap();
+        Self::start_with(|_| {}).await
+    }
+
+    /// The same with other settings.
+    pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        let platform = TestPlatform::start_with(change).await.unwrap();
         let connection = platform.connection().await.unwrap();
         Self { platform, connection }
     }
@@ -78,13 +84,35 @@ impl Suite {
         self.send(Method::DELETE, &path, &json!({})).await.unwrap();
     }
 
-    async fn send(&self, method: Method, path: &str, object: &Value) -> Result<Value, ApiError> {
+    /// Sends an object to a path of the API.
+    ///
+    /// # Errors
+    /// What the API said.
+    pub async fn send(&self, method: Method, path: &str, object: &Value) -> Result<Value, ApiError> {
         let body = serde_json::to_vec(object).unwrap();
         let json = "application/json";
         match self.connection.json(method, path, json, json, body).await {
             Ok(answer) => Ok(answer.value),
             Err(error) => Err(error.downcast().unwrap()),
         }
+    }
+
+    /// Sets keys of one of the platform's ConfigMaps.
+    pub async fn configure(&self, map: &str, data: &Value) {
+        let path = format!("/api/v1/namespaces/knative-serving/configmaps/{map}");
+        let body = serde_json::to_vec(&json!({"data": data})).unwrap();
+        let (patch, json) = ("application/merge-patch+json", "application/json");
+        let patched = self
+            .connection
+            .json(Method::PATCH, &path, patch, json, body)
+            .await;
+        patched.unwrap();
+    }
+
+    /// What a path of the API answers, as text.
+    pub async fn text_at(&self, path: &str) -> String {
+        let request = http::Request::get(path).body(Vec::new()).unwrap();
+        self.connection.client.request_text(request).await.unwrap()
     }
 
     pub async fn object(&self, plural: &str, name: &str) -> Value {
@@ -138,6 +166,18 @@ impl Suite {
     /// A GET of a URL of the platform.
     pub async fn get(&self, url: &str) -> Answer {
         self.call(Method::GET, url).await
+    }
+
+    /// The same with headers.
+    pub async fn get_with(&self, url: &str, headers: &[(&'static str, &str)]) -> Answer {
+        let (host, path) = split(url);
+        let mut request = kittiwake_testkit::http::request(Method::GET, &host, &path, "");
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().unwrap());
+        }
+        kittiwake_testkit::http::send(self.platform.gateway(), request)
+            .await
+            .unwrap()
     }
 
     pub async fn call(&self, method: Method, url: &str) -> Answer {
@@ -204,6 +244,7 @@ fn collection(plural: &str) -> String {
     match plural {
         "configmaps" | "secrets" => format!("/api/v1/namespaces/default/{plural}"),
         KUBERNETES_SERVICES => "/api/v1/namespaces/default/services".to_owned(),
+        "domainmappings" => format!("/apis/serving.knative.dev/v1beta1/namespaces/default/{plural}"),
         "tokenreviews" => format!("/apis/authentication.k8s.io/v1/{plural}"),
         _ => format!("/apis/serving.knative.dev/v1/namespaces/default/{plural}"),
     }
