@@ -7,12 +7,10 @@ use k8s_openapi::api::core::v1::{
 };
 use kittiwake_api::meta;
 use kittiwake_api::serving::Revision;
+use kittiwake_core::revision::PORT_DEFAULT;
 use kittiwake_core::volume::Mount;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// `PORT` where the container names no port (Knative's default).
-const PORT_DEFAULT: i32 = 8080;
 
 /// The container that takes the calls: the one with a port, else the first.
 #[must_use]
@@ -22,6 +20,17 @@ pub fn serving_container(revision: &Revision) -> Option<&Container> {
         .iter()
         .find(|c| c.ports.as_ref().is_some_and(|p| !p.is_empty()))
         .or_else(|| containers.first())
+}
+
+/// The port that the container of a Revision takes calls on. A port that is only named has Knative's default (serving
+/// `pkg/reconciler/revision/resources/deploy.go`, `getUserPort`).
+#[must_use]
+pub fn serving_port(revision: &Revision) -> u16 {
+    serving_container(revision)
+        .and_then(|container| container.ports.as_ref()?.first())
+        .and_then(|port| u16::try_from(port.container_port).ok())
+        .filter(|port| *port != 0)
+        .unwrap_or(PORT_DEFAULT)
 }
 
 /// What an instance finds around it.
@@ -77,9 +86,7 @@ pub fn of(
             set(&mut environment, variable.name.clone(), value);
         }
     }
-    let port = container
-        .and_then(|c| c.ports.as_ref()?.first())
-        .map_or(PORT_DEFAULT, |port| port.container_port);
+    let port = serving_port(revision);
     set(&mut environment, "PORT".to_owned(), port.to_string());
     set(
         &mut environment,

@@ -44,6 +44,8 @@ fn plain_values_keep_their_order() {
     );
     let ports = json!([{ "containerPort": 9000 }]);
     assert!(text(json!({ "name": "c", "ports": ports })).starts_with("PORT=9000"));
+    let only_named = json!([{ "name": "h2c" }]);
+    assert_eq!(text(json!({ "name": "c", "ports": only_named })), OWN);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The probes of a Revision's container → what the runtime asks (serving `pkg/queue/readiness`).
 
-use super::environment::serving_container;
+use super::environment::{serving_container, serving_port};
 use k8s_openapi::api::core::v1::Probe as KubernetesProbe;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kittiwake_api::serving::Revision;
@@ -16,9 +16,7 @@ const FAILURE_THRESHOLD: i32 = 3;
 #[must_use]
 pub fn of(revision: &Revision) -> Probes {
     let container = serving_container(revision);
-    let serving_port = container
-        .and_then(|c| c.ports.as_ref()?.first())
-        .and_then(|port| u16::try_from(port.container_port).ok());
+    let serving_port = serving_port(revision);
     let probe = |probe: Option<&KubernetesProbe>, period_default: i32| {
         probe.and_then(|probe| one(probe, period_default, serving_port))
     };
@@ -30,7 +28,7 @@ pub fn of(revision: &Revision) -> Probes {
     }
 }
 
-fn one(probe: &KubernetesProbe, period_default: i32, serving_port: Option<u16>) -> Option<Probe> {
+fn one(probe: &KubernetesProbe, period_default: i32, serving_port: u16) -> Option<Probe> {
     let seconds = |value: Option<i32>, default: i32| {
         let value = value.filter(|value| *value > 0).unwrap_or(default);
         Duration::from_secs(u64::try_from(value).unwrap_or_default())
@@ -48,11 +46,11 @@ fn one(probe: &KubernetesProbe, period_default: i32, serving_port: Option<u16>) 
     })
 }
 
-fn handler(probe: &KubernetesProbe, serving_port: Option<u16>) -> Option<Handler> {
+fn handler(probe: &KubernetesProbe, serving_port: u16) -> Option<Handler> {
     let number = |port: i32| {
         u16::try_from(port)
             .ok()
-            .filter(|port| *port != 0 && Some(*port) != serving_port)
+            .filter(|port| *port != 0 && *port != serving_port)
     };
     // Admission lets only the serving port's name through.
     let port = |port: &IntOrString| match port {

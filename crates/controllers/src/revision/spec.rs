@@ -1,6 +1,6 @@
 //! A Revision object → what the data plane needs of it.
 
-use super::environment::{Surroundings, serving_container};
+use super::environment::{Surroundings, serving_container, serving_port};
 use super::probes;
 use crate::object::{Meta, ObjectKey};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -10,9 +10,7 @@ use kittiwake_api::quantity::parse_bytes;
 use kittiwake_api::serving::Revision;
 use kittiwake_core::artifact::FunctionKind;
 use kittiwake_core::outbound::Outbound;
-use kittiwake_core::revision::{
-    Isolation, Limits, PORT_DEFAULT, Protocol, RevisionKey, RevisionSpec, Scaling,
-};
+use kittiwake_core::revision::{Isolation, Limits, Protocol, RevisionKey, RevisionSpec, Scaling};
 use kittiwake_core::unit::ByteCount;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -114,7 +112,6 @@ pub fn revision_spec(
 ) -> RevisionSpec {
     let container = serving_container(revision);
     let port = container.and_then(|container| container.ports.as_ref()?.first());
-    let number = port.and_then(|port| u16::try_from(port.container_port).ok());
     RevisionSpec {
         service: revision.label(meta::SERVICE_LABEL).unwrap_or_default().into(),
         configuration: revision
@@ -129,7 +126,7 @@ pub fn revision_spec(
         mounts: surroundings.mounts,
         probes: probes::of(revision),
         scaling: scaling(revision),
-        port: number.unwrap_or(PORT_DEFAULT),
+        port: serving_port(revision),
         protocol: match port.and_then(|port| port.name.as_deref()) {
             Some("h2c") => Protocol::H2c,
             _ => Protocol::Http1,
