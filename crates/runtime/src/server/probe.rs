@@ -96,17 +96,17 @@ impl Prober {
         )
     }
 
-    /// Tells when the instance becomes ready or not, once it was ready for the first time.
+    /// Tells when the instance becomes ready or not, once it was ready for the first time. From then on Knative's own way of
+    /// asking is as slow as Kubernetes' (the pod that serving's `pkg/reconciler/revision/resources/queue.go` makes has no
+    /// period in its readiness probe then).
     pub(crate) async fn watch_readiness(&self, mut changed: impl FnMut(bool)) -> Infallible {
-        let Some(probe) =
-            asked(self.revision.probes.readiness.as_ref()).filter(|probe| !probe.period.is_zero())
-        else {
+        let Some(probe) = asked(self.revision.probes.readiness.as_ref()) else {
             return std::future::pending().await;
         };
         let mut ready = true;
         let mut streak = 0;
         loop {
-            sleep(probe.period).await;
+            sleep(period(probe)).await;
             if self.try_once(probe).await.is_ok() == ready {
                 streak = 0;
                 continue;
@@ -402,5 +402,38 @@ mod tests {
         );
         network.unlisten(&listener);
         assert!(asked.until_dead().await.to_string().contains("liveness"));
+    }
+    #[tokio::test(start_paused = true)]
+    async fn readiness_is_watched_after_the_start_also_without_a_period() {
+        for (period, told) in [(Duration::ZERO, 30), (Duration::from_secs(1), 3)] {
+            let network = Arc::<Network>::default();
+            let mut spec = RevisionSpec::new(
+                kittiwake_core::revision::RevisionKey::new("default", "a"),
+                "uid",
+                "image",
+            );
+            spec.probes.readiness = Some(Probe {
+                handler: Handler::Tcp { port: None },
+                initial_delay: Duration::ZERO,
+                period,
+                timeout: Duration::from_secs(1),
+                success_threshold: 1,
+                failure_threshold: 3,
+            });
+            let prober = Prober::new(&Arc::new(spec), &network);
+            let begun = tokio::time::Instant::now();
+            let (sender, mut changes) = tokio::sync::mpsc::channel(4);
+            let watching = prober.watch_readiness(|ready| sender.try_send(ready).unwrap());
+            let seen = async {
+                let unready = (changes.recv().await, begun.elapsed().as_secs());
+                let _listener = network.listen(8080, 1).unwrap();
+                (unready, changes.recv().await)
+            };
+            let seen = tokio::select! {
+                never = watching => match never {},
+                seen = seen => seen,
+            };
+            assert_eq!(seen, ((Some(false), told), Some(true)));
+        }
     }
 }
