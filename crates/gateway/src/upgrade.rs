@@ -2,8 +2,9 @@
 //! CONNECT (RFC 8441) reaches the function as the same `Upgrade`.
 //!
 //! From the function's 101 on, bytes are carried both ways as they come, each way until its own end. The call goes on
-//! meanwhile: it is in flight, the revision's `timeoutSeconds` and `idleTimeoutSeconds` end it, and a drain waits for
-//! it, for a while.
+//! meanwhile: it is in flight, a drain waits for it, for a while, and the revision's limits end it: `timeoutSeconds`,
+//! `idleTimeoutSeconds` without a byte, and `responseStartTimeoutSeconds` when the function has sent none by then. (Knative's
+//! queue-proxy does not see what is carried: there each of the three ends it, counted from its beginning.)
 
 use crate::connection::Connection;
 use crate::metrics::UpgradeMetrics;
@@ -19,7 +20,7 @@ use kittiwake_core::clock::Clock;
 use prometheus::IntCounter;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -106,10 +107,14 @@ pub(crate) fn join(
 ) {
     let limits = &call.target.revision.limits;
     let (time_left, idle) = (limits.timeout.saturating_sub(call.age()), limits.idle_timeout);
+    let start_left = limits
+        .response_start_timeout
+        .map(|limit| limit.saturating_sub(call.age()));
     let (quiet, end_max) = (gateway.config.upgraded_quiet, gateway.config.upgraded_end_max);
     let carried = Carried {
         clock: Arc::clone(&gateway.clock),
         last: AtomicU64::new(0),
+        answered: AtomicBool::new(false),
         metrics: gateway.metrics.upgrade.clone(),
     };
     let drain = gateway.drain.clone();
@@ -131,6 +136,12 @@ pub(crate) fn join(
                 None => std::future::pending().await,
             }
         };
+        let late = async {
+            match start_left {
+                Some(left) => carried.no_answer_within(left).await,
+                None => std::future::pending().await,
+            }
+        };
         let both = async {
             let (client, function) = tokio::try_join!(wanted.client, function).map_err(io::Error::other)?;
             carried.both_ways(client, function).await
@@ -141,6 +152,7 @@ pub(crate) fn join(
             },
             () = tokio::time::sleep(time_left) => {}
             () = idle => {}
+            () = late => {}
             () = ending => {}
             () = drain.cut.cancelled() => {}
         }
@@ -153,6 +165,8 @@ struct Carried {
     clock: Arc<dyn Clock>,
     /// Milliseconds of the clock.
     last: AtomicU64,
+    /// Whether the function has sent anything.
+    answered: AtomicBool,
     metrics: UpgradeMetrics,
 }
 
@@ -176,12 +190,20 @@ impl Carried {
         }
     }
 
+    /// Resolves after `left` when the function has sent nothing by then.
+    async fn no_answer_within(&self, left: Duration) {
+        tokio::time::sleep(left).await;
+        if self.answered.load(Ordering::Relaxed) {
+            std::future::pending().await
+        }
+    }
+
     async fn both_ways(&self, client: Upgraded, function: Upgraded) -> io::Result<()> {
         let (from_client, to_client) = tokio::io::split(TokioIo::new(client));
         let (from_function, to_function) = tokio::io::split(TokioIo::new(function));
         tokio::try_join!(
-            self.one_way(from_client, to_function, &self.metrics.received),
-            self.one_way(from_function, to_client, &self.metrics.sent),
+            self.one_way(from_client, to_function, &self.metrics.received, None),
+            self.one_way(from_function, to_client, &self.metrics.sent, Some(&self.answered)),
         )?;
         Ok(())
     }
@@ -192,6 +214,7 @@ impl Carried {
         mut from: impl AsyncRead + Unpin,
         mut to: impl AsyncWrite + Unpin,
         bytes: &IntCounter,
+        any: Option<&AtomicBool>,
     ) -> io::Result<()> {
         let mut piece = vec![0; PIECE_BYTES];
         loop {
@@ -199,6 +222,9 @@ impl Carried {
             let Some(read) = piece.get(..length).filter(|read| !read.is_empty()) else {
                 return to.shutdown().await;
             };
+            if let Some(any) = any {
+                any.store(true, Ordering::Relaxed);
+            }
             to.write_all(read).await?;
             to.flush().await?;
             self.note();
