@@ -28,6 +28,7 @@ pub(crate) const HOOKS: Hooks = Hooks {
     default: None,
     validate: Some(check),
     begin_deletion: None,
+    end: None,
     refuse_deletion: None,
     label_names: false,
     path_names: false,

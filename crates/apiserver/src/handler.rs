@@ -213,11 +213,12 @@ async fn object(call: &Call, method: &Method, body: Body) -> Result<Response, Ap
 
 /// Refuses a verb that the kind does not have. Writing needs a namespace where there are namespaces.
 fn allowed(call: &Call, verb: &str) -> Result<(), ApiError> {
-    if let Some(why) = call.served.kind.hooks.read_only {
+    let has = call.served.kind.verbs.contains(&verb);
+    if let Some(why) = call.served.kind.hooks.read_only.filter(|_| !has) {
         return Err(ApiError::method_not_allowed_because(why));
     }
     let needs_namespace = call.served.kind.namespaced && verb != "deletecollection";
-    if !call.served.kind.verbs.contains(&verb) || (needs_namespace && call.path.namespace.is_empty()) {
+    if !has || (needs_namespace && call.path.namespace.is_empty()) {
         return Err(ApiError::method_not_allowed());
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! Pods: one for each revision that is in memory now, none for a revision at zero, with what it uses. They are made from
-//! Revisions and from what those who run functions tell, kept in memory only, and never written by clients.
+//! Revisions and from what those who run functions tell, kept in memory only, and never written by clients. One that a
+//! client deletes has its revision begin anew, and goes once that has happened.
 //!
 //! A call to a function has an instance of its own that lives for milliseconds; nobody could list those. A pod stands
 //! for what stays between calls: the revision's compiled code, linked and ready. Of a function whose instances stay

@@ -12,6 +12,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion,
 };
 use kittiwake_api::meta::MADE_ANNOTATION;
+use kittiwake_core::instances::InstanceHub;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -96,13 +97,15 @@ pub(crate) struct Hooks {
     pub validate: Option<Rules>,
     /// Turns a deletion into a state that a background task finishes.
     pub begin_deletion: Option<fn(&mut Value)>,
+    /// Has what an object stands for end, where objects are made from what lives: the object goes with it.
+    pub end: Option<fn(&InstanceHub, &Value)>,
     /// Why this object may not be deleted.
     pub refuse_deletion: Option<fn(name: &str) -> Option<&'static str>>,
     /// Whether names are DNS labels (63 bytes, no dots) instead of DNS subdomains.
     pub label_names: bool,
     /// Whether its objects define kinds ([`crate::constraint_kinds`]).
     pub defines_kinds: bool,
-    /// Why clients cannot write it, and what to do instead.
+    /// Why clients cannot write it, and what to do instead. Verbs that the kind has all the same are allowed.
     pub read_only: Option<&'static str>,
     /// Whether names need be no more than a segment of a path, for example `system:discovery`.
     pub path_names: bool,

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 /// One revision in the memory of one process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,21 +33,40 @@ pub struct Usage {
     pub memory: ByteCount,
 }
 
+/// Endings that were asked for and not yet taken up. Those who are further behind miss the oldest: what was asked for can
+/// be asked for again.
+const ENDINGS_WAITING_MAX: usize = 1024;
+
 /// All revisions in memory, of all processes that answer calls.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct InstanceHub {
     /// By the number of the process.
     processes: RwLock<HashMap<u64, Vec<Live>>>,
     /// Rings when a revision came or went.
     changes: watch::Sender<()>,
+    /// The uids of revisions whose instances shall end.
+    endings: broadcast::Sender<Arc<str>>,
+}
+
+impl Default for InstanceHub {
+    fn default() -> Self {
+        Self {
+            processes: RwLock::default(),
+            changes: watch::Sender::default(),
+            endings: broadcast::Sender::new(ENDINGS_WAITING_MAX),
+        }
+    }
 }
 
 impl InstanceHub {
     /// Replaces what one process had told.
     pub fn tell(&self, process: u64, live: Vec<Live>) {
-        let uids =
-            |live: &[Live]| -> Vec<Arc<str>> { live.iter().map(|live| Arc::clone(&live.uid)).collect() };
-        let now = uids(&live);
+        let who = |live: &[Live]| -> Vec<(Arc<str>, Timestamp)> {
+            live.iter()
+                .map(|live| (Arc::clone(&live.uid), live.since))
+                .collect()
+        };
+        let now = who(&live);
         let mut processes = self.processes.write().unwrap_or_else(PoisonError::into_inner);
         let before = if live.is_empty() {
             processes.remove(&process)
@@ -55,7 +74,7 @@ impl InstanceHub {
             processes.insert(process, live)
         };
         drop(processes);
-        if uids(&before.unwrap_or_default()) != now {
+        if who(&before.unwrap_or_default()) != now {
             self.changes.send_replace(());
         }
     }
@@ -90,6 +109,18 @@ impl InstanceHub {
     pub fn of(&self, process: u64) -> Vec<Live> {
         let processes = self.processes.read().unwrap_or_else(PoisonError::into_inner);
         processes.get(&process).cloned().unwrap_or_default()
+    }
+
+    /// Asks those who run functions to end what there is of a revision (its uid) and to begin anew, as when its pod is
+    /// deleted: calls that run are finished, later ones get instances that were not there before.
+    pub fn end(&self, revision: &Arc<str>) {
+        // Where nobody runs functions there is nothing to end.
+        let _ = self.endings.send(Arc::clone(revision));
+    }
+
+    /// The uids of revisions that were given to [`InstanceHub::end`] from now on.
+    pub fn endings(&self) -> broadcast::Receiver<Arc<str>> {
+        self.endings.subscribe()
     }
 
     /// Rings when a revision came or went; changes of usage alone do not ring.
@@ -130,9 +161,21 @@ mod tests {
         assert_eq!(all["a"].usage.cpu, Duration::from_millis(20));
         hub.tell(0, vec![live("a", 2, 6)]);
         assert!(!changes.has_changed().unwrap(), "usage alone");
+        hub.tell(0, vec![live("a", 3, 6)]);
+        assert!(changes.has_changed().unwrap(), "it began anew");
+        changes.borrow_and_update();
         hub.tell(1, Vec::new());
         assert!(changes.has_changed().unwrap());
         assert_eq!(hub.live().len(), 1);
         assert_eq!(hub.of(0).len(), 1);
+    }
+
+    #[tokio::test]
+    async fn who_runs_functions_hears_what_shall_end() {
+        let hub = InstanceHub::default();
+        hub.end(&"before".into());
+        let mut endings = hub.endings();
+        hub.end(&"a".into());
+        assert_eq!(&*endings.recv().await.unwrap(), "a");
     }
 }

@@ -367,6 +367,16 @@ impl Functions {
         }
     }
 
+    /// Removes one. Calls that run keep it until they end.
+    pub(crate) fn remove(&self, uid: &str) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shard) = self.shard(uid).filter(|shard| shard.load().contains_key(uid)) {
+            let mut next = Shard::clone(&shard.load());
+            next.remove(uid);
+            shard.store(Arc::new(next));
+        }
+    }
+
     /// Removes all.
     pub(crate) fn clear(&self) {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);

@@ -30,7 +30,7 @@ use kittiwake_core::resident::{Instances, Residents};
 use kittiwake_core::revision::RevisionSpec;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
 use tokio::time::Instant;
 
 /// How often gauges are measured and idle functions looked for; also how exactly the end of a call is known to them.
@@ -124,7 +124,8 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Arc<Runtime>, Task), Bui
             ..World::default()
         }),
     });
-    let task = Box::pin(keep_house(Arc::downgrade(&shared)));
+    let endings = shared.instances.endings();
+    let task = Box::pin(keep_house(Arc::downgrade(&shared), endings));
     Ok((Arc::new(Runtime { shared }), task))
 }
 
@@ -138,11 +139,19 @@ fn components(
     Components::new(engine, cache, metrics, config.compiles_parallel_max).map(Arc::new)
 }
 
-async fn keep_house(shared: Weak<Shared>) {
+async fn keep_house(shared: Weak<Shared>, mut endings: broadcast::Receiver<Arc<str>>) {
     let mut told = Duration::ZERO;
     loop {
-        tokio::time::sleep(HOUSEKEEPING_PERIOD).await;
+        let ended = tokio::select! {
+            () = tokio::time::sleep(HOUSEKEEPING_PERIOD) => None,
+            ended = endings.recv() => ended.ok(),
+        };
         let Some(shared) = shared.upgrade() else { return };
+        if let Some(revision) = ended {
+            // In this order, so that what begins now is a function of its own, with an age of its own.
+            shared.functions.remove(&revision);
+            shared.servers.renew(&revision);
+        }
         shared
             .functions
             .unload_idle(shared.clock.elapsed(), shared.config.idle_unload);

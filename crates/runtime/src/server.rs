@@ -62,6 +62,18 @@ struct State {
     failure: Option<Arc<str>>,
 }
 
+impl State {
+    /// The places behind the first `count` are not wanted any more.
+    fn stop_after(&mut self, count: usize) {
+        let kept = count.min(self.places.len());
+        for place in self.places.split_off(kept) {
+            if place.ready.is_some() {
+                self.stopping.push(place.id);
+            }
+        }
+    }
+}
+
 /// What the group knows of one place.
 struct Place {
     id: u64,
@@ -91,6 +103,14 @@ impl Servers {
             })
         });
         Arc::clone(group)
+    }
+
+    /// Replaces the instances of a revision, by its uid.
+    pub(crate) fn renew(&self, revision: &str) {
+        let group = self.groups().get(revision).map(Arc::clone);
+        if let Some(group) = group {
+            group.renew();
+        }
     }
 
     /// Ends all instances.
@@ -126,22 +146,8 @@ impl Group {
         let mut state = self.state();
         let older = std::mem::replace(&mut state.revision, Arc::clone(revision));
         let before = state.places.len();
-        while state.places.len() < count {
-            let id = next_id();
-            let (sender, wanted) = watch::channel(());
-            state.places.push(Place {
-                id,
-                _wanted: sender,
-                ready: None,
-            });
-            tokio::spawn(place::run(Arc::clone(self), id, wanted));
-        }
-        let kept = count.min(state.places.len());
-        for place in state.places.split_off(kept) {
-            if place.ready.is_some() {
-                state.stopping.push(place.id);
-            }
-        }
+        self.fill(&mut state, count);
+        state.stop_after(count);
         if count == 0 {
             state.failure = None;
         }
@@ -153,6 +159,29 @@ impl Group {
             && let Some(shared) = self.shared.upgrade()
         {
             self.renew_files(&shared);
+        }
+    }
+
+    /// Has other instances take the places of all there are; these finish their calls and end.
+    fn renew(self: &Arc<Self>) {
+        let mut state = self.state();
+        let count = state.places.len();
+        state.stop_after(0);
+        self.fill(&mut state, count);
+        self.tell(&state);
+    }
+
+    /// Makes places until there are `count`.
+    fn fill(self: &Arc<Self>, state: &mut State, count: usize) {
+        while state.places.len() < count {
+            let id = next_id();
+            let (sender, wanted) = watch::channel(());
+            state.places.push(Place {
+                id,
+                _wanted: sender,
+                ready: None,
+            });
+            tokio::spawn(place::run(Arc::clone(self), id, wanted));
         }
     }
 

@@ -6,6 +6,7 @@ use crate::pods;
 use crate::registry::{Column, Columns, Hooks, Kind, READ_VERBS, RegistryError};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use kittiwake_core::instances::InstanceHub;
 use serde_json::{Value, json};
 use std::sync::{Arc, LazyLock};
 
@@ -13,6 +14,8 @@ const METRICS_API_VERSION: &str = "metrics.k8s.io/v1beta1";
 /// Why neither can be written.
 const READ_ONLY: &str = "pods are made by the platform, one for each revision that is in memory now; \
      they cannot be written: change the Service instead";
+/// What can be done with pods.
+const POD_VERBS: &[&str] = &["delete", "deletecollection", "get", "list", "watch"];
 
 /// Large, and the same for every server of a process.
 static POD_SCHEMA: LazyLock<Value> = LazyLock::new(schema_of::<Pod>);
@@ -51,7 +54,7 @@ pub(super) fn pods() -> Result<Kind, RegistryError> {
         vec![
             object::name(object).into(),
             format!("{}/{}", ready.count(), statuses.len()).into(),
-            text(object, "/status/phase").into(),
+            phase(object).into(),
             0.into(),
             created(object, now),
             text(object, "/status/podIP").into(),
@@ -74,7 +77,33 @@ pub(super) fn pods() -> Result<Kind, RegistryError> {
     .to_vec();
     let mut row = read_only(core_kind("pods", "pod", "Pod", "po", vec![v1]));
     row.categories = vec!["all".to_owned()];
+    row.verbs = POD_VERBS;
+    row.hooks.begin_deletion = Some(give_time);
+    row.hooks.end = Some(end);
     Ok(row)
+}
+
+/// What kubectl shows as the status.
+fn phase(pod: &Value) -> &str {
+    if object::is_terminating(pod) {
+        "Terminating"
+    } else {
+        text(pod, "/status/phase")
+    }
+}
+
+/// A deleted pod stays until its calls have ended, or their time is up.
+fn give_time(pod: &mut Value) {
+    let grace = pod.pointer("/spec/terminationGracePeriodSeconds").cloned();
+    object::metadata_mut(pod).insert(
+        "deletionGracePeriodSeconds".into(),
+        grace.unwrap_or_else(|| 0.into()),
+    );
+}
+
+/// Has the revision that a pod stands for begin anew.
+fn end(instances: &InstanceHub, pod: &Value) {
+    instances.end(&text(pod, "/metadata/labels/serving.knative.dev~1revisionUID").into());
 }
 
 pub(super) fn metrics() -> Result<Kind, RegistryError> {

@@ -64,7 +64,7 @@ pub(crate) async fn collection(call: &Call, body: Body) -> Result<Response, ApiE
     let selection = Selection::parse(call)?;
     let snapshot = call
         .server
-        .store
+        .store_of(&call.served.kind)
         .list(&call.served.kind.storage_resource, selection.namespace());
     let mut objects = Vec::new();
     for stored in selection.choose(&call.served, snapshot.items) {
@@ -87,15 +87,16 @@ pub(crate) async fn delete_object(
 ) -> Result<Deletion, ApiError> {
     let (name, now) = (Arc::clone(&key.name), object::time(server.clock.now()));
     let decide = |old: Option<&Stored>| decide(served, &name, old, options, &now);
+    let store = server.store_of(&served.kind);
     if options.dry_run {
-        let old = server.store.get(&key);
+        let old = store.get(&key);
         let (change, object) = decide(old.as_ref())?;
         return Ok(Deletion {
             object,
             gone: matches!(change, Change::Delete),
         });
     }
-    let result = server.store.write(key, |old| {
+    let result = store.write(key, |old| {
         let (change, object) = decide(old)?;
         let gone = matches!(change, Change::Delete);
         Ok((change, (object, gone)))
@@ -105,10 +106,13 @@ pub(crate) async fn delete_object(
         Box::pin(constraint_kinds::follow(server)).await;
     }
     match result {
-        Ok((stored, (object, gone))) => Ok(Deletion {
-            object: stored.map_or(object, |stored| stored.object.tree()),
-            gone,
-        }),
+        Ok((stored, (object, gone))) => {
+            let object = stored.map_or(object, |stored| stored.object.tree());
+            if let Some(end) = served.kind.hooks.end {
+                end(&server.instances, &object);
+            }
+            Ok(Deletion { object, gone })
+        }
         Err(WriteError::Refused(error)) => Err(error),
         Err(other) => Err(store_failure(other)),
     }

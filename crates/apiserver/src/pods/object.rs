@@ -108,6 +108,9 @@ pub(super) fn pod(revision: &Value, part: &Part) -> Value {
 
 /// Copies what a Revision says of its pods.
 pub(crate) fn copy_pod_fields(revision: &Value, spec: &mut Value) {
+    if let Some(seconds) = revision.pointer("/spec/timeoutSeconds") {
+        object::map_mut(spec).insert("terminationGracePeriodSeconds".into(), seconds.clone());
+    }
     for field in ["runtimeClassName", "serviceAccountName", "volumes"] {
         if let Some(value) = revision.pointer(&format!("/spec/{field}")) {
             object::map_mut(spec).insert(field.into(), value.clone());
@@ -231,6 +234,7 @@ mod tests {
         assert_eq!(pod["spec"]["containers"][1]["name"], QUEUE_PROXY);
         assert_eq!(pod["spec"]["runtimeClassName"], "wasmedge");
         assert!(pod["spec"].get("timeoutSeconds").is_none());
+        assert_eq!(pod["spec"]["terminationGracePeriodSeconds"], 300);
         assert_eq!(pod["status"]["containerStatuses"][0]["imageID"], "hello@sha256:1");
         assert_eq!(pod, super::pod(&revision(), &part()), "the same while it lives");
         let second = Part {

@@ -184,17 +184,56 @@ async fn logs_are_those_of_the_revision() {
 }
 
 #[tokio::test]
+async fn a_deleted_pod_goes_once_its_revision_has_begun_anew() {
+    let api = Api::start().await;
+    let mut endings = api.instances.endings();
+    let uid = live(&api, "hello-00001").await;
+    tell(&api, &[("hello-00001", &uid)]);
+    let list = api.until(PODS, |answer| count(&answer.json) == 1).await.json;
+    let name = list["items"][0]["metadata"]["name"].as_str().unwrap().to_owned();
+    let path = format!("{PODS}/{name}");
+    let wrong = json!({"preconditions": {"uid": "another"}});
+    let refused = api.send("DELETE", &path, JSON, wrong.to_string()).await;
+    assert_eq!(refused.code, 409, "{}", refused.text);
+    let dry = api.send("DELETE", &format!("{path}?dryRun=All"), JSON, "").await;
+    assert_eq!(dry.code, 200, "{}", dry.text);
+    assert!(endings.try_recv().is_err(), "neither of them asked for anything");
+
+    let deleted = api.send("DELETE", &path, JSON, "").await;
+    assert_eq!(deleted.code, 200, "{}", deleted.text);
+    assert!(deleted.json["metadata"]["deletionTimestamp"].is_string());
+    assert_eq!(*endings.try_recv().unwrap(), *uid);
+    let table = api.accept(&path, TABLE).await.json;
+    assert_eq!(table["rows"][0]["cells"][2], "Terminating");
+
+    // What began anew is another pod, and nobody has a pod of a name that is gone.
+    let since = "2026-01-02T03:04:06Z".parse::<Timestamp>().unwrap();
+    let mut again = api.instances.of(0);
+    again[0].since = since;
+    api.instances.tell(0, again);
+    api.until(&path, |answer| answer.code == 404).await;
+    let list = api.until(PODS, |answer| count(&answer.json) == 1).await.json;
+    let pod = &list["items"][0]["metadata"];
+    assert!(pod["name"] != name.as_str() && pod.get("deletionTimestamp").is_none());
+    let gone = api.send("DELETE", &path, JSON, "").await;
+    assert_eq!(gone.code, 404, "{}", gone.text);
+    let all = api.send("DELETE", PODS, JSON, "").await;
+    assert_eq!(all.code, 200, "{}", all.text);
+    assert_eq!(*endings.try_recv().unwrap(), *uid);
+}
+
+#[tokio::test]
 async fn nobody_writes_pods() {
     let api = Api::start().await;
     let pod =
         json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"containers": []}});
     for (method, path) in [
         ("POST", PODS.to_owned()),
-        ("DELETE", PODS.to_owned()),
         ("PUT", format!("{PODS}/a")),
         ("PATCH", format!("{PODS}/a")),
-        ("DELETE", format!("{PODS}/a")),
         ("POST", METRICS.to_owned()),
+        ("DELETE", METRICS.to_owned()),
+        ("DELETE", format!("{METRICS}/a")),
     ] {
         let answer = api.send(method, &path, JSON, pod.to_string()).await;
         assert_eq!(answer.code, 405, "{method} {path}");

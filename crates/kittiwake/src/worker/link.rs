@@ -69,6 +69,8 @@ pub struct Assignment {
 pub enum Down {
     /// Asks for [`Up::Metrics`].
     Metrics,
+    /// What there is of the revision with that uid shall end and begin anew.
+    End(String),
 }
 
 /// From a worker to its supervisor.

@@ -304,6 +304,7 @@ impl Talk {
                 _ = look.tick() => self.tell_live().await?,
                 asked = self.link.next::<Down>() => match asked? {
                     Some(Down::Metrics) => self.tell_metrics().await?,
+                    Some(Down::End(revision)) => self.instances.end(&revision.into()),
                     None => return Err(std::io::ErrorKind::UnexpectedEof.into()),
                 },
                 Some(line) = self.lines.recv() => {

@@ -497,6 +497,7 @@ impl Listening {
     async fn run(mut self) {
         let mut waiting: Vec<oneshot::Sender<String>> = Vec::new();
         let mut linked = true;
+        let mut endings = self.shared.inputs.instances.endings();
         let how = loop {
             tokio::select! {
                 // What it said before it ended is heard first.
@@ -518,6 +519,11 @@ impl Listening {
                 Some(answer) = self.asked.recv(), if linked => {
                     waiting.push(answer);
                     if waiting.len() == 1 && self.link.say(&Down::Metrics).await.is_err() {
+                        linked = false;
+                    }
+                }
+                Ok(revision) = endings.recv(), if linked => {
+                    if self.link.say(&Down::End(revision.to_string())).await.is_err() {
                         linked = false;
                     }
                 }
