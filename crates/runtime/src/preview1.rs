@@ -90,6 +90,11 @@ impl Guest {
             .envs(&program.env)
             .stderr(Output::new(log, LogStream::Stderr))
             .max_random_size(RANDOM_BYTES_MAX);
+        let names_folder = program.env.iter().any(|(name, _)| name == "PWD");
+        if let Some(folder) = revision.working_dir.as_ref().filter(|_| !names_folder) {
+            // There is no other way to say it in preview 1; runc and crun set it as well.
+            builder.env("PWD", folder);
+        }
         match streams {
             Streams::Log => {
                 builder.stdout(Output::new(log, LogStream::Stdout));
