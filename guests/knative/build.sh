@@ -2,33 +2,35 @@
 # Builds the look-alikes of Knative's test images, and keeps components.json.
 #
 #   guests/knative/build.sh            build all of them
-#   guests/knative/build.sh --check    do sources and components match components.json? (no toolchain, no network)
+#   guests/knative/build.sh --check    do sources and images match components.json? (no toolchain, no network)
 #
 # Toolchain and the rule of components.json are those of examples/build.sh (guests/README.md). Nobody needs this to run
-# Kittiwake or its tests: the components are in the repository.
+# Kittiwake or its tests: the images are in the repository.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd -P)
 root=$(cd "$here/../.." && pwd -P)
 manifest=$here/components.json
-target=wasm32-wasip2
 target_dir=${XDG_CACHE_HOME:-$HOME/.cache}/kittiwake/guests
 cd "$here"
 
 say() { printf '%s\n' "guests/knative: $*" >&2; }
 sha256() { if command -v sha256sum >/dev/null; then sha256sum "$@"; else shasum -a 256 "$@"; fi; }
 
-# All images have the same sources: one crate.
-sources() { find Cargo.toml Cargo.lock src images -type f | LC_ALL=C sort; }
-images() { sed -n 's/^name = "\(.*\)"$/\1/p' Cargo.toml | grep -v '^kittiwake-' | LC_ALL=C sort; }
+# Two crates: components here, programs that listen and stay in servers. All images of both have the same sources.
+sources() {
+  find Cargo.toml Cargo.lock src images servers/Cargo.toml servers/Cargo.lock servers/src servers/images -type f | LC_ALL=C sort
+}
+names() { sed -n 's/^name = "\(.*\)"$/\1/p' "$1/Cargo.toml" | grep -v '^kittiwake-'; }
+images() { { names . | sed 's/$/.wasm/'; names servers | sed 's/.*/servers\/&.wasm/'; } | LC_ALL=C sort; }
 
 print_manifest() { # toolchain
-  local separator=$'\n' name
+  local separator=$'\n' image
   printf '{\n  "toolchain": "%s",\n' "$1"
   printf '  "sources_sha256": "%s",\n' "$(sources | while IFS= read -r path; do sha256 "$path"; done | sha256 | cut -d' ' -f1)"
-  printf '  "components": {'
-  for name in $(images); do
-    printf '%s    "%s.wasm": "%s"' "$separator" "$name" "$(sha256 "$name.wasm" | cut -d' ' -f1)"
+  printf '  "images": {'
+  for image in $(images); do
+    printf '%s    "%s": "%s"' "$separator" "$image" "$(sha256 "$image" | cut -d' ' -f1)"
     separator=$',\n'
   done
   printf '\n  }\n}\n'
@@ -38,30 +40,38 @@ check() {
   local toolchain
   toolchain=$(sed -n 's/^  "toolchain": "\(.*\)",$/\1/p' "$manifest")
   if ! diff -u --label components.json --label "what is there" "$manifest" <(print_manifest "$toolchain") >&2; then
-    say "sources or components are not those of components.json; run guests/knative/build.sh"
+    say "sources or images are not those of components.json; run guests/knative/build.sh"
     exit 1
   fi
-  say "sources and components match components.json"
+  say "sources and images match components.json"
+}
+
+has_target() { local libdir; libdir=$(rustc --print target-libdir --target "$1" 2>/dev/null) && [ -d "$libdir" ]; }
+
+# Compiles one crate; $rustc and $flags say with what.
+compile() { # folder, target, what
+  (cd "$1" && cargo fetch --quiet --locked --target "$2" &&
+    env -u RUSTFLAGS RUSTC="$rustc" CARGO_TARGET_DIR="$target_dir" CARGO_ENCODED_RUSTFLAGS="$(IFS=$'\x1f'; printf '%s' "${flags[*]}")" \
+      cargo build --quiet --locked --release "$3" --target "$2" -j"${JOBS:-2}")
 }
 
 build() {
   local rustc=${RUSTC:-rustc} sysroot='' registry flags name
-  local libdir
-  if ! { libdir=$(rustc --print target-libdir --target $target 2>/dev/null) && [ -d "$libdir" ]; }; then
-    sysroot=$("$root/guests/sysroot.sh") || exit 3
+  if ! { has_target wasm32-wasip1 && has_target wasm32-wasip2; }; then
+    sysroot=$(TARGETS="${TARGETS:-wasm32-wasip1 wasm32-wasip2}" "$root/guests/sysroot.sh") || exit 3
     rustc=${WASM_RUSTC:-/usr/bin/rustc}
   fi
-  cargo fetch --quiet --locked --target $target
-  # No path of this machine may be left in a component. Of two prefixes that fit, rustc takes the later one.
+  # No path of this machine may be left in an image. Of two prefixes that fit, rustc takes the later one.
   flags=("--remap-path-prefix=$HOME=/home" "--remap-path-prefix=$here=/knative")
   [ -z "$sysroot" ] || flags+=(--sysroot "$sysroot" "--remap-path-prefix=$sysroot=/sysroot")
   for registry in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*; do flags+=("--remap-path-prefix=$registry=/cargo"); done
-  env -u RUSTFLAGS RUSTC="$rustc" CARGO_TARGET_DIR="$target_dir" CARGO_ENCODED_RUSTFLAGS="$(IFS=$'\x1f'; printf '%s' "${flags[*]}")" \
-    cargo build --quiet --locked --release --examples --target $target -j"${JOBS:-2}"
-  for name in $(images); do cp "$target_dir/$target/release/examples/$name.wasm" "$name.wasm"; done
+  compile . wasm32-wasip2 --examples
+  for name in $(names .); do cp "$target_dir/wasm32-wasip2/release/examples/$name.wasm" "$name.wasm"; done
+  compile servers wasm32-wasip1 --bins
+  for name in $(names servers); do cp "$target_dir/wasm32-wasip1/release/$name.wasm" "servers/$name.wasm"; done
   print_manifest "$("$rustc" --version)${sysroot:+, std of guests/sysroot.sh}" > "$manifest.new"
   mv "$manifest.new" "$manifest"
-  say "$(images | wc -l) components, $(cat ./*.wasm | wc -c) bytes"
+  say "$(images | wc -l) images, $(cat ./*.wasm servers/*.wasm | wc -c) bytes"
 }
 
 case ${1:-} in

@@ -1,7 +1,8 @@
 //! Uses what the query asks for: time (`sleep`, in milliseconds or as `2s`), the CPU (`prime`: the largest prime below),
 //! memory (`bloat`, in MiB).
 
-use kittiwake_knative_images::{Answer, Request, image, milliseconds, sleep_ms};
+use kittiwake_knative_images::work::{bloat, milliseconds, prime_below};
+use kittiwake_knative_images::{Answer, Request, image, sleep_ms};
 
 image!(handle);
 
@@ -27,31 +28,4 @@ fn handle(request: &Request, answer: Answer) {
         }
     }
     answer.text(200, &text);
-}
-
-/// The sieve of Eratosthenes.
-fn prime_below(limit: usize) -> String {
-    let mut composite = vec![false; limit.max(2)];
-    for number in 2.. {
-        if number * number >= limit {
-            break;
-        }
-        if composite[number] {
-            continue;
-        }
-        for multiple in (number * number..limit).step_by(number) {
-            composite[multiple] = true;
-        }
-    }
-    match (2..limit).rev().find(|&number| !composite[number]) {
-        Some(prime) => format!("The largest prime less than {limit} is {prime}.\n"),
-        None => format!("There are no primes smaller than {limit}.\n"),
-    }
-}
-
-fn bloat(mebibytes: usize) -> String {
-    // Ones, not zeroes: memory that was never written costs nothing.
-    let memory = vec![1_u8; mebibytes * 1024 * 1024];
-    let written = std::hint::black_box(&memory).len() / 1024 / 1024;
-    format!("Allocated {written} Mb of memory.\n")
 }

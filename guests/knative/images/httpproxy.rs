@@ -14,7 +14,8 @@ use kittiwake_knative_images::wasip2::http::types::{
 };
 use kittiwake_knative_images::wasip2::io::poll::{Pollable, poll};
 use kittiwake_knative_images::wasip2::io::streams::StreamError;
-use kittiwake_knative_images::{Answer, milliseconds, wasip2};
+use kittiwake_knative_images::work::milliseconds;
+use kittiwake_knative_images::{Answer, wasip2};
 
 /// Bytes that are carried at a time.
 const PIECE_BYTES: u64 = 64 * 1024;

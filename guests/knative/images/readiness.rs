@@ -1,7 +1,7 @@
 //! Always healthy, as far as an instance that lives for one call can tell.
 //!
 //! Knative's image becomes healthy after `READY_DELAY`, listens after `LISTEN_DELAY`, and fails its probe after a call of
-//! `/start-failing`. That needs a process that stays; the variant for resident servers is `readiness-server`.
+//! `/start-failing`. That needs a program that stays: the one of `servers`.
 
 use kittiwake_knative_images::{Answer, Request, image};
 

@@ -3,6 +3,9 @@
 //! Each image in `images/` does what the image of that name in knative/serving's `test/test_images` does, as far as its
 //! tests see it, and answers through `wasi:http`.
 
+pub mod info;
+pub mod work;
+
 pub use wasip2;
 use wasip2::clocks::monotonic_clock::subscribe_duration;
 use wasip2::exports::http::incoming_handler::{IncomingRequest, ResponseOutparam};
@@ -149,18 +152,4 @@ impl Body {
 /// Waits.
 pub fn sleep_ms(milliseconds: u64) {
     subscribe_duration(milliseconds.saturating_mul(1_000_000)).block();
-}
-
-/// A duration as Go writes it, with one unit (`10s`, `300ms`, `2m`), or a number alone, which is milliseconds.
-#[must_use]
-pub fn milliseconds(text: &str) -> Option<u64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let factor = match unit {
-        "" | "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(factor)
 }
