@@ -16,14 +16,18 @@ mod api;
 mod api_errors;
 mod api_limits;
 mod api_traffic;
+mod destroy_pod;
 mod domains;
 mod e2e;
 mod e2e_calls;
 mod e2e_told;
+mod grpc;
 mod routing;
 mod runtime;
+mod servers;
 mod suite;
 mod volumes;
+mod websocket;
 
 use std::process::Command;
 

@@ -32,6 +32,11 @@ pub fn image(name: &str) -> String {
     format!("file://{}/guests/knative/{name}.wasm", root().display())
 }
 
+/// The image of a name as a program that listens and stays.
+pub fn server_image(name: &str) -> String {
+    image(&format!("servers/{name}"))
+}
+
 /// A platform of one test.
 pub struct Suite {
     pub platform: TestPlatform,
@@ -137,10 +142,8 @@ impl Suite {
 
     /// Waits until an object is as wanted.
     pub async fn until(&self, plural: &str, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        self.platform
-            .until(&format!("{plural}/{name}"), wanted)
-            .await
-            .unwrap()
+        let path = format!("{}/{name}", collection(plural));
+        self.platform.until_at(&path, wanted).await.unwrap()
     }
 
     /// Creates a Service and waits until it is ready.
@@ -225,7 +228,12 @@ impl Suite {
     pub async fn runtime_info(&self, change: impl Fn(&mut Value), headers: &[(&str, &str)]) -> Value {
         let mut wanted = service("runtime", "runtime");
         change(&mut wanted);
-        let ready = self.create_service_ready(&wanted).await;
+        self.info_of(&wanted, headers).await
+    }
+
+    /// The same of a Service of either form of the image.
+    pub async fn info_of(&self, wanted: &Value, headers: &[(&str, &str)]) -> Value {
+        let ready = self.create_service_ready(wanted).await;
         let (host, _) = split(text(&ready, "/status/url"));
         let mut request = kittiwake_testkit::http::request(Method::GET, &host, "/", "");
         for (name, value) in headers {
@@ -242,16 +250,19 @@ impl Suite {
 
 fn collection(plural: &str) -> String {
     match plural {
-        "configmaps" | "secrets" => format!("/api/v1/namespaces/default/{plural}"),
+        "configmaps" | "pods" | "secrets" => format!("/api/v1/namespaces/default/{plural}"),
         KUBERNETES_SERVICES => "/api/v1/namespaces/default/services".to_owned(),
         "domainmappings" => format!("/apis/serving.knative.dev/v1beta1/namespaces/default/{plural}"),
+        "podautoscalers" => {
+            format!("/apis/autoscaling.internal.knative.dev/v1alpha1/namespaces/default/{plural}")
+        }
         "tokenreviews" => format!("/apis/authentication.k8s.io/v1/{plural}"),
         _ => format!("/apis/serving.knative.dev/v1/namespaces/default/{plural}"),
     }
 }
 
 /// Host with port, and path, of a URL.
-fn split(url: &str) -> (String, String) {
+pub fn split(url: &str) -> (String, String) {
     let rest = url.strip_prefix("http://").unwrap();
     match rest.split_once('/') {
         Some((host, path)) => (host.to_owned(), format!("/{path}")),
@@ -271,6 +282,18 @@ pub fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
 pub fn service(name: &str, image_name: &str) -> Value {
     json!({"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": {"name": name},
         "spec": {"template": {"spec": {"containers": [{"image": image(image_name)}]}}}})
+}
+
+/// A Service of one image that listens and stays.
+pub fn server(name: &str, image_name: &str) -> Value {
+    let mut service = service(name, image_name);
+    container(&mut service)["image"] = server_image(image_name).into();
+    service
+}
+
+/// Sets an annotation of a Service's template.
+pub fn annotate(service: &mut Value, name: &str, value: &str) {
+    service["spec"]["template"]["metadata"]["annotations"][name] = value.into();
 }
 
 /// The container of a Service or Configuration.
