@@ -34,6 +34,9 @@ pub enum Readiness {
     },
 }
 
+/// The kind of Knative's that has no status.
+const WITHOUT_STATUS: &str = "ClusterDomainClaim";
+
 /// Reads the readiness of an object from its status (Knative's rule: conditions count only when
 /// `observedGeneration` equals `generation`).
 #[must_use]
@@ -47,10 +50,8 @@ pub fn readiness(object: &Value) -> Readiness {
         .and_then(Value::as_array)
         .map(Vec::as_slice)
         .unwrap_or_default();
-    let is_ours = object
-        .get("apiVersion")
-        .and_then(Value::as_str)
-        .is_some_and(|version| version.contains("knative.dev/"));
+    let text = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default();
+    let is_ours = text("apiVersion").contains("knative.dev/") && text("kind") != WITHOUT_STATUS;
     let ready = conditions
         .iter()
         .find(|condition| field(condition, "type") == "Ready");
@@ -295,6 +296,12 @@ mod tests {
     fn a_config_map_has_nothing_to_wait_for() {
         assert_eq!(
             readiness(&json!({"apiVersion": "v1", "kind": "ConfigMap"})),
+            Readiness::Unconditional
+        );
+        assert_eq!(
+            readiness(
+                &json!({"apiVersion": "networking.internal.knative.dev/v1alpha1", "kind": "ClusterDomainClaim"})
+            ),
             Readiness::Unconditional
         );
         let fresh =

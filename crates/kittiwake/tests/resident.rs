@@ -397,3 +397,33 @@ fn workers_share_the_instances_and_start_one_with_a_first_call() {
     deploy("server", "");
     until("one more each", &|live| live == [3, 3], &call);
 }
+
+#[test]
+fn a_pod_that_is_deleted_begins_anew_in_the_workers() {
+    let up = Up::start(&["--workers", "1"]);
+    let file = up.folder.path().join("server.yaml");
+    let annotations = "autoscaling.knative.dev/min-scale: '1'";
+    let yaml = manifest("server", &example("wasmedge-server"), annotations, "");
+    std::fs::write(&file, yaml).unwrap();
+    up.ok(&["apply", "-f", &file.display().to_string()]);
+    let gateway: std::net::SocketAddr = up.address("Functions").parse().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let calls = || -> u64 {
+        let asked = request(Method::GET, "server.default.localhost", "/calls", "");
+        let answer = runtime.block_on(send(gateway, asked)).unwrap();
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+        answer.text().trim().parse().unwrap()
+    };
+    let until = |what: &str, done: &dyn Fn() -> bool| {
+        let begun = Instant::now();
+        while !done() {
+            assert!(begun.elapsed() < PATIENCE, "{what}");
+        }
+    };
+    until("the instance stays", &|| calls() > 2);
+    until("the pod is shown", &|| {
+        up.ok(&["get", "pods"]).contains("server-00001-deployment-")
+    });
+    up.ok(&["delete", "pods", "--all"]);
+    until("another instance answers", &|| calls() == 1);
+}
