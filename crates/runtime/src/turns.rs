@@ -419,6 +419,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_guest_that_waits_for_something_else_has_no_turn() {
+        let turns = turns(1);
+        let (sender, mut receiver) = tokio::sync::oneshot::channel::<()>();
+        let (mut line, polls) = (Line::new(&turns, 1), Arc::new(AtomicUsize::new(0)));
+        let polled = Arc::clone(&polls);
+        let waits = tokio::spawn(std::future::poll_fn(move |cx| {
+            let receiver = std::pin::Pin::new(&mut receiver);
+            let polled = line.poll(cx, |cx, _| {
+                polled.fetch_add(1, Ordering::Relaxed);
+                receiver.poll(cx)
+            });
+            match polled {
+                Poll::Ready(polled) => polled.result,
+                Poll::Pending => Poll::Pending,
+            }
+        }));
+        while polls.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+        guest(Arc::clone(&turns), 2, 3, || ()).await;
+        assert!(turns.try_take());
+        sender.send(()).unwrap();
+        until_waiting(&turns, 1).await;
+        turns.give_back();
+        waits.await.unwrap().unwrap();
+        assert_eq!(polls.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
     async fn a_turn_is_given_back_by_a_poll_that_panics() {
         let turns = turns(1);
         let guest = tokio::spawn(guest(Arc::clone(&turns), 1, 1, || panic!("as it should")));

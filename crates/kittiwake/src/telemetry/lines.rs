@@ -1,6 +1,6 @@
-//! Lines on their way out: those of the access log are gathered and written together, since a system call for each
-//! costs as much as all the rest of its line, and more where threads wait for each other to write. All other lines are
-//! written at once, after those that were gathered before them.
+//! Lines on their way out: those of the access log are gathered and written together, since a system call for each is
+//! a third of what a line costs, and threads wait for each other to make it. All other lines are written at once, after
+//! those that were gathered before them.
 //!
 //! Gathered lines are written when there are [`GATHERED_MAX`] bytes, after [`WAIT_MAX`], and when the process ends. One
 //! that is killed or aborts loses those of the last [`WAIT_MAX`].
