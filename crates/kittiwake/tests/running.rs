@@ -20,6 +20,9 @@ fn config_map(text: &str) -> String {
     format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: words}}\ndata: {{file: {text}}}\n---\n")
 }
 
+/// The mount of the whole ConfigMap.
+const MOUNT: &str = ", volumeMounts: [{name: v, mountPath: /etc/words}]";
+
 /// A Service with annotations on its template and more in its container, both in YAML's flow style.
 fn service(name: &str, image: &str, annotations: &str, container: &str) -> String {
     format!(
@@ -43,12 +46,7 @@ async fn a_config_map_that_changes_is_seen_by_instances_that_run() {
     let keep = "autoscaling.knative.dev/min-scale: '1'";
     let yaml = [
         config_map("first"),
-        service(
-            "whole",
-            &image,
-            keep,
-            ", volumeMounts: [{name: v, mountPath: /etc/words}]",
-        ),
+        service("whole", &image, keep, MOUNT),
         service(
             "part",
             &image,
@@ -98,7 +96,7 @@ async fn a_service_of_wasi_0_3_finds_its_files_and_the_next_instance_what_became
                 isolation,
                 &image,
                 &format!("kittiwake.dev/isolation: {isolation}"),
-                ", volumeMounts: [{name: v, mountPath: /etc/words}]",
+                MOUNT,
             ),
         ];
         platform.deploy_yaml(isolation, &yaml.concat()).await.unwrap();
@@ -128,50 +126,52 @@ async fn a_service_of_wasi_0_3_finds_its_files_and_the_next_instance_what_became
 async fn a_server_that_is_not_ready_in_time_is_said_in_knatives_words() {
     let platform = TestPlatform::start().await.unwrap();
     platform.apply(&config_map("some")).await.unwrap();
+    // What all have that say nothing themselves.
+    let all = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: config-deployment, namespace: knative-serving}\n\
+               data: {progress-deadline: 2s}\n";
+    platform.apply(all).await.unwrap();
     let deaf = platform.image("deaf.wasm", &guest::server_deaf()).unwrap();
-    let check = |revision: &Value, words: &str| {
+    let check = |revision: &Value, seconds: u32, words: &str| {
         let (status, reason, message) = condition(revision, "ResourcesAvailable");
         assert_eq!(
             (status.as_str(), reason.as_str()),
             ("False", "ProgressDeadlineExceeded"),
             "{message}"
         );
-        assert!(
-            message.starts_with("Initial scale was never achieved: the function was not ready within 1 s"),
-            "{message}"
-        );
+        let beginning =
+            format!("Initial scale was never achieved: the function was not ready within {seconds} s: ");
+        assert!(message.starts_with(&beginning), "{message}");
         assert!(message.contains(words), "{message}");
     };
     let own = "serving.knative.dev/progress-deadline: 1s";
-    platform.apply(&service("deaf", &deaf, own, "")).await.unwrap();
+    platform.apply(&service("deaf", &deaf, own, MOUNT)).await.unwrap();
     check(
         &until_failed(&platform, "deaf").await,
+        1,
         "does not listen on port 8080",
     );
 
-    // What all have that say nothing themselves.
-    let all = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: config-deployment, namespace: knative-serving}\n\
-               data: {progress-deadline: 1s}\n";
-    platform.apply(all).await.unwrap();
     let server = platform.image("server.wasm", &guest::server()).unwrap();
-    let unready = ", readinessProbe: {tcpSocket: {port: 1}}";
+    let unready = format!("{MOUNT}, readinessProbe: {{tcpSocket: {{port: 1}}}}");
     platform
-        .apply(&service("unready", &server, "", unready))
+        .apply(&service("unready", &server, "", &unready))
         .await
         .unwrap();
     check(
         &until_failed(&platform, "unready").await,
+        2,
         "its readiness probe has not succeeded yet",
     );
 
     // A startup probe ends an instance sooner, as the kubelet does it.
-    let startup = ", startupProbe: {tcpSocket: {port: 1}, periodSeconds: 1, failureThreshold: 1}";
+    let startup =
+        format!("{MOUNT}, startupProbe: {{tcpSocket: {{port: 1}}, periodSeconds: 1, failureThreshold: 1}}");
     platform
         .apply(&service(
             "unstarted",
             &server,
             "serving.knative.dev/progress-deadline: 10m",
-            startup,
+            &startup,
         ))
         .await
         .unwrap();
