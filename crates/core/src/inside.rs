@@ -33,8 +33,8 @@ impl Hops {
 
 /// Answers calls that come from inside.
 pub trait CallInside: Send + Sync + 'static {
-    /// Whether calls of a host at a port are answered here. A host that is known may be called at any port that
-    /// means this platform: those of HTTP, and those that it listens on.
+    /// Whether calls of a host at a port are answered here. A host that the platform gave a Service may be called at any
+    /// port that means this platform: those of HTTP, and those that it listens on.
     fn answers(&self, host: &str, port: u16) -> bool;
 
     /// Answers a request in absolute form, which carries its [`Hops`]. Hosts that are only for those inside are there too.

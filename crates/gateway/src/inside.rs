@@ -3,6 +3,7 @@
 
 use crate::connection::Connection;
 use crate::proxy::Gateway;
+use crate::router::Host;
 use futures::future::BoxFuture;
 use http::uri::Scheme;
 use http::{Request, Response};
@@ -16,8 +17,11 @@ const USUAL_PORTS: [u16; 2] = [80, 443];
 
 impl CallInside for Gateway {
     fn answers(&self, host: &str, port: u16) -> bool {
+        // Domains that were mapped are names of the outside, which may be someone else's there.
+        let is_own = |host: &Arc<Host>| host.entry.mapped_to.is_none();
         (USUAL_PORTS.contains(&port) || self.ports.contains(&port))
-            && normalize_host(host).is_some_and(|host| self.router.lookup(&host).is_some())
+            && normalize_host(host)
+                .is_some_and(|host| self.router.lookup(&host).is_some_and(|host| is_own(&host)))
     }
 
     fn call(self: Arc<Self>, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {

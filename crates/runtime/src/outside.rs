@@ -75,9 +75,16 @@ pub(crate) struct Asking {
 
 /// Whom a request is for.
 struct Target {
-    /// Without the brackets of an IPv6 address.
+    /// In lower case, without the brackets of an IPv6 address.
     host: String,
     port: u16,
+    is_secure: bool,
+}
+
+/// Whether a name is one that is known inside only.
+fn is_inner(host: &str) -> bool {
+    let rest = host.strip_suffix(inside::CLUSTER_DOMAIN);
+    rest.is_some_and(|rest| rest.ends_with('.'))
 }
 
 impl Target {
@@ -85,10 +92,27 @@ impl Target {
         let host = uri.host()?;
         let usual = if is_secure(uri) { 443 } else { 80 };
         let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let host = bracketed.unwrap_or(host);
         Some(Self {
-            host: bracketed.unwrap_or(host).to_owned(),
+            host: host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase(),
             port: uri.port_u16().unwrap_or(usual),
+            is_secure: is_secure(uri),
         })
+    }
+
+    /// Whether a function of the platform may answer, if one has this name.
+    ///
+    /// Nobody who can make a Service must get calls that are meant for others: `github.com` can be the Service `github`
+    /// of a namespace `com`. So a short name counts only where the list has the long one, and where TLS is wanted,
+    /// whose certificate nobody checks inside, a name must be one that does not exist outside.
+    fn may_be_inside(&self, outbound: &Outbound) -> bool {
+        let is_named = |name: &str| outbound.may_name(name, self.port);
+        let full = inside::full_name(&self.host);
+        if !is_inner(&full) {
+            return !self.is_secure && is_named(&self.host);
+        }
+        let is_plain = is_inner(&self.host) || self.host.ends_with(".svc");
+        (is_plain || !self.is_secure) && (is_named(&full) || is_plain && is_named(&self.host))
     }
 
     /// Whether the list lets it be asked for; its addresses, if it has a name, are looked at when they are known.
@@ -124,16 +148,12 @@ impl Outside {
         let options = options.unwrap_or_default();
         let target = Target::of(request.uri()).ok_or(Error::HttpRequestUriInvalid)?;
         let outbound = &asking.revision.outbound;
-        let inside = self.world.inside.get();
-        let inside = inside.filter(|inside| inside.answers(&target.host, target.port));
-        let allowed = match &inside {
-            Some(_) => {
-                outbound.may_name(&target.host, target.port)
-                    || outbound.may_name(&inside::full_name(&target.host), target.port)
-            }
-            None => target.may_be_asked(outbound),
-        };
-        if !allowed {
+        let inside = self
+            .world
+            .inside
+            .get()
+            .filter(|inside| target.may_be_inside(outbound) && inside.answers(&target.host, target.port));
+        if inside.is_none() && !target.may_be_asked(outbound) {
             asking.say(
                 &target,
                 "was denied: name it in the annotation kittiwake.dev/allowed-outbound of the template",
@@ -189,7 +209,7 @@ impl Outside {
 
 impl Asking {
     fn say(&self, target: &Target, what: &str) {
-        let Target { host, port } = target;
+        let Target { host, port, .. } = target;
         self.log.write(
             LogStream::Platform,
             &format!("outbound HTTP to {host}:{port} {what}"),

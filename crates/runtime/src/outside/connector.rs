@@ -2,7 +2,7 @@
 //! address that was checked.
 
 use super::error::ConnectError;
-use super::{Target, World, is_secure, resolve};
+use super::{Target, World, resolve};
 use http::Uri;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
@@ -81,7 +81,7 @@ impl Inner {
         let stream = connect_to_one_of(&self.addresses(&target).await?).await?;
         // What is sent is complete; waiting for more only delays it.
         let _ = stream.set_nodelay(true);
-        if !is_secure(uri) {
+        if !target.is_secure {
             return Ok(Link {
                 io: Box::pin(stream),
                 is_http2: false,
@@ -99,7 +99,7 @@ impl Inner {
 
     /// The addresses that may be connected to.
     async fn addresses(&self, target: &Target) -> Result<Vec<SocketAddr>, ConnectError> {
-        let Target { host, port } = target;
+        let Target { host, port, .. } = target;
         let found = match host.parse::<IpAddr>() {
             Ok(address) => vec![address],
             Err(_) => resolve(host.clone()).await?,

@@ -64,6 +64,33 @@ async fn get(outside: &Arc<Outside>, outbound: &str, url: &str) -> Result<String
     Ok(String::from_utf8(bytes.to_vec()).unwrap())
 }
 
+#[test]
+fn names_inside_are_told_from_those_outside() {
+    const ALL: &str = "*.svc.cluster.local:80,*.svc.cluster.local:443";
+    for (list, url, wanted) in [
+        (ALL, "http://hello.default.svc.cluster.local/", true),
+        (ALL, "https://hello.default.svc.cluster.local/", true),
+        (ALL, "http://Hello.Default.svc/", true),
+        (ALL, "http://hello.default", true),
+        (ALL, "https://hello.default", false),
+        (ALL, "http://hello.default:8080", false),
+        ("hello.default.svc:80", "http://hello.default.svc/", true),
+        ("github.com:80,github.com:443", "http://github.com/", false),
+        ("github.com:80,github.com:443", "https://github.com/", false),
+        ("*.example.com:80", "http://hello.default.example.com/", true),
+        ("*.example.com:443", "https://hello.default.example.com/", false),
+        ("*", "http://hello.default/", true),
+        ("", "http://hello.default.svc.cluster.local/", false),
+    ] {
+        let target = Target::of(&url.parse().unwrap()).unwrap();
+        assert_eq!(
+            target.may_be_inside(&list.parse().unwrap()),
+            wanted,
+            "{list} {url}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn the_server_chooses_the_protocol() {
     for (protocols, wanted) in [
