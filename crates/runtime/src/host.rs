@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
-use wasmtime_wasi_http::p2::body::{HostIncomingBody, HostOutgoingBody};
+use wasmtime_wasi_http::p2::body::HostIncomingBody;
 use wasmtime_wasi_http::p2::types::{
     HostFutureIncomingResponse, HostIncomingRequest, HostIncomingResponse, HostOutgoingRequest,
     HostOutgoingResponse, HostResponseOutparam,
@@ -22,10 +22,12 @@ use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpC
 use wasmtime_wasi_http::{WasiHttpHooks, WasiHttpView};
 
 pub(crate) mod folders;
+mod outgoing;
 pub(crate) mod output;
 mod program;
 
 use folders::Folders;
+use outgoing::OutgoingBody;
 use output::Output;
 
 /// Memories, tables and core instances of one component instance.
@@ -163,7 +165,7 @@ impl Host {
             !(entry.is::<HostIncomingRequest>()
                 || entry.is::<HostIncomingBody>()
                 || entry.is::<HostOutgoingResponse>()
-                || entry.is::<HostOutgoingBody>()
+                || entry.is::<OutgoingBody>()
                 || entry.is::<HostResponseOutparam>()
                 || entry.is::<HostOutgoingRequest>()
                 || entry.is::<HostFutureIncomingResponse>()
@@ -199,6 +201,7 @@ pub(crate) fn linker(engine: &WasmEngine) -> wasmtime::Result<Linker<Host>> {
     let mut linker = Linker::new(engine.engine());
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    outgoing::add_to_linker(&mut linker)?;
     folders::add_to_linker(&mut linker)?;
     if engine.calls() == Calls::Concurrent {
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
