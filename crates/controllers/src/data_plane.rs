@@ -158,6 +158,7 @@ async fn run(
             let new = plan::plan(&plan::Sources {
                 routes: &stores.routes.all(),
                 mappings: &stores.domain_mappings.all(),
+                revisions: &stores.revisions.all(),
                 servable: &|key| specs.servable(key),
                 secret: &|key| stores.secrets.by_key(key),
                 namespace: &|name| stores.namespaces.by_key(&ObjectKey::new("", name)),

@@ -109,6 +109,7 @@ fn publish(context: &Context, sender: &watch::Sender<Arc<RoutingTable>>) {
     let new = plan::plan(&plan::Sources {
         routes: &context.stores.routes.all(),
         mappings: &context.stores.domain_mappings.all(),
+        revisions: &context.stores.revisions.all(),
         servable: &|key| context.servable(key),
         secret: &|key| context.stores.secrets.by_key(key),
         namespace: &|name| context.stores.namespaces.by_key(&ObjectKey::new("", name)),

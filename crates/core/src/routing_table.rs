@@ -136,6 +136,7 @@ pub struct RoutingTable {
     certificates: BTreeMap<Box<str>, Certificate>,
     /// The line that is written for each call, where administrators want one.
     pub request_log: Option<Arc<RequestLog>>,
+    standing_by: Vec<Arc<RevisionSpec>>,
 }
 
 impl RoutingTable {
@@ -171,6 +172,17 @@ impl RoutingTable {
         self.certificates
             .iter()
             .map(|(host, certificate)| (&**host, certificate))
+    }
+
+    /// Adds a revision whose instances run also while no host leads to it: those of a new one are ready before it gets
+    /// calls.
+    pub fn stand_by(&mut self, revision: Arc<RevisionSpec>) {
+        self.standing_by.push(revision);
+    }
+
+    /// The revisions of [`RoutingTable::stand_by`].
+    pub fn standing_by(&self) -> impl Iterator<Item = &Arc<RevisionSpec>> {
+        self.standing_by.iter()
     }
 
     /// How many hosts there are.

@@ -117,19 +117,20 @@ impl Router {
         let old = self.hosts.load_full();
         let mut seen = Revisions::with_capacity(revisions.len());
         let mut hosts = Hosts::with_capacity(table.len());
+        let mut see = |revision: &Arc<RevisionSpec>| {
+            let key = (revision.key.clone(), Arc::clone(&revision.uid));
+            let seen = seen.entry(key).or_insert_with_key(|key| {
+                let known = revisions.get(key).cloned();
+                let served = known.unwrap_or_else(|| self.serve(revision));
+                served.throttle.route(Some(revision), &self.activator);
+                served
+            });
+            seen.clone()
+        };
         for (name, entry) in table.iter() {
             let mut resolve = |target: &RouteTarget| {
                 let revision = Arc::clone(&target.revision);
-                let key = (revision.key.clone(), Arc::clone(&revision.uid));
-                let Served { metrics, throttle } = seen
-                    .entry(key)
-                    .or_insert_with_key(|key| {
-                        let known = revisions.get(key).cloned();
-                        let served = known.unwrap_or_else(|| self.serve(&revision));
-                        served.throttle.route(Some(&revision), &self.activator);
-                        served
-                    })
-                    .clone();
+                let Served { metrics, throttle } = see(&revision);
                 Target {
                     revision,
                     metrics,
@@ -150,6 +151,9 @@ impl Router {
                 }),
             };
             hosts.insert(name.into(), host);
+        }
+        for revision in table.standing_by() {
+            see(revision);
         }
         known.replace(seen, self.lingering_max, &self.activator);
         self.hosts.store(Arc::new(hosts));

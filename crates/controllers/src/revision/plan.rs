@@ -31,6 +31,8 @@ const PULL_BACK_OFF: &str = "ImagePullBackOff";
 const SIDECARS_REASON: &str = "SidecarsNotSupported";
 const SIDECARS_MESSAGE: &str = "spec.containers: there are several, but a WebAssembly function runs alone: no container can share \
      its localhost or its memory. Leave the container with the port, and call what the others do as Services of their own.";
+/// The message while the instances that it begins with are started.
+const STARTING_MESSAGE: &str = "Starting the instances that it begins with.";
 /// What Knative says with `ProgressDeadlineExceeded`.
 const INITIAL_SCALE_MESSAGE: &str = "Initial scale was never achieved";
 
@@ -174,7 +176,7 @@ fn follow_preparation(
                     mounts: request.revision.mounts,
                 },
             )));
-            conditions.mark_true(RESOURCES_AVAILABLE);
+            mark_resources(conditions, prepared, observed.pod_autoscaler);
             match &observed.failure {
                 None => conditions.mark_true(CONTAINER_HEALTHY),
                 Some(Failing { message, exit_code }) => {
@@ -202,6 +204,31 @@ fn mark_progress(conditions: &mut Conditions<'_>, phase: Option<PreparePhase>) {
     };
     conditions.mark_unknown(RESOURCES_AVAILABLE, reason, message);
     conditions.mark_unknown(CONTAINER_HEALTHY, reason, message);
+}
+
+/// Where instances stay they have to be there once, as many as it begins with (`PropagateAutoscalerStatus`); one that
+/// was ready before stays so.
+fn mark_resources(conditions: &mut Conditions<'_>, prepared: &Prepared, scaler: Option<&PodAutoscaler>) {
+    let status = scaler.and_then(|scaler| scaler.status.as_ref());
+    let conditions_of = status
+        .map(|status| status.conditions.as_slice())
+        .unwrap_or_default();
+    let says = |type_| condition::find(conditions_of, type_);
+    let begun = says(pod_autoscaler::condition::SCALE_TARGET_INITIALIZED).is_some_and(Condition::is_true);
+    let active = says(pod_autoscaler::condition::ACTIVE);
+    let given_up = status.is_some_and(|status| status.desired_scale == Some(0))
+        && active.is_some_and(|active| active.reason == pod_autoscaler::reason::TIMED_OUT);
+    if begun || !prepared.kind.is_resident() || conditions.is_happy() {
+        conditions.mark_true(RESOURCES_AVAILABLE);
+    } else if given_up {
+        conditions.mark_false(
+            RESOURCES_AVAILABLE,
+            reason::PROGRESS_DEADLINE_EXCEEDED,
+            INITIAL_SCALE_MESSAGE,
+        );
+    } else {
+        conditions.mark_unknown(RESOURCES_AVAILABLE, reason::DEPLOYING, STARTING_MESSAGE);
+    }
 }
 
 /// Says what went wrong. What may pass by itself is not called a failure before the progress deadline.

@@ -92,6 +92,67 @@ fn a_new_revision_is_prepared_with_all_it_says() {
 }
 
 #[test]
+fn one_whose_instances_stay_is_ready_once_they_are() {
+    let scaler = |active: &str, reason: &str, initialized: &str, desired: i32| -> PodAutoscaler {
+        serde_json::from_value(json!({
+            "apiVersion": "autoscaling.internal.knative.dev/v1alpha1", "kind": "PodAutoscaler",
+            "metadata": { "name": "hello-00001", "namespace": "default", "ownerReferences": [
+                { "apiVersion": "serving.knative.dev/v1", "kind": "Revision", "name": "hello-00001", "uid": "rev-uid", "controller": true }] },
+            "spec": {},
+            "status": { "desiredScale": desired, "conditions": [
+                { "type": "Active", "status": active, "reason": reason },
+                { "type": "ScaleTargetInitialized", "status": initialized }] },
+        }))
+        .unwrap()
+    };
+    let (starting, begun) = (
+        scaler("Unknown", "Queued", "Unknown", 3),
+        scaler("True", "", "True", 3),
+    );
+    let given_up = scaler("False", "TimedOut", "Unknown", 0);
+    // It could not be started at first, for another reason: that is told elsewhere, and heals.
+    let failed = scaler("False", "TimedOut", "Unknown", -1);
+    let kinds = [FunctionKind::Server, FunctionKind::Component];
+    for (scaler, wanted) in [
+        (None, ["Unknown Deploying", "True "]),
+        (Some(&starting), ["Unknown Deploying", "True "]),
+        (Some(&failed), ["Unknown Deploying", "True "]),
+        (Some(&begun), ["True ", "True "]),
+        (Some(&given_up), ["False ProgressDeadlineExceeded", "True "]),
+    ] {
+        for (kind, wanted) in kinds.into_iter().zip(wanted) {
+            let prepared = Preparation::Ready(Prepared {
+                image: "ghcr.io/me/hello@sha256:1".to_owned(),
+                kind,
+            });
+            let observed = Observed {
+                pod_autoscaler: scaler,
+                ..observed(Some(prepared))
+            };
+            let mut revision = revision();
+            let plan = plan(&revision, observed.clone(), at(0));
+            let (status, reason) = says(&plan, "Ready");
+            assert_eq!(format!("{status} {reason}"), wanted, "{kind:?} {scaler:?}");
+            // Its instances can be started meanwhile, and once it was ready it stays so.
+            assert!(matches!(plan.serve, Servable::Yes(_)));
+            if scaler == Some(&begun) {
+                revision.status = plan.status;
+                let observed = Observed {
+                    pod_autoscaler: Some(&starting),
+                    ..observed
+                };
+                assert_eq!(
+                    super::plan(&revision, observed, at(1))
+                        .status
+                        .map(|s| find(&s.conditions, "Ready").unwrap().is_true()),
+                    Some(true)
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn phases_are_shown() {
     for (phase, reason, word) in [
         (PreparePhase::Pulling, "ResolvingDigests", "Pulling"),

@@ -109,6 +109,7 @@ fn table(route: &Route) -> RoutingTable {
     crate::routing_table::plan::plan(&crate::routing_table::plan::Sources {
         routes: &[Arc::new(route.clone())],
         mappings: &[],
+        revisions: &[],
         servable: &servable,
         secret: &|_: &ObjectKey| None,
         namespace: &|_: &str| None,

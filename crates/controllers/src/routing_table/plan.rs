@@ -3,6 +3,7 @@
 use crate::certificates::{self, Certificates};
 use crate::domain_mapping::{self, target_host};
 use crate::object::{Meta, ObjectKey};
+use crate::revision::spec;
 use crate::route::rollout::{RevisionRollout, Rollout};
 use crate::route::tls;
 use crate::route::url::Naming;
@@ -10,7 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kittiwake_api::config::features;
 use kittiwake_api::meta;
-use kittiwake_api::serving::{DomainMapping, Route, RouteStatus, TrafficTarget};
+use kittiwake_api::serving::{DomainMapping, Revision, Route, RouteStatus, TrafficTarget};
 use kittiwake_core::revision::RevisionSpec;
 use kittiwake_core::routing_table::{
     Certificate, PERCENT_TOTAL, RouteEntry, RouteTarget, RoutingTable, Visibility,
@@ -24,6 +25,8 @@ pub struct Sources<'a> {
     pub routes: &'a [Arc<Route>],
     /// Every DomainMapping.
     pub mappings: &'a [Arc<DomainMapping>],
+    /// Every Revision.
+    pub revisions: &'a [Arc<Revision>],
     /// A Revision, when it can be called.
     pub servable: &'a dyn Fn(&ObjectKey) -> Option<Arc<RevisionSpec>>,
     /// A Secret.
@@ -62,7 +65,24 @@ pub fn plan(sources: &Sources<'_>) -> RoutingTable {
     for mapping in by_age(sources.mappings) {
         insert_mapping(&mut table, sources, mapping);
     }
+    stand_by(&mut table, sources);
     table
+}
+
+/// Instances that stay are started before a Route leads to their Revision, as Knative's Deployment is made with the
+/// Revision. They go when no Route does any more.
+fn stand_by(table: &mut RoutingTable, sources: &Sources<'_>) {
+    let may_be_reached = |revision: &&Arc<Revision>| {
+        revision.label(meta::ROUTING_STATE_LABEL) != Some(meta::ROUTING_STATE_RESERVE)
+            && spec::kind(revision).is_resident()
+    };
+    let revisions = sources.revisions.iter().filter(may_be_reached);
+    let mut keys: Vec<ObjectKey> = revisions.map(|revision| ObjectKey::of(&**revision)).collect();
+    // Equal tables are equal.
+    keys.sort_unstable();
+    for revision in keys.iter().filter_map(|key| (sources.servable)(key)) {
+        table.stand_by(revision);
+    }
 }
 
 fn by_age<K: kube::Resource>(objects: &[Arc<K>]) -> Vec<&K> {

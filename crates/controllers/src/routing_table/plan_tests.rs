@@ -35,9 +35,19 @@ fn table(routes: &[Arc<Route>]) -> RoutingTable {
 }
 
 fn with(routes: &[Arc<Route>], mappings: &[Arc<DomainMapping>], settings: &Settings) -> RoutingTable {
+    all(routes, mappings, &[], settings)
+}
+
+fn all(
+    routes: &[Arc<Route>],
+    mappings: &[Arc<DomainMapping>],
+    revisions: &[Arc<Revision>],
+    settings: &Settings,
+) -> RoutingTable {
     plan(&Sources {
         routes,
         mappings,
+        revisions,
         servable: &servable,
         secret: &|_: &ObjectKey| None,
         namespace: &|_: &str| None,
@@ -191,4 +201,26 @@ fn a_name_that_its_status_has_inside_is_not_served_outside() {
     assert!(table.lookup("hello.default.localhost").is_some());
     assert!(table.lookup("shy-hello.default.localhost").is_none());
     assert!(table.lookup("shy-hello.default.svc.cluster.local").is_some());
+}
+
+#[test]
+fn instances_that_stay_run_before_a_route_leads_to_them() {
+    let revision = |name: &str, kind: &str, state: &str| -> Arc<Revision> {
+        let revision = json!({
+            "apiVersion": "serving.knative.dev/v1", "kind": "Revision",
+            "metadata": { "name": name, "namespace": "default", "labels": { "serving.knative.dev/routingState": state } },
+            "spec": { "containers": [] }, "status": { "annotations": { "kittiwake.dev/kind": kind } },
+        });
+        Arc::new(serde_json::from_value(revision).unwrap())
+    };
+    let revisions = [
+        revision("routed", "server", "active"),
+        revision("new", "server", "pending"),
+        revision("old", "server", "reserve"),
+        revision("percall", "component", "pending"),
+        revision("lost", "server", "pending"),
+    ];
+    let table = all(&[], &[], &revisions, &Settings::default());
+    let names: Vec<&str> = table.standing_by().map(|revision| &*revision.key.name).collect();
+    assert_eq!(names, ["new", "routed"]);
 }

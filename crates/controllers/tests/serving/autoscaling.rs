@@ -75,10 +75,24 @@ async fn pod_autoscaler(platform: &Platform, name: &str) -> String {
     shown(&platform.get::<PodAutoscaler>(name).await)
 }
 
+/// Deploys a Service. One whose instances stay is ready once they are, which each test tells for itself.
 async fn deploy(platform: &Platform, object: Value) {
     let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+    let image = &object["spec"]["template"]["spec"]["containers"][0]["image"];
+    let stays = image.as_str().unwrap().starts_with("server");
     platform.create::<Service>(object).await;
-    platform.wait::<Service>(&name, ready).await;
+    if stays {
+        let is_prepared = |revision: &Revision| {
+            let status = revision.status.as_ref();
+            status.is_some_and(|status| !status.container_statuses.is_empty())
+        };
+        platform
+            .wait::<Revision>(&format!("{name}-00001"), is_prepared)
+            .await;
+        platform.settle().await;
+    } else {
+        platform.wait::<Service>(&name, ready).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -88,8 +102,18 @@ async fn a_server_is_scaled_by_its_load_to_zero_and_back() {
     let called = Called::of(&platform, "hello-00001").await;
     assert_eq!(platform.wanted("hello-00001").await, Some(1), "the initial scale");
     assert_eq!(pod_autoscaler(&platform, "hello-00001").await, "Unknown -1 0");
+    let revision = platform.get::<Revision>("hello-00001").await;
+    assert_eq!(
+        (
+            condition(&revision, "Ready"),
+            reason(&revision, "ResourcesAvailable")
+        ),
+        ("Unknown".to_owned(), "Deploying".to_owned()),
+        "not before its instances are"
+    );
     called.load(&platform, 3, 0.0).await;
     assert_eq!(pod_autoscaler(&platform, "hello-00001").await, "True 1 1");
+    platform.wait::<Service>("hello", ready).await;
     // 300 calls under way, 70 for each: 5 instances.
     called.load(&platform, 70, 300.0).await;
     assert_eq!(pod_autoscaler(&platform, "hello-00001").await, "True 5 5");
