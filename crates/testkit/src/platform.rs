@@ -25,6 +25,8 @@ pub struct TestPlatform {
     running: Option<Platform>,
     config: Config,
     folder: TempDir,
+    /// Held while the kubeconfig is written: tests do so from many tasks.
+    writing: std::sync::Mutex<()>,
 }
 
 impl TestPlatform {
@@ -55,6 +57,7 @@ impl TestPlatform {
             running: Some(running),
             config,
             folder,
+            writing: std::sync::Mutex::default(),
         })
     }
 
@@ -139,6 +142,10 @@ impl TestPlatform {
     pub fn kubeconfig(&self) -> anyhow::Result<PathBuf> {
         let path = self.folder.path().join("kubeconfig");
         let running = self.running.as_ref().context("the platform was stopped")?;
+        let _writing = self
+            .writing
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         kittiwake::kubeconfig::write(&path, &running.access)?;
         Ok(path)
     }

@@ -35,7 +35,10 @@ async fn scale(api: &Api, name: &str, replicas: &str, ready: u32, mode: &str) {
 
 fn names(list: &Value) -> Vec<&str> {
     let items = list["items"].as_array().unwrap();
-    items.iter().map(|item| item["metadata"]["name"].as_str().unwrap()).collect()
+    items
+        .iter()
+        .map(|item| item["metadata"]["name"].as_str().unwrap())
+        .collect()
 }
 
 #[tokio::test]
@@ -46,9 +49,14 @@ async fn they_are_there_when_first_asked_for_and_follow() {
     scale(&api, "hello-00001", "3", 2, "Proxy").await;
     // The first answer has all.
     let list = api.get(DEPLOYMENTS).await;
-    assert_eq!(names(&list.json), ["hello-00001-deployment", "other-00001-deployment"]);
+    assert_eq!(
+        names(&list.json),
+        ["hello-00001-deployment", "other-00001-deployment"]
+    );
     let selected = api
-        .get(&format!("{DEPLOYMENTS}?labelSelector=serving.knative.dev/revision%3Dother-00001"))
+        .get(&format!(
+            "{DEPLOYMENTS}?labelSelector=serving.knative.dev/revision%3Dother-00001"
+        ))
         .await;
     assert_eq!(names(&selected.json), ["other-00001-deployment"]);
     let path = format!("{DEPLOYMENTS}/hello-00001-deployment");
@@ -77,11 +85,16 @@ async fn they_are_there_when_first_asked_for_and_follow() {
     scale(&api, "hello-00001", "3", 3, "Serve").await;
     assert_eq!(watch.step().await, step("MODIFIED", "hello-00001-deployment"));
     assert_eq!(api.get(&path).await.json["status"]["readyReplicas"], 3);
-    api.until(&service, |answer| answer.json["spec"]["mode"] == "Serve").await;
+    api.until(&service, |answer| answer.json["spec"]["mode"] == "Serve")
+        .await;
 
     let refused = api.send("DELETE", &path, JSON, "{}".to_owned()).await;
     assert_eq!(refused.code, 405, "{}", refused.text);
-    assert!(refused.message().contains("deploy a Service"), "{}", refused.message());
+    assert!(
+        refused.message().contains("deploy a Service"),
+        "{}",
+        refused.message()
+    );
     assert_eq!(api.delete(&format!("{SCALERS}/hello-00001")).await.code, 200);
     assert_eq!(watch.step().await, step("DELETED", "hello-00001-deployment"));
     api.until(&service, |answer| answer.code == 404).await;

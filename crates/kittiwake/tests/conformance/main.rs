@@ -16,6 +16,7 @@ mod api;
 mod api_errors;
 mod api_limits;
 mod api_traffic;
+mod autoscale;
 mod destroy_pod;
 mod domains;
 mod e2e;
@@ -24,6 +25,8 @@ mod e2e_told;
 mod grpc;
 mod routing;
 mod runtime;
+mod scale;
+mod scaling;
 mod servers;
 mod suite;
 mod volumes;
@@ -33,15 +36,20 @@ use std::process::Command;
 
 #[test]
 fn images_are_built_from_the_sources_beside_them() {
-    let check = Command::new(suite::root().join("guests/knative/build.sh"))
-        .arg("--check")
-        .output()
-        .unwrap();
-    assert!(
-        check.status.success(),
-        "a source changed after its component was built; run guests/knative/build.sh\n{}",
-        String::from_utf8_lossy(&check.stderr)
-    );
+    for script in [
+        "guests/knative/build.sh",
+        "guests/knative/autoscale-server/build.sh",
+    ] {
+        let check = Command::new(suite::root().join(script))
+            .arg("--check")
+            .output()
+            .unwrap();
+        assert!(
+            check.status.success(),
+            "a source changed after its component was built; run {script}\n{}",
+            String::from_utf8_lossy(&check.stderr)
+        );
+    }
 }
 
 /// What `docs/conformance.md` says of the tests here is true: every test that "ours" passes is here, by its Go name.

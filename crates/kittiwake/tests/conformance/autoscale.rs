@@ -1,0 +1,241 @@
+//! `test/e2e/autoscale_test.go` and `autoscale_hpa_test.go`: instances follow the calls.
+
+use crate::scaling::{
+    self, CONCURRENCY_TARGET, Image, LOOK, Load, RPS_TARGET, Scaled, WINDOW, annotations, bounds, until_ready,
+};
+use crate::suite::text;
+use kittiwake_testkit::platform::condition;
+use serde_json::{Value, json};
+
+const ALGORITHMS: [&str; 2] = ["linear", "weighted-exponential"];
+
+/// `TestAutoscaleUpDownUp`, with both ways to average, and for functions that live for a call.
+#[tokio::test(flavor = "multi_thread")]
+async fn test_autoscale_up_down_up() {
+    let suite = scaling::start().await;
+    let cases = [
+        ("linear", Image::Autoscale, ALGORITHMS[0]),
+        ("exponential", Image::Autoscale, ALGORITHMS[1]),
+        ("percall", Image::Timeout, ALGORITHMS[0]),
+    ];
+    let stories = cases.map(|(name, image, algorithm)| {
+        let suite = &suite;
+        async move {
+            let more = [("metric-aggregation-algorithm", algorithm)];
+            let scaled = Scaled::deploy(suite, name, image, &more).await;
+            let load = || scaled.load(2 * CONCURRENCY_TARGET);
+            scaled.assert_up_to(1, 2, load()).await;
+            scaled.assert_down().await;
+            scaled.assert_up_to(0, 2, load()).await;
+        }
+    });
+    futures::future::join_all(stories).await;
+}
+
+/// `TestAutoscaleUpCountPods`
+#[tokio::test(flavor = "multi_thread")]
+async fn test_autoscale_up_count_pods() {
+    let suite = scaling::start().await;
+    let stories = [("stays", Image::Autoscale), ("percall", Image::Timeout)].map(|(name, image)| {
+        let suite = &suite;
+        async move {
+            let scaled = Scaled::deploy(suite, name, image, &[]).await;
+            for target in 2..=4 {
+                let load = scaled.load(target * CONCURRENCY_TARGET);
+                scaled.assert_up_to(target - 1, target, load).await;
+            }
+            if image.stays() {
+                let ready = usize::try_from(scaled.ready().await).unwrap();
+                scaling::until_pods(suite, &scaled.revision, |count| count <= ready && count > 1).await;
+            }
+        }
+    });
+    futures::future::join_all(stories).await;
+}
+
+/// `TestRPSBasedAutoscaleUpCountPods`
+#[tokio::test(flavor = "multi_thread")]
+async fn test_rps_based_autoscale_up_count_pods() {
+    let suite = scaling::start().await;
+    let image = Image::Autoscale;
+    let template = scaling::template(
+        image,
+        &[
+            ("metric", "rps"),
+            ("target", "10"),
+            ("target-utilization-percentage", "70"),
+        ],
+    );
+    let scaled = Scaled::deploy_template(&suite, "rps", image, template).await;
+    for target in 2..=4 {
+        let load = Load::at_rate(&scaled, target * RPS_TARGET, image.query());
+        scaled.assert_up_to(target - 1, target, load).await;
+    }
+}
+
+/// `TestAutoscaleSustaining`: whether it panics or not, the number of instances stays while the load does. Here for two
+/// stable windows.
+#[tokio::test(flavor = "multi_thread")]
+async fn test_autoscale_sustaining() {
+    let suite = scaling::start().await;
+    for algorithm in ALGORITHMS {
+        let more = [("metric-aggregation-algorithm", algorithm)];
+        let scaled = Scaled::deploy(&suite, algorithm, Image::Autoscale, &more).await;
+        let (_, target, most) = bounds(1, 8);
+        let load = scaled.load(8 * CONCURRENCY_TARGET);
+        scaled.until_ready(|ready| (target..=most).contains(&ready)).await;
+        for _ in 0..2 * WINDOW.as_millis() / LOOK.as_millis() {
+            let got = scaled.ready().await;
+            assert!(got >= target - 1, "{algorithm}: {got}");
+            tokio::time::sleep(LOOK).await;
+        }
+        let got = scaled.ready().await;
+        assert!((target - 1..=most).contains(&got), "{algorithm}: {got}");
+        load.end().await;
+    }
+}
+
+/// A Service that takes ten calls at a time in each instance, of which seven are aimed at.
+async fn deploy_ten(burst: &str) -> Scaled {
+    let suite = scaling::start().await;
+    let image = Image::Autoscale;
+    let annotations = [
+        ("target", "10"),
+        ("target-utilization-percentage", "70"),
+        ("target-burst-capacity", burst),
+        ("panic-threshold-percentage", "200"),
+    ];
+    Scaled::deploy_template(&suite, "burst", image, scaling::template(image, &annotations)).await
+}
+
+/// `TestTargetBurstCapacity`: seven calls in one instance leave no room for seven more, so that they pass the activator;
+/// twelve in two instances do. Read from the ServerlessService.
+#[tokio::test(flavor = "multi_thread")]
+async fn test_target_burst_capacity() {
+    let scaled = deploy_ten("7").await;
+    let first = scaled.load(7);
+    let proxied = scaled.until_mode("Proxy", true).await;
+    assert_eq!(proxied["spec"]["numActivators"], 2);
+    assert_eq!(proxied["status"]["privateServiceName"], "burst-00001-private");
+    let second = scaled.load(5);
+    // Exactly two: not one, not three in panic.
+    assert_eq!(scaled.until_ready(|ready| ready >= 2).await, 2);
+    let served = scaled.until_mode("Serve", true).await;
+    assert_eq!(condition(&served, "Ready").0, "True");
+    assert_eq!(scaled.ready().await, 2);
+    first.end().await;
+    second.end().await;
+    scaled.until_mode("Proxy", false).await;
+}
+
+/// `TestTargetBurstCapacityMinusOne`: all calls pass the activator, however many instances there are.
+#[tokio::test(flavor = "multi_thread")]
+async fn test_target_burst_capacity_minus_one() {
+    let scaled = deploy_ten("-1").await;
+    let load = scaled.load(14);
+    scaled.until_ready(|ready| ready >= 2).await;
+    let service = scaled.until_mode("Proxy", true).await;
+    assert_eq!(service["spec"]["numActivators"], 2);
+    load.end().await;
+}
+
+/// `TestTargetBurstCapacityZero`: the activator is in the path at zero only.
+#[tokio::test(flavor = "multi_thread")]
+async fn test_target_burst_capacity_zero() {
+    let scaled = deploy_ten("0").await;
+    let load = scaled.load(14);
+    scaled.until_mode("Serve", true).await;
+    load.end().await;
+    scaled.until_ready(|ready| ready == 0).await;
+    scaled.until_mode("Proxy", false).await;
+}
+
+/// `TestFastScaleToZero`
+#[tokio::test(flavor = "multi_thread")]
+async fn test_fast_scale_to_zero() {
+    let suite = scaling::start().await;
+    let more = [("target-burst-capacity", "-1")];
+    let scaled = Scaled::deploy(&suite, "fast", Image::Autoscale, &more).await;
+    scaled.assert_down().await;
+}
+
+/// `TestActivationScale`
+#[tokio::test(flavor = "multi_thread")]
+async fn test_activation_scale() {
+    let suite = scaling::start().await;
+    let stories = [("stays", Image::Autoscale), ("percall", Image::Timeout)].map(|(name, image)| {
+        let suite = &suite;
+        async move {
+            let scaled = Scaled::deploy(suite, name, image, &[("activation-scale", "5")]).await;
+            let replicas = |field: &'static str, wanted: fn(i64) -> bool| {
+                let path = format!("revisions/{}", scaled.revision);
+                async move {
+                    let is = |revision: &Value| revision["status"][field].as_i64().is_some_and(wanted);
+                    suite.platform.until(&path, is).await.unwrap();
+                }
+            };
+            replicas("actualReplicas", |count| count > 0).await;
+            replicas("actualReplicas", |count| count == 0).await;
+            let (_, ()) = tokio::join!(
+                replicas("desiredReplicas", |count| count == 5),
+                scaled.load(1).end()
+            );
+        }
+    });
+    futures::future::join_all(stories).await;
+}
+
+/// Instances stay for the delay, although fewer were enough (annotation `scale-down-delay`); beside one without a delay.
+#[tokio::test(flavor = "multi_thread")]
+async fn instances_stay_for_the_scale_down_delay() {
+    let suite = scaling::start().await;
+    let deploy = |name, delay| {
+        let suite = &suite;
+        async move {
+            let more = [("scale-down-delay", delay)];
+            Scaled::deploy(suite, name, Image::Autoscale, &more).await
+        }
+    };
+    let (slow, fast) = tokio::join!(deploy("slow", "60s"), deploy("fast", "0s"));
+    let loads = [&slow, &fast].map(|scaled| scaled.load(2 * CONCURRENCY_TARGET));
+    let top = slow.until_ready(|ready| ready >= 3).await;
+    fast.until_ready(|ready| ready >= 3).await;
+    for load in loads {
+        load.end().await;
+    }
+    fast.assert_down().await;
+    assert!(slow.ready().await >= top, "the delay is not over");
+}
+
+/// `TestHPAAutoscaleUpDownUp`: by processor time, never to zero.
+#[tokio::test(flavor = "multi_thread")]
+async fn test_hpa_autoscale_up_down_up() {
+    let suite = scaling::start().await;
+    let image = Image::Autoscale;
+    let mut template = scaling::template(image, &[]);
+    template["metadata"]["annotations"] = annotations(&[
+        ("class", "hpa.autoscaling.knative.dev"),
+        ("metric", "cpu"),
+        ("target", "75"),
+        ("max-scale", "10"),
+    ]);
+    template["spec"]["containers"][0]["resources"] =
+        json!({"requests": {"cpu": "30m", "memory": "20Mi"}, "limits": {"cpu": "300m"}});
+    let scaled = Scaled::deploy_template(&suite, "hpa", image, template).await;
+    let load = || Load::at_rate(&scaled, 30, "/?prime=1000000");
+    for round in ["up", "up again"] {
+        let load = load();
+        let got = scaled.until_ready(|ready| ready >= 5).await;
+        assert!(got <= 10, "{round}: {got}");
+        load.end().await;
+        until_ready(&suite, &scaled.revision, |ready| ready == 1).await;
+        scaling::until_pods(&suite, &scaled.revision, |count| count == 1).await;
+        let revision = suite.object("revisions", &scaled.revision).await;
+        assert_eq!(
+            condition(&revision, "Ready").0,
+            "True",
+            "{}",
+            text(&revision, "/metadata/name")
+        );
+    }
+}
