@@ -82,7 +82,8 @@ async fn test_autoscale_sustaining() {
         let more = [("metric-aggregation-algorithm", algorithm)];
         let scaled = Scaled::deploy(&suite, algorithm, Image::Autoscale, &more).await;
         let (_, target, most) = bounds(1, 8);
-        let load = scaled.load(8 * CONCURRENCY_TARGET);
+        // Long calls: the time between two of a caller is no load, and one kind of average goes by the last second.
+        let load = Load::at_concurrency(&scaled, 8 * CONCURRENCY_TARGET, "/?sleep=4000");
         scaled.until_ready(|ready| (target..=most).contains(&ready)).await;
         for _ in 0..2 * WINDOW.as_millis() / LOOK.as_millis() {
             let got = scaled.ready().await;

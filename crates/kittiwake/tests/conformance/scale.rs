@@ -185,7 +185,6 @@ async fn scale_to(suite: &Arc<Suite>, count: usize, image: Image) {
     let create = stream::iter(0..count).map(|number| async move {
         let mut template = template(image, &[("max-scale", "1")]);
         let spec = &mut template["spec"];
-        spec["timeoutSeconds"] = 10.into();
         spec["containers"][0]["readinessProbe"] = json!({"httpGet": {"path": "/"}});
         let service = json!({"apiVersion": "serving.knative.dev/v1", "kind": "Service",
             "metadata": {"name": name(number)}, "spec": {"template": template}});

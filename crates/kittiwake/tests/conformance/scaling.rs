@@ -191,7 +191,7 @@ impl Scaled {
 
     /// Callers who call again as soon as they are answered, each call taking half a second.
     pub fn load(&self, callers: u32) -> Load {
-        Load::at_concurrency(self, callers)
+        Load::at_concurrency(self, callers, self.image.query())
     }
 }
 
@@ -253,13 +253,14 @@ impl Load {
         (load, over)
     }
 
-    fn at_concurrency(scaled: &Scaled, callers: u32) -> Self {
+    /// So many callers, each of whom calls again as soon as it is answered.
+    pub fn at_concurrency(scaled: &Scaled, callers: u32, query: &'static str) -> Self {
         let (mut load, over) = Self::begin();
         for _ in 0..callers {
             let (scaled, over) = (scaled.clone(), Arc::clone(&over));
             load.callers.spawn(async move {
                 while !over.load(Ordering::Relaxed) {
-                    call(&scaled, scaled.image.query()).await;
+                    call(&scaled, query).await;
                 }
             });
         }
@@ -273,8 +274,8 @@ impl Load {
         load.callers.spawn(async move {
             let mut calls = JoinSet::new();
             let mut turns = tokio::time::interval(Duration::from_secs(1) / per_second);
-            // After a pause of the machine there are no more than before.
-            turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            // After a pause of the machine those that were missed are made, so that the rate holds.
+            turns.set_missed_tick_behavior(MissedTickBehavior::Burst);
             while !over.load(Ordering::Relaxed) {
                 turns.tick().await;
                 let scaled = scaled.clone();
