@@ -160,7 +160,8 @@ async fn call(connection: &mut TcpStream, host: &str) {
     let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
     connection.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
-    while !answer.ends_with(b"Hello from WebAssembly!") {
+    // The end of the chunks.
+    while !answer.ends_with(b"\r\n0\r\n\r\n") {
         let mut part = [0; 1024];
         let count = connection.read(&mut part).await.unwrap();
         assert_ne!(count, 0, "{}", String::from_utf8_lossy(&answer));
