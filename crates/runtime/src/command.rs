@@ -107,7 +107,8 @@ impl Call {
             builder.stdin(stdin).stdout(stdout);
         };
         if let Program::Cli(_) = &self.function.loaded.program {
-            let mut host = Host::new(revision, &self.shared.file_root, log);
+            let outside = &self.function.outside;
+            let mut host = Host::new(revision, &self.shared.file_root, log, outside);
             host.run_as(&program, revision, log, streams);
             host.limiter.count_in(&self.function.meter.memory);
             return Ok(Made::Component(host.into_store(engine)));

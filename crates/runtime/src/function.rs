@@ -9,6 +9,7 @@ use crate::service::Service;
 use crate::turns::{Line, Turns};
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use kittiwake_core::clock::Clock;
 use kittiwake_core::instances::{self, Live};
 use kittiwake_core::log::RevisionLog;
 use kittiwake_core::report::{Health, Report, Reporter};
@@ -138,26 +139,27 @@ struct Usage {
 pub(crate) struct Running(Arc<Function>);
 
 impl Function {
-    /// A function that was just loaded; `answered` tells whether its revision ever answered a call.
+    /// A function that was just loaded, whose instances are among those of `turns`; `answered` tells whether its
+    /// revision ever answered a call.
     pub(crate) fn new(
         revision: &RevisionSpec,
         loaded: Arc<Loaded>,
         log: Arc<RevisionLog>,
-        meter: Meter,
-        now: Duration,
-        since: Timestamp,
-        answered: bool,
+        turns: &Arc<Turns>,
         world: &Arc<World>,
+        clock: &dyn Clock,
+        answered: bool,
     ) -> Self {
+        let now = clock.elapsed();
         Self {
             loaded,
             log,
             waiting: Waiting::default(),
             service: Service::default(),
-            meter,
+            meter: Meter::new(turns),
             outside: Arc::new(Outside::new(world)),
             key: revision.key.clone(),
-            since,
+            since: clock.now(),
             usage: Usage {
                 calls: AtomicUsize::new(0),
                 used_millis: AtomicU64::new(millis(now)),

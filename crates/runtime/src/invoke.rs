@@ -5,7 +5,7 @@
 //! that its time limit holds even while the client reads nothing.
 
 use crate::component::Program;
-use crate::function::{Function, Meter, Running};
+use crate::function::{Function, Running};
 use crate::gate::Refused;
 use crate::host::Host;
 use crate::instance::{Instance, Place};
@@ -182,21 +182,19 @@ impl Shared {
         }
         let (_, loaded) = found.inspect_err(|error| self.tell_if_lost(&revision, error))?;
         let log = self.logs.revision(&revision.key);
-        let now = self.clock.elapsed();
         let answered = self.answered.contains(&revision.uid);
         let function = Arc::new(Function::new(
             &revision,
             loaded,
             log,
-            Meter::new(&self.turns),
-            now,
-            self.clock.now(),
-            answered,
+            &self.turns,
             &self.world,
+            &*self.clock,
+            answered,
         ));
         self.functions
             .insert(Arc::clone(&revision.uid), Arc::clone(&function));
-        Ok((function, Some(now.saturating_sub(begun))))
+        Ok((function, Some(self.clock.elapsed().saturating_sub(begun))))
     }
 }
 

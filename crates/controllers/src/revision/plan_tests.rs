@@ -425,11 +425,7 @@ fn deadlines_are_go_durations() {
 fn an_image_pinned_by_the_user_fails_in_the_kubelets_words() {
     let mut revision = revision();
     revision.spec.pod_spec.containers[0].image = Some("ghcr.io/me/hello@sha256:2".to_owned());
-    let request = request(
-        &revision,
-        observed(None).surroundings.unwrap(),
-        &observed(None).credentials,
-    );
+    let request = request(&revision, observed(None).surroundings.unwrap(), &observed(None));
     let tried = |code, attempts| {
         let failure = Failure {
             attempts,
