@@ -201,7 +201,7 @@ fn good_services_are_admitted() {
             json!({"privileged": false, "runAsUser": 65532, "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"}}),
         ),
         with_container("readinessProbe", json!({"httpGet": {"path": "/", "port": 8080}})),
-        with_container("livenessProbe", json!({"exec": {"command": ["true"]}})),
+        with_container("livenessProbe", json!({"tcpSocket": {"port": 8080}})),
         with_container(
             "resources",
             json!({"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "1000m", "memory": "1024Mi"}}),

@@ -174,8 +174,14 @@ fn pods_are_what_is_in_memory_and_have_logs() {
     follow.wait().unwrap();
 
     until(&up, &["kubectl", "top", "pod"], "lines-00001-deployment-");
-    let refused = fails(&up, &["kubectl", "delete", "pods", "--all"]);
+    let refused = fails(&up, &["kubectl", "label", "pods", "--all", "a=b"]);
     assert!(refused.contains("change the Service instead"), "{refused}");
+    // Its revision begins anew: what is called next has another pod.
+    let deleted = ok(&up, &["kubectl", "delete", "pods", "--all"]);
+    assert!(deleted.contains("deleted"), "{deleted}");
+    up.ok(&["invoke", "lines"]);
+    let pods = until(&up, &["kubectl", "get", "pods", "-o", "name"], "pod/");
+    assert!(!pods.contains(name.trim()), "{pods}");
     ok(&up, &["kubectl", "delete", "ksvc", "lines"]);
     until(&up, &["kubectl", "get", "pods"], "No resources found");
 }

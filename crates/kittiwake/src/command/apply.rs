@@ -114,10 +114,9 @@ pub async fn apply(
             body,
         )
         .await?;
-    let version = |object: &Value| object.pointer("/metadata/resourceVersion").cloned();
-    let verb = match &before {
+    let verb = match before {
         _ if answer.created => "created",
-        Some(before) if version(before) == version(&answer.value) => "unchanged",
+        Some(before) if wanted(before) == wanted(answer.value.clone()) => "unchanged",
         Some(_) => "configured",
         None => "created",
     };
@@ -174,4 +173,16 @@ pub fn report(outcomes: &[Outcome], print: bool) -> bool {
         }
     }
     all_ready
+}
+
+/// An object without what the platform writes beside its user: a controller may have written between two looks.
+fn wanted(mut object: Value) -> Value {
+    if let Some(object) = object.as_object_mut() {
+        object.shift_remove("status");
+    }
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.shift_remove("resourceVersion");
+        metadata.shift_remove("managedFields");
+    }
+    object
 }
