@@ -1,3 +1,5 @@
+//! What Deployments and ServerlessServices say, in tables.
+
 use super::*;
 
 fn revision() -> Value {

@@ -114,9 +114,9 @@ pub async fn apply(
             body,
         )
         .await?;
-    let verb = match before {
+    let verb = match before.map(wanted) {
         _ if answer.created => "created",
-        Some(before) if wanted(before) == wanted(answer.value.clone()) => "unchanged",
+        Some(before) if before == wanted(answer.value.clone()) => "unchanged",
         Some(_) => "configured",
         None => "created",
     };
