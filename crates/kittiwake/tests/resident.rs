@@ -249,7 +249,10 @@ async fn what_never_listens_or_ends_at_once_says_so() {
     ] {
         let image = platform.image(&format!("{name}.wasm"), &wasm).unwrap();
         let deadline = "serving.knative.dev/progress-deadline: 5s";
-        platform.apply(&manifest(name, &image, deadline, "")).await.unwrap();
+        platform
+            .apply(&manifest(name, &image, deadline, ""))
+            .await
+            .unwrap();
         let failed = platform
             .until(&format!("services/{name}"), |object| {
                 condition(object, "Ready").0 == "False"

@@ -358,7 +358,11 @@ async fn read_only(api: &Api, served: &Served) {
         ("DELETE", &path, "delete"),
     ] {
         if served.verbs.contains(verb) {
-            ok(&api.send(method, path, JSON, "").await, 200, &format!("{what}: {verb}"));
+            ok(
+                &api.send(method, path, JSON, "").await,
+                200,
+                &format!("{what}: {verb}"),
+            );
             continue;
         }
         let answer = api
