@@ -1,9 +1,10 @@
 //! `test/e2e`: functions that call others, from inside.
 
-use crate::suite::{HELLO_WORLD, PIZZA_PLANET_1, Suite, container, service, text};
+use crate::suite::{HELLO_WORLD, PIZZA_PLANET_1, Suite, annotate, container, server, service, text};
 use http::StatusCode;
 use kittiwake_testkit::platform::PATIENCE;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// The label that keeps a Service from the outside.
 const VISIBILITY: &str = "networking.knative.dev/visibility";
@@ -128,4 +129,46 @@ async fn test_subroute_local_sts() {
     suite
         .until_text(text(&ready, "/status/url"), PIZZA_PLANET_1)
         .await;
+}
+
+/// `TestSvcToSvcViaActivator`: what is called listens and stays, and the activator is never left out.
+#[tokio::test(flavor = "multi_thread")]
+async fn test_svc_to_svc_via_activator() {
+    let suite = Suite::start().await;
+    let mut hello = server("helloworld", "helloworld");
+    hello["metadata"]["labels"] = json!({VISIBILITY: "cluster-local"});
+    annotate(&mut hello, "autoscaling.knative.dev/target-burst-capacity", "-1");
+    let ready = suite.create_service_ready(&hello).await;
+    let revision = text(&ready, "/status/latestReadyRevisionName");
+    let endpoints = format!(
+        "/apis/networking.internal.knative.dev/v1alpha1/namespaces/default/serverlessservices/{revision}"
+    );
+    let in_between = |object: &Value| text(object, "/spec/mode") == "Proxy";
+    suite.platform.until_at(&endpoints, in_between).await.unwrap();
+    let target = host(text(&ready, "/status/url"));
+    let ready = suite
+        .create_service_ready(&proxy("proxy", target, "*.svc.cluster.local:80"))
+        .await;
+    suite.until_text(text(&ready, "/status/url"), HELLO_WORLD).await;
+}
+
+/// `TestEgressTraffic`: a server that is not of the platform. Knative's asks one of the Internet.
+#[tokio::test(flavor = "multi_thread")]
+async fn test_egress_traffic() {
+    let outside = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = format!("localhost:{}", outside.local_addr().unwrap().port());
+    tokio::spawn(async move {
+        loop {
+            let (mut connection, _) = outside.accept().await.unwrap();
+            let mut head = [0; 1024];
+            let _ = connection.read(&mut head).await;
+            let answer = "HTTP/1.1 200 OK\r\nContent-Length: 8\r\nConnection: close\r\n\r\noutside\n";
+            let _ = connection.write_all(answer.as_bytes()).await;
+        }
+    });
+    let suite = Suite::start().await;
+    let ready = suite
+        .create_service_ready(&proxy("proxy", &target, &target))
+        .await;
+    suite.until_text(text(&ready, "/status/url"), "outside").await;
 }
