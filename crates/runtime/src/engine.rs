@@ -8,13 +8,13 @@ use crate::gate::{Gate, Refused};
 use sha2::{Digest as _, Sha256};
 use std::hash::{Hash, Hasher};
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use wasmtime::{
-    AsContextMut, Config as EngineConfig, Enabled, Engine, InstanceAllocationStrategy,
+    AsContextMut, Config as EngineConfig, Enabled, Engine, EngineWeak, InstanceAllocationStrategy,
     PoolingAllocationConfig,
 };
 
@@ -100,7 +100,11 @@ impl Resets {
     }
 }
 
+/// What lets guests yield: one thread for all engines with the same slots. Where it is started is where its priority is
+/// from, so an engine that comes later must not bring one of its own.
 struct Ticker {
+    /// Whose epoch it advances, as long as there are any.
+    engines: Mutex<Vec<EngineWeak>>,
     asleep: AtomicBool,
     thread: std::sync::OnceLock<std::thread::Thread>,
 }
@@ -109,17 +113,24 @@ impl WasmEngine {
     /// Starts the engine and its tick.
     pub(crate) fn new(config: &Config, resets: Resets) -> Result<Self, BuildError> {
         let slots = Arc::new(Gate::new(slots(config)));
-        Self::start(config, resets, Calls::Sequential, slots)
+        let ticker = start_ticker(&slots, config.epoch_tick)?;
+        Self::start(config, resets, Calls::Sequential, slots, ticker)
     }
 
     /// Starts another engine for concurrent calls. Both share the slots: an instance in one leaves one less for the
     /// other.
     pub(crate) fn concurrent(&self) -> Result<Self, BuildError> {
-        let slots = Arc::clone(&self.slots);
-        Self::start(&self.config, self.resets, Calls::Concurrent, slots)
+        let (slots, ticker) = (Arc::clone(&self.slots), Arc::clone(&self.ticker));
+        Self::start(&self.config, self.resets, Calls::Concurrent, slots, ticker)
     }
 
-    fn start(config: &Config, resets: Resets, calls: Calls, slots: Arc<Gate>) -> Result<Self, BuildError> {
+    fn start(
+        config: &Config,
+        resets: Resets,
+        calls: Calls,
+        slots: Arc<Gate>,
+        ticker: Arc<Ticker>,
+    ) -> Result<Self, BuildError> {
         let engine = match Engine::new(&pooled(config, resets, calls)) {
             Ok(engine) => engine,
             Err(error) => {
@@ -130,7 +141,7 @@ impl WasmEngine {
                 Engine::new(&basic(calls)).map_err(|error| BuildError::Engine(format!("{error:#}")))?
             }
         };
-        let ticker = start_ticker(&engine, &slots, config.epoch_tick)?;
+        ticker.engines().push(engine.weak());
         Ok(Self {
             engine,
             slots,
@@ -242,23 +253,41 @@ fn pooled(config: &Config, resets: Resets, calls: Calls) -> EngineConfig {
     engine
 }
 
-/// One thread per engine advances its epoch; it sleeps while no guest runs, so that an idle platform is idle.
-fn start_ticker(engine: &Engine, slots: &Arc<Gate>, tick: Duration) -> Result<Arc<Ticker>, BuildError> {
+impl Ticker {
+    fn engines(&self) -> MutexGuard<'_, Vec<EngineWeak>> {
+        self.engines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Advances the epoch of every engine there is.
+    fn tick(&self) {
+        self.engines().retain(|engine| {
+            let engine = engine.upgrade();
+            if let Some(engine) = &engine {
+                engine.increment_epoch();
+            }
+            engine.is_some()
+        });
+    }
+}
+
+/// Starts the thread. It sleeps while no guest runs, so that an idle platform is idle, and ends with the slots.
+fn start_ticker(slots: &Arc<Gate>, tick: Duration) -> Result<Arc<Ticker>, BuildError> {
     let ticker = Arc::new(Ticker {
+        engines: Mutex::default(),
         asleep: AtomicBool::new(false),
         thread: std::sync::OnceLock::new(),
     });
-    let (state, engine, slots) = (Arc::clone(&ticker), engine.weak(), Arc::downgrade(slots));
+    let (state, slots) = (Arc::clone(&ticker), Arc::downgrade(slots));
     let handle = std::thread::Builder::new()
         .name("kittiwake-epoch".to_owned())
         .spawn(move || {
             let mut idle = Duration::ZERO;
             loop {
                 std::thread::sleep(tick);
-                let (Some(engine), Some(slots)) = (engine.upgrade(), slots.upgrade()) else {
+                let Some(slots) = slots.upgrade() else {
                     return;
                 };
-                engine.increment_epoch();
+                state.tick();
                 idle = if slots.is_idle() {
                     idle.saturating_add(tick)
                 } else {
@@ -272,7 +301,7 @@ fn start_ticker(engine: &Engine, slots: &Arc<Gate>, tick: Duration) -> Result<Ar
                 state.asleep.store(true, Ordering::Relaxed);
                 fence(Ordering::SeqCst);
                 let idle_still = slots.is_idle();
-                drop((engine, slots));
+                drop(slots);
                 if idle_still {
                     std::thread::park_timeout(TICK_SLEEP);
                 }
