@@ -34,7 +34,7 @@ fn manifest(name: &str, image: &str, spec: &str, container: &str) -> String {
 }
 
 fn autoscale() -> String {
-    let module = root().join("guests/knative/autoscale-server/autoscale.wasm");
+    let module = root().join("guests/knative/servers/autoscale.wasm");
     format!("file://{}", module.display())
 }
 

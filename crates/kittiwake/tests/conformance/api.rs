@@ -89,13 +89,7 @@ async fn test_service_create_and_update() {
         }
     });
 
-    let second = image("pizzaplanetv2");
-    suite
-        .update("services", "planet", |s| {
-            container(s)["image"] = second.as_str().into()
-        })
-        .await
-        .unwrap();
+    suite.set_image("services", "planet", "pizzaplanetv2").await;
     let revision = suite.latest_revision_after("planet", "planet-00001").await;
     check_control_plane(&suite, "planet", &revision, "2").await;
     suite.until_text(&url, PIZZA_PLANET_2).await;
@@ -316,13 +310,7 @@ async fn test_route_creation() {
     let ready = suite.until("routes", "planet", is_ready).await;
     let url = text(&ready, "/status/url");
     suite.until_text(url, PIZZA_PLANET_1).await;
-    let second = image("pizzaplanetv2");
-    suite
-        .update("configurations", "planet", |c| {
-            container(c)["image"] = second.as_str().into()
-        })
-        .await
-        .unwrap();
+    suite.set_image("configurations", "planet", "pizzaplanetv2").await;
     let is_second = |r: &Value| is_ready(r) && r["status"]["traffic"][0]["revisionName"] == "planet-00002";
     suite.until("routes", "planet", is_second).await;
     suite.until_text(url, PIZZA_PLANET_2).await;

@@ -1,8 +1,6 @@
 //! `test/conformance/api/v1`: traffic between Revisions.
 
-use crate::suite::{
-    HELLO_WORLD, PIZZA_PLANET_1, PIZZA_PLANET_2, Suite, container, image, is_ready, service, tag_url, text,
-};
+use crate::suite::{HELLO_WORLD, PIZZA_PLANET_1, PIZZA_PLANET_2, Suite, is_ready, service, tag_url, text};
 use serde_json::{Value, json};
 
 /// `TestBlueGreenRoute`
@@ -12,13 +10,7 @@ async fn test_blue_green_route() {
     suite
         .create_service_ready(&service("planet", "pizzaplanetv1"))
         .await;
-    let green = image("pizzaplanetv2");
-    suite
-        .update("services", "planet", |s| {
-            container(s)["image"] = green.as_str().into()
-        })
-        .await
-        .unwrap();
+    suite.set_image("services", "planet", "pizzaplanetv2").await;
     let green = suite.latest_revision_after("planet", "planet-00001").await;
     let traffic = json!([
         {"tag": "blue", "revisionName": "planet-00001", "percent": 50},
@@ -92,13 +84,7 @@ async fn test_service_with_traffic_split() {
     .await;
 
     // 2. The latest is another one now; the main URL stays.
-    let second = image("pizzaplanetv2");
-    suite
-        .update("services", "planet", |s| {
-            container(s)["image"] = second.as_str().into()
-        })
-        .await
-        .unwrap();
+    suite.set_image("services", "planet", "pizzaplanetv2").await;
     suite.latest_revision_after("planet", "planet-00001").await;
     check_shape(
         &suite,
@@ -139,13 +125,7 @@ async fn test_service_with_traffic_split() {
     .await;
 
     // 4. The latest is a third one.
-    let third = image("helloworld");
-    suite
-        .update("services", "planet", |s| {
-            container(s)["image"] = third.as_str().into()
-        })
-        .await
-        .unwrap();
+    suite.set_image("services", "planet", "helloworld").await;
     suite.latest_revision_after("planet", "planet-00002").await;
     let by_tag = [current, ("candidate", PIZZA_PLANET_2), ("latest", HELLO_WORLD)];
     check_shape(

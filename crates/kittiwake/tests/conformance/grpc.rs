@@ -108,6 +108,17 @@ fn via_activator(service: &mut Value) {
     annotate(service, "autoscaling.knative.dev/target-burst-capacity", "-1");
 }
 
+/// Never without the activator, and with an instance for each call and a half.
+fn scaled_by_single_calls(service: &mut Value) {
+    via_activator(service);
+    annotate(
+        service,
+        "autoscaling.knative.dev/target-utilization-percentage",
+        "70",
+    );
+    annotate(service, "autoscaling.knative.dev/target", "1");
+}
+
 /// `TestGRPCUnaryPing`
 #[tokio::test(flavor = "multi_thread")]
 async fn test_grpc_unary_ping() {
@@ -180,13 +191,7 @@ async fn test_grpc_autoscale_up_down_up() {
         data: {scale-to-zero-grace-period: 1s}\n";
     suite.platform.apply(settings).await.unwrap();
     let url = deploy(&suite, |service| {
-        via_activator(service);
-        annotate(
-            service,
-            "autoscaling.knative.dev/target-utilization-percentage",
-            "70",
-        );
-        annotate(service, "autoscaling.knative.dev/target", "1");
+        scaled_by_single_calls(service);
         annotate(service, "autoscaling.knative.dev/window", "10s");
         container(service)["env"] = json!([{"name": "DELAY", "value": "500"}]);
     })
@@ -207,13 +212,7 @@ async fn test_grpc_autoscale_up_down_up() {
 async fn test_grpc_load_balancing() {
     let suite = Arc::new(Suite::start().await);
     let url = deploy(&suite, |service| {
-        via_activator(service);
-        annotate(
-            service,
-            "autoscaling.knative.dev/target-utilization-percentage",
-            "70",
-        );
-        annotate(service, "autoscaling.knative.dev/target", "1");
+        scaled_by_single_calls(service);
         annotate(service, "autoscaling.knative.dev/min-scale", "3");
         container(service)["env"] = json!([{"name": "HOSTNAME", "value": "true"}]);
     })

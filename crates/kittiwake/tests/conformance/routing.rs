@@ -1,8 +1,7 @@
 //! `test/e2e`: names of a Route, who may call them, and how traffic moves between Revisions.
 
 use crate::suite::{
-    KUBERNETES_SERVICES, PIZZA_PLANET_1, PIZZA_PLANET_2, Suite, container, image, is_ready, service, tag_url,
-    text,
+    KUBERNETES_SERVICES, PIZZA_PLANET_1, PIZZA_PLANET_2, Suite, is_ready, service, tag_url, text,
 };
 use kittiwake_testkit::platform::condition;
 use serde_json::{Value, json};
@@ -89,13 +88,7 @@ async fn test_subroute_visibility_private_to_public() {
 async fn two_revisions(suite: &Suite, first: &Value) -> String {
     let ready = suite.create_service_ready(first).await;
     let name = text(&ready, "/metadata/name").to_owned();
-    let second = image("pizzaplanetv2");
-    suite
-        .update("services", &name, |s| {
-            container(s)["image"] = second.as_str().into()
-        })
-        .await
-        .unwrap();
+    suite.set_image("services", &name, "pizzaplanetv2").await;
     text(&ready, "/status/url").to_owned()
 }
 
@@ -142,13 +135,7 @@ async fn test_revision_gc() {
     suite
         .until("revisions", "planet-00001", |r| state(r) == "active")
         .await;
-    let second = image("pizzaplanetv2");
-    suite
-        .update("services", "planet", |s| {
-            container(s)["image"] = second.as_str().into()
-        })
-        .await
-        .unwrap();
+    suite.set_image("services", "planet", "pizzaplanetv2").await;
     suite.latest_revision_after("planet", "planet-00001").await;
     let gone = tokio::time::timeout(Duration::from_secs(60), async {
         while !suite.is_gone("revisions", "planet-00001").await {

@@ -1,7 +1,7 @@
 //! What the tests of scaling share: Services that are called at a constant concurrency or rate, and how far their Revisions
 //! are scaled (`test/e2e/autoscale.go`). Their windows are the shortest that Knative allows.
 
-use crate::suite::{HELLO_WORLD, Suite, is_ready, root, text};
+use crate::suite::{HELLO_WORLD, Suite, is_ready, text};
 use http::StatusCode;
 use kittiwake_testkit::platform::PATIENCE;
 use serde_json::{Map, Value, json};
@@ -38,10 +38,7 @@ pub enum Image {
 impl Image {
     pub fn reference(self) -> String {
         match self {
-            Self::Autoscale => {
-                let module = root().join("guests/knative/autoscale-server/autoscale.wasm");
-                format!("file://{}", module.display())
-            }
+            Self::Autoscale => crate::suite::server_image("autoscale"),
             Self::Timeout => crate::suite::image("timeout"),
             Self::HelloWorld => crate::suite::image("helloworld"),
         }

@@ -84,6 +84,16 @@ impl Suite {
         }
     }
 
+    /// Has the template of a Service or Configuration use another image.
+    pub async fn set_image(&self, plural: &str, name: &str, image_name: &str) {
+        let wanted = image(image_name);
+        self.update(plural, name, |object| {
+            container(object)["image"] = wanted.as_str().into()
+        })
+        .await
+        .unwrap();
+    }
+
     pub async fn delete(&self, plural: &str, name: &str) {
         let path = format!("{}/{name}", collection(plural));
         self.send(Method::DELETE, &path, &json!({})).await.unwrap();

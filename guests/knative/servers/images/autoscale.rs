@@ -1,5 +1,6 @@
 //! Uses what the query asks for: time (`sleep`, in milliseconds or as `2s`), the CPU (`prime`: the largest prime below),
-//! memory (`bloat`, in MiB). Calls that sleep do so at once; one that computes has the instance for itself.
+//! memory (`bloat`, in MiB). Calls that sleep do so at once; one that computes has the instance for itself. With `loop`,
+//! which Knative's does not know, it computes for ever.
 
 use kittiwake_knative_servers::{Request, Response, executor, query, text, work};
 
@@ -8,6 +9,11 @@ fn main() -> std::io::Result<()> {
 }
 
 async fn answer(request: Request) -> Response {
+    if request.uri().query() == Some("loop") {
+        loop {
+            std::hint::spin_loop();
+        }
+    }
     let mut said = String::new();
     if let Some(value) = query(&request, "sleep") {
         let Some(milliseconds) = work::milliseconds(value) else {
