@@ -34,6 +34,9 @@ pub struct Options {
     /// request, serial or concurrent: whether calls share instances
     #[arg(long, default_value = "request")]
     pub isolation: Isolation,
+    /// Run the component as what it is, not by its core module alone
+    #[arg(long)]
+    pub as_component: bool,
 }
 
 /// Prepares the component, calls it, prints.
@@ -51,6 +54,7 @@ pub async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
             data_dir: folder.path().to_owned(),
             allow_file_images: true,
             instances_max: options.instances,
+            core_modules: !options.as_component,
             ..kittiwake_runtime::Config::default()
         },
         kittiwake_runtime::Inputs {

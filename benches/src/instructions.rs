@@ -37,10 +37,15 @@ pub async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     };
     println!("\nInstructions of one call in process (callgrind)");
     let mut counted = Map::new();
-    for (name, isolation) in [("fresh instance", "request"), ("kept instance", "serial")] {
+    for (name, more) in [
+        ("fresh instance", &["--isolation", "request"][..]),
+        ("kept instance", &["--isolation", "serial"]),
+        ("fresh component", &["--isolation", "request", "--as-component"]),
+        ("kept component", &["--isolation", "serial", "--as-component"]),
+    ] {
         let (few, many) = (
-            count(options, isolation, CALLS[0]).await?,
-            count(options, isolation, CALLS[1]).await?,
+            count(options, more, CALLS[0]).await?,
+            count(options, more, CALLS[1]).await?,
         );
         let each = many.saturating_sub(few) / (CALLS[1] - CALLS[0]) as u64;
         let before = known.get(name).and_then(Value::as_u64);
@@ -70,14 +75,15 @@ fn compared(now: u64, before: Option<u64>) -> String {
 }
 
 /// All instructions of this program making so many calls.
-async fn count(options: &Options, isolation: &str, calls: usize) -> anyhow::Result<u64> {
+async fn count(options: &Options, more: &[&str], calls: usize) -> anyhow::Result<u64> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("callgrind.out");
     let output = Command::new("valgrind")
         .arg("--tool=callgrind")
         .arg(format!("--callgrind-out-file={}", file.display()))
         .arg(std::env::current_exe()?)
-        .args(["call", "--instances", "2", "--isolation", isolation])
+        .args(["call", "--instances", "2"])
+        .args(more)
         .args(["--calls", &calls.to_string(), "--component"])
         .arg(&options.paths.component)
         .output()

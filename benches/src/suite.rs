@@ -153,6 +153,7 @@ async fn run(paths: &Paths, extent: &Extent, report: &mut Report) -> anyhow::Res
             calls: extent.calls_in_process,
             instances: 1000,
             isolation,
+            as_component: false,
         };
         call::run(&options, report).await?;
     }

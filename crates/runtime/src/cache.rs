@@ -12,7 +12,6 @@
 //! is read for that when it is another file than the one that was written and checked (by inode, size and time): the
 //! first call of a function after a restart need not read all of its code.
 
-use crate::artifact::inspect::Layer;
 use crate::digest::Digest;
 use crate::engine::Calls;
 use crate::error::BuildError;
@@ -84,6 +83,9 @@ struct CompiledEntry {
     /// Whether a program that does not answer HTTP by itself is a component; absent means a module.
     #[serde(default, skip_serializing_if = "is_false")]
     component: bool,
+    /// Whether only the core module of a component was compiled.
+    #[serde(default, skip_serializing_if = "is_false")]
+    core: bool,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -106,12 +108,14 @@ impl CompiledEntry {
             None => FunctionKind::Component,
             Some(name) => name.parse().ok()?,
         };
-        let layer = if self.component || kind == FunctionKind::Component {
-            Layer::Component
+        let code = if self.core {
+            Code::Core
+        } else if self.component || kind == FunctionKind::Component {
+            Code::Component
         } else {
-            Layer::Module
+            Code::Module
         };
-        Some(Form { calls, kind, layer })
+        Some(Form { calls, kind, code })
     }
 }
 
@@ -122,8 +126,19 @@ pub(crate) struct Form {
     pub(crate) calls: Calls,
     /// What kind of program it is.
     pub(crate) kind: FunctionKind,
-    /// Which WebAssembly it is.
-    pub(crate) layer: Layer,
+    /// What was compiled.
+    pub(crate) code: Code,
+}
+
+/// What compiled code was made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    /// A component.
+    Component,
+    /// The core module of a component.
+    Core,
+    /// A module.
+    Module,
 }
 
 /// The compiled form of a `.wasm`.
@@ -302,7 +317,8 @@ impl Cache {
             checked,
             concurrent: form.calls == Calls::Concurrent,
             kind: (form.kind != FunctionKind::Component).then(|| form.kind.name().to_owned()),
-            component: form.kind != FunctionKind::Component && form.layer == Layer::Component,
+            component: form.kind != FunctionKind::Component && form.code == Code::Component,
+            core: form.code == Code::Core,
         };
         self.write_json(&self.compiled().join(wasm.hex()), &entry)
     }
@@ -446,7 +462,7 @@ mod tests {
     const COMPONENT: Form = Form {
         calls: Calls::Sequential,
         kind: FunctionKind::Component,
-        layer: Layer::Component,
+        code: Code::Component,
     };
 
     fn open(path: &Path, bytes_max: ByteCount) -> Arc<Cache> {
@@ -475,15 +491,16 @@ mod tests {
     fn every_form_is_read_back_as_it_was() {
         let dir = tempfile::tempdir().unwrap();
         let cache = open(dir.path(), ByteCount::mib(1));
-        for (kind, layer) in [
-            (FunctionKind::Component, Layer::Component),
-            (FunctionKind::Command, Layer::Component),
-            (FunctionKind::Command, Layer::Module),
-            (FunctionKind::Server, Layer::Module),
+        for (kind, code) in [
+            (FunctionKind::Component, Code::Component),
+            (FunctionKind::Component, Code::Core),
+            (FunctionKind::Command, Code::Component),
+            (FunctionKind::Command, Code::Module),
+            (FunctionKind::Server, Code::Module),
         ] {
             for calls in [Calls::Sequential, Calls::Concurrent] {
                 let wasm = cache.store_image("r/a@sha256:1", b"wasm", false).unwrap();
-                let form = Form { calls, kind, layer };
+                let form = Form { calls, kind, code };
                 cache.store_compiled(&wasm, b"code", form).unwrap();
                 assert_eq!(cache.compiled_form(&wasm).unwrap().form, form);
             }
@@ -517,7 +534,7 @@ mod tests {
         let server = Form {
             calls: Calls::Concurrent,
             kind: FunctionKind::Server,
-            layer: Layer::Module,
+            code: Code::Module,
         };
         cache.store_compiled(&local, &[3; 10], server).unwrap();
         let CompiledForm { path, form, hold } = cache.compiled_form(&local).unwrap();

@@ -3,8 +3,10 @@
 
 use crate::artifact::inspect::{self, Layer};
 use crate::artifact::pull::blocking;
-use crate::cache::{Cache, CompiledForm, Form, Hold};
+use crate::cache::{Cache, Code, CompiledForm, Form, Hold};
+use crate::config::Config;
 use crate::digest::Digest;
+use crate::direct::{self, Direct};
 use crate::engine::{Calls, WasmEngine};
 use crate::error::BuildError;
 use crate::host::{self, Host};
@@ -50,6 +52,8 @@ pub(crate) struct Loaded {
 pub(crate) enum Program {
     /// A component that answers HTTP.
     Handler(ProxyPre<Host>),
+    /// The core module of one.
+    Direct(Direct),
     /// A component that runs from its beginning to its end, as a program of the command line.
     Cli(CommandPre<Host>),
     /// A core module.
@@ -77,7 +81,7 @@ impl Loaded {
     pub(crate) fn module(&self) -> Option<&LoadedModule> {
         match &self.program {
             Program::Module(module) => Some(module),
-            Program::Handler(_) | Program::Cli(_) => None,
+            Program::Handler(_) | Program::Direct(_) | Program::Cli(_) => None,
         }
     }
 }
@@ -86,6 +90,7 @@ impl Loaded {
 struct Linked {
     engine: Arc<WasmEngine>,
     linker: Linker<Host>,
+    direct: direct::Functions,
     module_linker: wasmtime::Linker<Guest>,
 }
 
@@ -94,6 +99,7 @@ impl Linked {
         let failed = |error: wasmtime::Error| BuildError::Engine(format!("{error:#}"));
         Ok(Self {
             linker: host::linker(&engine).map_err(failed)?,
+            direct: direct::Functions::new(engine.engine()).map_err(failed)?,
             module_linker: preview1::linker(engine.engine()).map_err(failed)?,
             engine: Arc::new(engine),
         })
@@ -110,6 +116,8 @@ pub(crate) struct Components {
     loaded: Mutex<HashMap<Digest, Weak<Loaded>>>,
     loading: SingleFlight<Digest, Result<Arc<Loaded>, LoadError>>,
     compiles: Semaphore,
+    /// Whether components are run by their core module where that can be.
+    core_modules: bool,
 }
 
 /// Why a component could not be loaded.
@@ -122,12 +130,12 @@ pub(crate) enum LoadError {
 }
 
 impl Components {
-    /// None loaded yet; at most `compiles_parallel_max` are compiled at a time.
+    /// None loaded yet.
     pub(crate) fn new(
         engine: WasmEngine,
         cache: Arc<Cache>,
         metrics: Metrics,
-        compiles_parallel_max: usize,
+        config: &Config,
     ) -> Result<Self, BuildError> {
         Ok(Self {
             sequential: Linked::new(engine)?,
@@ -136,7 +144,8 @@ impl Components {
             metrics,
             loaded: Mutex::default(),
             loading: SingleFlight::new(),
-            compiles: Semaphore::new(compiles_parallel_max.max(1)),
+            compiles: Semaphore::new(config.compiles_parallel_max.max(1)),
+            core_modules: config.core_modules,
         })
     }
 
@@ -249,11 +258,14 @@ impl Components {
             Err(error) => return Some(Err(error)),
         };
         let engine = linked.engine.engine();
-        let loaded = match form.layer {
-            Layer::Component => {
+        let loaded = match form.code {
+            Code::Component => {
                 precompiled::load(engine, &path).map(|component| linked.link(&component, hold))
             }
-            Layer::Module => {
+            Code::Core => precompiled::load_module(engine, &path)
+                .and_then(|module| linked.direct.link(&module))
+                .map(|direct| Ok(linked.loaded(FunctionKind::Component, Program::Direct(direct), hold))),
+            Code::Module => {
                 precompiled::load_module(engine, &path).map(|module| linked.link_module(&module, hold))
             }
         };
@@ -309,6 +321,11 @@ impl Components {
     }
 
     fn translate_component(&self, binary: &[u8]) -> Result<(Vec<u8>, Form), PrepareError> {
+        let kind = inspect::component_kind(binary)?;
+        if let Some(compiled) = self.translate_core(binary, kind) {
+            let (calls, code) = (Calls::Sequential, Code::Core);
+            return Ok((compiled, Form { calls, kind, code }));
+        }
         let precompile = |calls| {
             let compiled = self.linked(calls)?.engine.engine().precompile_component(binary);
             let compiled = compiled.map_err(|error| not_compiled(&error))?;
@@ -317,9 +334,16 @@ impl Components {
         // What the first engine refuses may be what only the second one can; each says so before it compiles anything.
         let (compiled, calls) =
             precompile(Calls::Sequential).or_else(|_: PrepareError| precompile(Calls::Concurrent))?;
-        let kind = inspect::component_kind(binary)?;
-        let layer = Layer::Component;
-        Ok((compiled, Form { calls, kind, layer }))
+        let code = Code::Component;
+        Ok((compiled, Form { calls, kind, code }))
+    }
+
+    /// The core module of a component that answers HTTP, where that can be run on its own.
+    fn translate_core(&self, binary: &[u8], kind: FunctionKind) -> Option<Vec<u8>> {
+        if !self.core_modules || kind != FunctionKind::Component {
+            return None;
+        }
+        self.sequential.direct.compile(binary)
     }
 
     /// Sections that are not WebAssembly's own, such as the native code that `wasmedge compile` adds, are passed over.
@@ -328,8 +352,8 @@ impl Components {
         let compiled = engine.precompile_module(binary);
         let compiled = compiled.map_err(|error| not_compiled(&error))?;
         let kind = inspect::module_kind(binary)?;
-        let (calls, layer) = (Calls::Sequential, Layer::Module);
-        Ok((compiled, Form { calls, kind, layer }))
+        let (calls, code) = (Calls::Sequential, Code::Module);
+        Ok((compiled, Form { calls, kind, code }))
     }
 }
 
@@ -362,22 +386,22 @@ impl Linked {
             Answers::Service | Answers::Handler => FunctionKind::Component,
             Answers::Printing => FunctionKind::Command,
         };
-        Ok(Loaded {
-            program,
-            kind,
-            engine: Arc::clone(&self.engine),
-            _hold: hold,
-        })
+        Ok(self.loaded(kind, program, hold))
     }
 
     /// The same for a core module.
     fn link_module(&self, module: &Module, hold: Hold) -> Result<Loaded, PrepareError> {
-        Ok(Loaded {
-            kind: module::kind_of(module)?,
-            program: Program::Module(module::link(&self.module_linker, module)?),
+        let program = module::link(&self.module_linker, module).map(Program::Module)?;
+        Ok(self.loaded(module::kind_of(module)?, program, hold))
+    }
+
+    fn loaded(&self, kind: FunctionKind, program: Program, hold: Hold) -> Loaded {
+        Loaded {
+            program,
+            kind,
             engine: Arc::clone(&self.engine),
             _hold: hold,
-        })
+        }
     }
 
     /// How the component answers. One that can do so in several ways is a service before a handler, and both before a

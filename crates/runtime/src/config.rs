@@ -45,6 +45,8 @@ pub struct Config {
     pub slot_wait_max: Duration,
     /// Largest linear memory that any function can be given; address space is reserved for it per slot.
     pub instance_memory_max: ByteCount,
+    /// Whether components are run by their core module alone where that can be (docs/adr/0010); off to compare with.
+    pub core_modules: bool,
     /// How a slot is made clean for its next instance. None means the cheapest way that is safe on this machine, which
     /// is looked at again all the time.
     pub resets: Option<Resets>,
@@ -80,6 +82,7 @@ impl Default for Config {
             instances_max: 1000,
             slot_wait_max: Duration::from_secs(10),
             instance_memory_max: ByteCount::gib(4),
+            core_modules: true,
             resets: None,
             idle_unload: Duration::from_secs(60),
             threads: u32::try_from(cores)

@@ -3,6 +3,7 @@
 pub(crate) mod swap;
 
 use crate::config::Config;
+use crate::direct;
 use crate::error::BuildError;
 use crate::gate::{Gate, Refused};
 use sha2::{Digest as _, Sha256};
@@ -208,6 +209,7 @@ impl WasmEngine {
     pub(crate) fn compiled_format(&self) -> String {
         let mut hasher = StableHasher(Sha256::new());
         self.engine.precompile_compatibility_hash().hash(&mut hasher);
+        direct::VERSION.hash(&mut hasher);
         format!("{:016x}", hasher.finish())
     }
 }

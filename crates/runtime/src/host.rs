@@ -1,6 +1,7 @@
 //! What a guest sees of the world: its environment, its output, its folders, the clock and randomness, and of other
 //! servers those that its Service names ([`crate::outside`]). Every other door is closed.
 
+use crate::direct;
 use crate::engine::{Calls, TABLE_ELEMENTS_MAX, WasmEngine};
 use crate::files::FileRoot;
 use crate::outside::{Asking, Outside, Sent};
@@ -45,13 +46,16 @@ const HTTP_FIELDS_BYTES_MAX: usize = 64 * 1024;
 const RANDOM_BYTES_MAX: u64 = 1024 * 1024;
 /// Bytes that a guest may hand over in one call to the host, which copies them first. Streams take far less at a time,
 /// so only a guest that means harm comes near.
-const HOST_CALL_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub(crate) const HOST_CALL_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// The state of one instance.
 pub(crate) struct Host {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     table: ResourceTable,
+    /// Standard output and standard error.
+    outputs: [Output; 2],
+    direct: direct::State,
     doors: Doors,
     /// Its part of the file system.
     pub folders: Folders,
@@ -117,12 +121,14 @@ impl Host {
         log: &Arc<RevisionLog>,
         outside: &Arc<Outside>,
     ) -> Self {
+        let outputs = [LogStream::Stdout, LogStream::Stderr].map(|stream| Output::new(log, stream));
+        let [stdout, stderr] = outputs.clone();
         let mut wasi = WasiCtx::builder();
         wasi.envs(&revision.env)
             .args(&revision.command)
             .args(&revision.args)
-            .stdout(Output::new(log, LogStream::Stdout))
-            .stderr(Output::new(log, LogStream::Stderr))
+            .stdout(stdout)
+            .stderr(stderr)
             .max_random_size(RANDOM_BYTES_MAX);
         if let Some(folder) = &revision.working_dir {
             wasi.initial_cwd(folder);
@@ -135,6 +141,8 @@ impl Host {
             wasi: wasi.build(),
             http,
             table,
+            outputs,
+            direct: direct::State::default(),
             doors: Doors {
                 revision: Arc::clone(revision),
                 log: Arc::clone(log),
@@ -144,6 +152,27 @@ impl Host {
             folders: Folders::new(revision, file_root),
             limiter: Limiter::new(revision.limits.memory),
         }
+    }
+
+    /// What guests hold on this side.
+    pub(crate) fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
+
+    /// What is kept of a guest that is called directly.
+    pub(crate) fn direct(&self) -> &direct::State {
+        &self.direct
+    }
+
+    /// The same, to change it.
+    pub(crate) fn direct_mut(&mut self) -> &mut direct::State {
+        &mut self.direct
+    }
+
+    /// Prints on standard output, or on standard error.
+    pub(crate) fn print(&mut self, on_error: bool, bytes: &[u8]) {
+        let [stdout, stderr] = &self.outputs;
+        if on_error { stderr } else { stdout }.accept(bytes);
     }
 
     /// How many functions the call that is answered here came through.

@@ -7,6 +7,7 @@
 //! What reuse keeps is what the guest keeps: its memory, globals and tables. It never crosses from one Revision, or
 //! one version of its environment, to another.
 
+use crate::direct;
 use crate::engine::WasmEngine;
 use crate::host::Host;
 use crate::metrics::{Counted, Metrics};
@@ -29,10 +30,18 @@ pub(crate) struct Instance {
     /// The guest and everything it has.
     pub wasm_store: Store<Host>,
     /// Its handler.
-    pub proxy: Proxy,
+    pub handler: Handler,
     calls: u32,
     _slot: OwnedSemaphorePermit,
     _live: Counted,
+}
+
+/// What of an instance is called.
+pub(crate) enum Handler {
+    /// That of a component.
+    Component(Proxy),
+    /// That of the core module of one.
+    Core(direct::Handler),
 }
 
 /// A slot in which an instance is to be made.
@@ -51,10 +60,10 @@ impl Place {
     }
 
     /// An instance that was made in it.
-    pub(crate) fn hold(self, wasm_store: Store<Host>, proxy: Proxy) -> Instance {
+    pub(crate) fn hold(self, wasm_store: Store<Host>, handler: Handler) -> Instance {
         Instance {
             wasm_store,
-            proxy,
+            handler,
             calls: 0,
             _slot: self.slot,
             _live: self.live,

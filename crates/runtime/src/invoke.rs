@@ -8,7 +8,7 @@ use crate::component::Program;
 use crate::function::{Function, Running};
 use crate::gate::Refused;
 use crate::host::Host;
-use crate::instance::{Instance, Place};
+use crate::instance::{Handler, Instance, Place};
 use crate::prepare::{causes, is_guests_fault, is_out_of_room, root_cause};
 use crate::runtime::{BroughtUp, Shared};
 use futures::FutureExt;
@@ -347,15 +347,18 @@ impl Call {
         let mut host = Host::new(spec, files, &function.log, &function.outside);
         host.limiter.count_in(&self.function.meter.memory);
         let mut wasm_store = host.into_store(loaded.engine.engine());
-        let proxy = match &loaded.program {
-            Program::Handler(ProxyPre::P2(pre)) => pre.instantiate_async(&mut wasm_store).await?,
+        let handler = match &loaded.program {
+            Program::Direct(direct) => Handler::Core(direct.instantiate(&mut wasm_store).await?),
+            Program::Handler(ProxyPre::P2(pre)) => {
+                Handler::Component(pre.instantiate_async(&mut wasm_store).await?)
+            }
             Program::Handler(ProxyPre::P3(_)) | Program::Cli(_) | Program::Module(_) => {
                 return Err(wasmtime::Error::msg("services are called in another way"));
             }
         };
         self.state
             .set_instantiated(self.shared.clock.elapsed().saturating_sub(begun));
-        Ok(place.hold(wasm_store, proxy))
+        Ok(place.hold(wasm_store, handler))
     }
 
     async fn handle(
@@ -365,7 +368,7 @@ impl Call {
         sender: oneshot::Sender<Head>,
     ) -> Result<(), wasmtime::Error> {
         let Instance {
-            wasm_store, proxy, ..
+            wasm_store, handler, ..
         } = instance;
         let hops = Hops::of(&request);
         let (mut parts, body) = request.into_parts();
@@ -382,10 +385,13 @@ impl Call {
             .new_incoming_request(scheme, http::Request::from_parts(parts, body))
             .context("the request cannot be handed to the function")?;
         let response = http.new_response_outparam(sender)?;
-        proxy
-            .wasi_http_incoming_handler()
-            .call_handle(&mut *wasm_store, request, response)
-            .await
+        match handler {
+            Handler::Core(handler) => handler.call(wasm_store, &request, &response).await,
+            Handler::Component(proxy) => {
+                let handler = proxy.wasi_http_incoming_handler();
+                handler.call_handle(&mut *wasm_store, request, response).await
+            }
+        }
     }
 
     /// The guest has set its response.

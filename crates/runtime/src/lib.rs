@@ -17,6 +17,7 @@ mod command;
 mod component;
 mod config;
 mod digest;
+mod direct;
 mod engine;
 mod error;
 mod files;

@@ -210,7 +210,9 @@ impl Shared {
     ) -> Result<(), PrepareError> {
         let revision = &request.revision;
         match &loaded.program {
-            Program::Handler(_) | Program::Cli(_) => self.start_component_once(revision, loaded).await,
+            Program::Handler(_) | Program::Direct(_) | Program::Cli(_) => {
+                self.start_component_once(revision, loaded).await
+            }
             Program::Module(_) => {
                 let limit = request.progress_deadline;
                 self.start_module_once(revision, loaded, limit).await
@@ -243,6 +245,7 @@ impl Shared {
         let made = async {
             match &loaded.program {
                 Program::Handler(pre) => pre.instantiate_async(&mut wasm_store).await.map(drop),
+                Program::Direct(direct) => direct.instantiate(&mut wasm_store).await.map(drop),
                 Program::Cli(pre) => pre.instantiate_async(&mut wasm_store).await.map(drop),
                 Program::Module(_) => Ok(()),
             }

@@ -136,7 +136,7 @@ fn components(
     metrics: &Metrics,
 ) -> Result<Arc<Components>, BuildError> {
     let (cache, metrics) = (Arc::clone(cache), metrics.clone());
-    Components::new(engine, cache, metrics, config.compiles_parallel_max).map(Arc::new)
+    Components::new(engine, cache, metrics, config).map(Arc::new)
 }
 
 async fn keep_house(shared: Weak<Shared>, mut endings: broadcast::Receiver<Arc<str>>) {

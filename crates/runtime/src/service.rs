@@ -169,7 +169,7 @@ impl Version {
         let mut wasm_store = host.into_store(self.loaded.engine.engine());
         let made = match &self.loaded.program {
             Program::Handler(ProxyPre::P3(pre)) => pre.instantiate_async(&mut wasm_store).await,
-            Program::Handler(ProxyPre::P2(_)) | Program::Cli(_) | Program::Module(_) => {
+            Program::Handler(ProxyPre::P2(_)) | Program::Direct(_) | Program::Cli(_) | Program::Module(_) => {
                 Err(wasmtime::Error::msg("handlers are called in another way"))
             }
         };

@@ -95,7 +95,8 @@ impl Host {
         Ok(Ok(Resource::new_own(body.rep())))
     }
 
-    fn request_body(
+    /// `outgoing-request.body`
+    pub(crate) fn request_body(
         &mut self,
         request: &Resource<HostOutgoingRequest>,
     ) -> wasmtime::Result<Result<Resource<HostOutgoingBody>, ()>> {
@@ -111,7 +112,8 @@ impl Host {
         self.outgoing_body(made)
     }
 
-    fn response_body(
+    /// `outgoing-response.body`
+    pub(crate) fn response_body(
         &mut self,
         response: &Resource<HostOutgoingResponse>,
     ) -> wasmtime::Result<Result<Resource<HostOutgoingBody>, ()>> {
@@ -127,7 +129,8 @@ impl Host {
         self.outgoing_body(made)
     }
 
-    fn write_body(
+    /// `outgoing-body.write`
+    pub(crate) fn write_body(
         &mut self,
         body: &Resource<HostOutgoingBody>,
     ) -> wasmtime::Result<Result<Resource<DynOutputStream>, ()>> {
@@ -138,11 +141,18 @@ impl Host {
         }
     }
 
+    /// An `outgoing-body` that is dropped: not finished, so not whole.
+    pub(crate) fn drop_body(&mut self, body: &Resource<HostOutgoingBody>) -> wasmtime::Result<()> {
+        self.take_body(body.rep())?.writer.end(End::Aborted);
+        Ok(())
+    }
+
     fn take_body(&mut self, rep: u32) -> wasmtime::Result<OutgoingBody> {
         Ok(self.table.delete(Resource::<OutgoingBody>::new_own(rep))?)
     }
 
-    fn finish_body(
+    /// `outgoing-body.finish`
+    pub(crate) fn finish_body(
         &mut self,
         body: &Resource<HostOutgoingBody>,
         trailers: Option<Resource<FieldMap>>,
@@ -160,11 +170,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     types.resource(
         "outgoing-body",
         ResourceType::host::<HostOutgoingBody>(),
-        |mut store: StoreContextMut<'_, Host>, rep| {
-            // Not finished, so not whole.
-            store.data_mut().take_body(rep)?.writer.end(End::Aborted);
-            Ok(())
-        },
+        |mut store: StoreContextMut<'_, Host>, rep| store.data_mut().drop_body(&Resource::new_own(rep)),
     )?;
     types.func_wrap(
         "[method]outgoing-request.body",

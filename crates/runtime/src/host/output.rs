@@ -34,7 +34,8 @@ impl Output {
         }))
     }
 
-    fn accept(&self, bytes: &[u8]) {
+    /// Takes what is printed.
+    pub(crate) fn accept(&self, bytes: &[u8]) {
         let mut partial = self.0.partial.lock().unwrap_or_else(PoisonError::into_inner);
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let room = LINE_BYTES_MAX.saturating_sub(partial.len());

@@ -18,3 +18,6 @@ mod server;
 mod service;
 mod support;
 mod turns;
+
+/// As the platform has it; `tests/components` has the same tests without.
+const CORE_MODULES: bool = true;

@@ -52,6 +52,7 @@ impl Rig {
             allow_file_images: true,
             fetch_retry_delay: Duration::from_millis(1),
             instances_max: 16,
+            core_modules: crate::CORE_MODULES,
             ..Config::default()
         };
         change(&mut config);
