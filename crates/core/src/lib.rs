@@ -20,6 +20,7 @@ pub mod invoke;
 pub mod log;
 pub mod outbound;
 pub mod probe;
+pub mod program;
 pub mod report;
 pub mod request_log;
 pub mod resident;

@@ -25,8 +25,25 @@ pub(crate) const MANIFEST_BYTES_MAX: u64 = 4 * 1024 * 1024;
 pub(crate) struct Found {
     /// The image pinned to a digest.
     pub pinned: String,
-    /// The binary; `None` when the caller said that it has what the pinned name means.
-    pub wasm: Option<Vec<u8>>,
+    /// The program; `None` when the caller said that it has what the pinned name means.
+    pub program: Option<Program>,
+}
+
+/// The program that an image holds.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Program {
+    /// The binary.
+    pub wasm: Vec<u8>,
+    /// What the image calls it, besides its own name: see [`kittiwake_core::program`].
+    pub names: Vec<String>,
+}
+
+impl From<Vec<u8>> for Program {
+    /// One that has no name of its own.
+    fn from(wasm: Vec<u8>) -> Self {
+        let names = Vec::new();
+        Self { wasm, names }
+    }
 }
 
 /// A content that turned out not to be what its digest promises.

@@ -12,6 +12,7 @@
 //! is read for that when it is another file than the one that was written and checked (by inode, size and time): the
 //! first call of a function after a restart need not read all of its code.
 
+use crate::artifact::Program;
 use crate::digest::Digest;
 use crate::engine::Calls;
 use crate::error::BuildError;
@@ -31,6 +32,8 @@ mod evict;
 
 /// Blobs whose check is remembered; beyond it everything is checked again.
 const CHECKED_MAX: usize = 16_384;
+/// Names of programs that are remembered are no longer, in bytes (Linux' `PATH_MAX`).
+const NAME_BYTES_MAX: usize = 4096;
 /// Read buffer of a check, in bytes.
 const CHECK_BUFFER_BYTES: usize = 128 * 1024;
 
@@ -67,6 +70,9 @@ pub(crate) struct ImageEntry {
     pub wasm: String,
     /// Whether it came from this machine's disk: then it may be impossible to fetch again, and is evicted last.
     pub local: bool,
+    /// What the image calls its program.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -240,13 +246,24 @@ impl Cache {
         self.blob_path(&blob).exists().then_some(form.kind)
     }
 
+    /// What a pinned image calls its program, if it is known.
+    pub(crate) fn program_names(&self, pinned: &str) -> Vec<String> {
+        let entry: Option<ImageEntry> = read_json(&self.image_path(pinned));
+        let entry = entry.filter(|entry| entry.image == pinned);
+        entry.map(|entry| entry.names).unwrap_or_default()
+    }
+
     /// Stores the `.wasm` of a pinned image.
-    pub(crate) fn store_image(&self, pinned: &str, wasm: &[u8], local: bool) -> io::Result<Digest> {
-        let digest = self.store_blob(wasm)?;
+    pub(crate) fn store_image(&self, pinned: &str, program: &Program, local: bool) -> io::Result<Digest> {
+        let digest = self.store_blob(&program.wasm)?;
         let entry = ImageEntry {
             image: pinned.to_owned(),
             wasm: digest.to_string(),
             local,
+            names: (program.names.iter())
+                .filter(|name| name.len() <= NAME_BYTES_MAX)
+                .cloned()
+                .collect(),
         };
         self.write_json(&self.image_path(pinned), &entry)?;
         self.evict();
@@ -474,7 +491,9 @@ mod tests {
     fn images_and_compiled_forms_are_found_again() {
         let dir = tempfile::tempdir().unwrap();
         let cache = open(dir.path(), ByteCount::mib(1));
-        let wasm = cache.store_image("r/a@sha256:1", b"wasm", false).unwrap();
+        let wasm = cache
+            .store_image("r/a@sha256:1", &b"wasm".to_vec().into(), false)
+            .unwrap();
         cache.store_compiled(&wasm, b"code", COMPONENT).unwrap();
         let again = open(dir.path(), ByteCount::mib(1));
         assert_eq!(again.image("r/a@sha256:1"), Some(wasm.clone()));
@@ -499,7 +518,9 @@ mod tests {
             (FunctionKind::Server, Code::Module),
         ] {
             for calls in [Calls::Sequential, Calls::Concurrent] {
-                let wasm = cache.store_image("r/a@sha256:1", b"wasm", false).unwrap();
+                let wasm = cache
+                    .store_image("r/a@sha256:1", &b"wasm".to_vec().into(), false)
+                    .unwrap();
                 let form = Form { calls, kind, code };
                 cache.store_compiled(&wasm, b"code", form).unwrap();
                 assert_eq!(cache.compiled_form(&wasm).unwrap().form, form);
@@ -511,7 +532,9 @@ mod tests {
     fn damaged_entries_are_dropped() {
         let dir = tempfile::tempdir().unwrap();
         let cache = open(dir.path(), ByteCount::mib(1));
-        let wasm = cache.store_image("r/a@sha256:1", b"wasm", false).unwrap();
+        let wasm = cache
+            .store_image("r/a@sha256:1", &b"wasm".to_vec().into(), false)
+            .unwrap();
         cache.store_compiled(&wasm, b"code", COMPONENT).unwrap();
         for entry in fs::read_dir(cache.blobs()).unwrap() {
             fs::write(entry.unwrap().path(), b"rubbish").unwrap();
@@ -521,7 +544,9 @@ mod tests {
         assert!(again.wasm(&wasm).is_none());
         assert_eq!(again.metrics.cache_corrupt.get(), 2);
         assert_eq!(again.image("r/a@sha256:1"), None);
-        again.store_image("r/a@sha256:1", b"wasm", false).unwrap();
+        again
+            .store_image("r/a@sha256:1", &b"wasm".to_vec().into(), false)
+            .unwrap();
         assert_eq!(again.wasm(&wasm).unwrap(), b"wasm");
     }
 
@@ -529,8 +554,12 @@ mod tests {
     fn the_oldest_goes_first_local_files_last_and_held_blobs_never() {
         let dir = tempfile::tempdir().unwrap();
         let cache = open(dir.path(), ByteCount(30));
-        let local = cache.store_image("file:///a@sha256:1", &[1; 10], true).unwrap();
-        let old = cache.store_image("r/old@sha256:1", &[2; 10], false).unwrap();
+        let local = cache
+            .store_image("file:///a@sha256:1", &vec![1; 10].into(), true)
+            .unwrap();
+        let old = cache
+            .store_image("r/old@sha256:1", &vec![2; 10].into(), false)
+            .unwrap();
         let server = Form {
             calls: Calls::Concurrent,
             kind: FunctionKind::Server,
@@ -539,11 +568,15 @@ mod tests {
         cache.store_compiled(&local, &[3; 10], server).unwrap();
         let CompiledForm { path, form, hold } = cache.compiled_form(&local).unwrap();
         assert_eq!(form, server);
-        let new = cache.store_image("r/new@sha256:1", &[4; 10], false).unwrap();
+        let new = cache
+            .store_image("r/new@sha256:1", &vec![4; 10].into(), false)
+            .unwrap();
         assert_eq!((cache.image("r/old@sha256:1"), cache.wasm(&old)), (None, None));
         assert!(cache.wasm(&local).is_some() && path.exists() && cache.wasm(&new).is_some());
         drop(hold);
-        cache.store_image("r/newer@sha256:1", &[5; 10], false).unwrap();
+        cache
+            .store_image("r/newer@sha256:1", &vec![5; 10].into(), false)
+            .unwrap();
         assert!(cache.wasm(&local).is_some(), "local files go last");
         assert_eq!(cache.metrics.cache_evicted.get(), 2);
         assert_eq!(cache.metrics.cache_bytes.get(), 30);

@@ -95,7 +95,7 @@ impl Shared {
     ) -> Result<Prepared, PrepareError> {
         let (image, loaded) = self.artifact_shared(&request, &progress).await?;
         progress(PreparePhase::Starting);
-        self.start_once(&request, &loaded).await?;
+        self.start_once(&request, &image, &loaded).await?;
         Ok(Prepared {
             image,
             kind: loaded.kind,
@@ -161,7 +161,7 @@ impl Shared {
         let known = |pinned: &str| self.cache.image(pinned).is_some();
         let found = self.puller.pull(&reference, credentials, &known).await?;
         tell(PreparePhase::Compiling);
-        let Some(wasm) = found.wasm else {
+        let Some(program) = found.program else {
             return match self.cached_artifact(&found.pinned).await {
                 Some(artifact) => artifact,
                 None => Err(lost(&found.pinned)),
@@ -174,7 +174,7 @@ impl Shared {
         );
         let digest = blocking(move || {
             cache
-                .store_image(&pinned, &wasm, local)
+                .store_image(&pinned, &program, local)
                 .map_err(|error| disk_full(&error))
         })
         .await?;
@@ -206,9 +206,13 @@ impl Shared {
     async fn start_once(
         self: &Arc<Self>,
         request: &PrepareRequest,
+        pinned: &str,
         loaded: &Arc<Loaded>,
     ) -> Result<(), PrepareError> {
-        let revision = &request.revision;
+        let revision = &RevisionSpec {
+            image: pinned.into(),
+            ..request.revision.clone()
+        };
         match &loaded.program {
             Program::Handler(_) | Program::Direct(_) | Program::Cli(_) => {
                 self.start_component_once(revision, loaded).await

@@ -47,7 +47,7 @@ pub(crate) fn read(
     }
     Ok(Found {
         pinned: image.pinned(&digest),
-        wasm: Some(wasm),
+        program: Some(wasm.into()),
     })
 }
 

@@ -1,5 +1,6 @@
 //! The `.wasm` inside the layers of a plain container image.
 
+use super::Program;
 use super::manifest::Compression;
 use kittiwake_core::artifact::PrepareError;
 use kittiwake_core::code::ErrorCode;
@@ -115,11 +116,13 @@ impl Unpacked {
         true
     }
 
-    /// The program of the image: the `.wasm` that its entrypoint names, otherwise the only one.
-    pub(crate) fn program(mut self, config: &[u8]) -> Result<Vec<u8>, PrepareError> {
+    /// The program of the image: the `.wasm` that its entrypoint names, otherwise the only one. It is called by its path,
+    /// and by what the image starts with.
+    pub(crate) fn program(mut self, config: &[u8]) -> Result<Program, PrepareError> {
         let file: ImageFile = serde_json::from_slice(config).unwrap_or_default();
         let execution = file.config.unwrap_or_default();
         let words = execution.entrypoint.iter().chain(&execution.cmd).flatten();
+        let called = |path: String| -> Vec<String> { words.clone().take(1).cloned().chain([path]).collect() };
         if let Some(named) = words.clone().find(|word| word.ends_with(".wasm")) {
             let directory = execution.working_dir.as_deref().unwrap_or("/");
             let path = if named.starts_with('/') {
@@ -127,12 +130,14 @@ impl Unpacked {
             } else {
                 normalize(&format!("{directory}/{named}"))
             };
-            return self.files.remove(&path).ok_or_else(|| {
+            let wasm = self.files.remove(&path).ok_or_else(|| {
                 not_wasm(
                     &format!("its entrypoint {named} is not among its files"),
                     "correct the ENTRYPOINT",
                 )
-            });
+            })?;
+            let names = called(path);
+            return Ok(Program { wasm, names });
         }
         if self.files.len() > 1 {
             let names: Vec<_> = self.files.keys().map(String::as_str).collect();
@@ -141,7 +146,11 @@ impl Unpacked {
                 "name one in its ENTRYPOINT",
             ));
         }
-        self.files.into_values().next().ok_or_else(|| {
+        let only = self.files.into_iter().next().map(|(path, wasm)| Program {
+            wasm,
+            names: called(path),
+        });
+        only.ok_or_else(|| {
             let command: Vec<_> = words.map(String::as_str).collect();
             not_wasm(
                 &format!(
@@ -270,9 +279,9 @@ mod tests {
     fn the_entrypoint_decides_then_the_only_file() {
         let layers = [tar(&[("a.wasm", b"A"), ("dir/b.wasm", b"B"), ("readme", b"x")])];
         let config = br#"{"config":{"Entrypoint":["/dir/b.wasm"]}}"#;
-        assert_eq!(unpack(&layers).program(config).unwrap(), b"B");
+        assert_eq!(unpack(&layers).program(config).unwrap().wasm, b"B");
         let relative = br#"{"config":{"Cmd":["b.wasm"],"WorkingDir":"/dir"}}"#;
-        assert_eq!(unpack(&layers).program(relative).unwrap(), b"B");
+        assert_eq!(unpack(&layers).program(relative).unwrap().wasm, b"B");
         assert!(
             unpack(&layers)
                 .program(b"{}")
@@ -280,10 +289,13 @@ mod tests {
                 .message
                 .contains("a.wasm, dir/b.wasm")
         );
-        assert_eq!(
-            unpack(&[tar(&[("./only.wasm", b"O")])]).program(b"{}").unwrap(),
-            b"O"
-        );
+        let only = unpack(&[tar(&[("./only.wasm", b"O")])]);
+        let started = br#"{"config":{"Entrypoint":["/app/serve"],"Cmd":["x"]}}"#;
+        let wanted = Program {
+            wasm: b"O".to_vec(),
+            names: vec!["/app/serve".to_owned(), "only.wasm".to_owned()],
+        };
+        assert_eq!(only.program(started), Ok(wanted));
         let none = unpack(&[tar(&[("bin/sh", b"x")])])
             .program(br#"{"config":{"Cmd":["sh"]}}"#)
             .unwrap_err();
@@ -298,7 +310,7 @@ mod tests {
     fn later_layers_replace_and_delete() {
         let first = tar(&[("a.wasm", b"1"), ("d/b.wasm", b"1"), ("e/f/c.wasm", b"1")]);
         let second = tar(&[("a.wasm", b"2"), ("d/.wh.b.wasm", b""), ("e/.wh..wh..opq", b"")]);
-        assert_eq!(unpack(&[first, second]).program(b"{}").unwrap(), b"2");
+        assert_eq!(unpack(&[first, second]).program(b"{}").unwrap().wasm, b"2");
     }
 
     /// A tar of zeros under one header, as short as gzip makes it.

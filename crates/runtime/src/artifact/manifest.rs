@@ -46,6 +46,9 @@ const WASM_ANNOTATIONS: [(&str, &[&str]); 2] = [
     ("run.oci.handler", &["wasm", "wasm-smart"]),
 ];
 
+/// The annotation by which a layer has a file's name (OCI image spec, annotations.md).
+const TITLE: &str = "org.opencontainers.image.title";
+
 /// Layers and index entries of one manifest that are looked at; more is refused.
 const DESCRIPTORS_MAX: usize = 256;
 
@@ -118,6 +121,11 @@ impl Descriptor {
                 self.digest
             ))
         })
+    }
+
+    /// The name of the file that it is.
+    pub(crate) fn title(&self) -> Option<&str> {
+        self.annotations.get(TITLE).map(String::as_str)
     }
 
     fn is_platform(&self, os: &str, architectures: &[&str]) -> bool {

@@ -8,7 +8,7 @@ use super::reference::ImageRef;
 use super::registry::Repository;
 use super::registry::clients::Http;
 use super::slots::Slots;
-use super::{Found, MANIFEST_BYTES_MAX, file, registry};
+use super::{Found, MANIFEST_BYTES_MAX, Program, file, registry};
 use crate::config::Config;
 use crate::digest::Digest;
 use crate::error::BuildError;
@@ -146,10 +146,10 @@ impl Puller {
                 };
                 let mut source = Source::Layout(layout);
                 let (manifest, kind) = source.manifest(&digest).await?;
-                let wasm = self.follow(&mut source, manifest, kind).await?;
+                let program = self.follow(&mut source, manifest, kind).await?;
                 Ok(Found {
                     pinned: image.pinned(&digest),
-                    wasm: Some(wasm),
+                    program: Some(program),
                 })
             }
             ImageRef::Registry(reference) => self.find_in_registry(image, reference, given, known).await,
@@ -200,13 +200,16 @@ impl Puller {
         let (manifest, digest, kind) = repository.manifest(wanted).await?;
         let pinned = image.pinned(&digest);
         if known(&pinned) {
-            return Ok(Found { pinned, wasm: None });
+            return Ok(Found {
+                pinned,
+                program: None,
+            });
         }
         let mut source = Source::Registry(Box::new(repository));
-        let wasm = self.follow(&mut source, manifest, kind).await?;
+        let program = self.follow(&mut source, manifest, kind).await?;
         Ok(Found {
             pinned,
-            wasm: Some(wasm),
+            program: Some(program),
         })
     }
 
@@ -216,11 +219,15 @@ impl Puller {
         source: &mut Source,
         mut content: Vec<u8>,
         mut kind: Option<String>,
-    ) -> Result<Vec<u8>, PrepareError> {
+    ) -> Result<Program, PrepareError> {
         for _ in 0..INDEX_DEPTH_MAX {
             match manifest::plan(&content, kind.as_deref())? {
                 Plan::Manifest(entry) => (content, kind) = source.manifest(&entry.digest()?).await?,
-                Plan::Wasm(layer) => return source.blob(&layer.digest()?, self.size(&layer)?).await,
+                Plan::Wasm(layer) => {
+                    let wasm = source.blob(&layer.digest()?, self.size(&layer)?).await?;
+                    let names = layer.title().map(str::to_owned).into_iter().collect();
+                    return Ok(Program { wasm, names });
+                }
                 Plan::Layers { config, layers } => return self.unpack(source, &config, layers).await,
             }
         }
@@ -237,7 +244,7 @@ impl Puller {
         source: &mut Source,
         config: &Descriptor,
         layers: Vec<(Descriptor, Compression)>,
-    ) -> Result<Vec<u8>, PrepareError> {
+    ) -> Result<Program, PrepareError> {
         let config = source.blob(&config.digest()?, MANIFEST_BYTES_MAX).await?;
         let mut unpacked = Unpacked::default();
         let bytes_max = self.artifact_bytes_max;

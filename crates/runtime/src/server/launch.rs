@@ -9,6 +9,7 @@ use crate::prepare::{EXIT_CODE_OF_TRAP, causes, is_out_of_room, root_cause};
 use crate::preview1::{Guest, Program, Streams};
 use crate::runtime::Shared;
 use kittiwake_core::log::{LogStream, RevisionLog};
+use kittiwake_core::program::PROGRAM;
 use kittiwake_core::revision::RevisionSpec;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +17,6 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use wasmtime::Store;
 use wasmtime_wasi::I32Exit;
-
-/// The name of a program that was given no other: what stands before its arguments.
-const PROGRAM: &str = "function.wasm";
 
 /// An instance whose program runs.
 pub(crate) struct Launched {
