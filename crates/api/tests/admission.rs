@@ -883,14 +883,29 @@ fn types_are_checked_at_the_end() {
 }
 
 #[test]
-fn a_probe_that_runs_a_command_warns() {
-    let exec = json!({"exec": {"command": ["true"]}, "periodSeconds": 1});
+fn a_probe_that_runs_another_program_warns() {
+    let warned = |field: &str, command: Value| {
+        let probe = json!({"exec": {"command": command}, "periodSeconds": 1});
+        call(&mut with_container(field, probe), None).unwrap()
+    };
     for field in ["startupProbe", "livenessProbe", "readinessProbe"] {
-        let warnings = call(&mut with_container(field, exec.clone()), None).unwrap();
-        let wanted = format!("spec.template.spec.containers[0].{field}.exec: the command is not run");
-        assert!(
-            warnings.len() == 1 && warnings[0].starts_with(&wanted),
-            "{warnings:?}"
+        let path = format!("spec.template.spec.containers[0].{field}.exec.command: ");
+        for (command, wanted) in [
+            (
+                json!(["cat", "/tmp/healthy"]),
+                r#"unless the image calls it "cat" the probe fails"#,
+            ),
+            (json!([]), "it is empty"),
+        ] {
+            let warnings = warned(field, command);
+            assert!(
+                warnings.len() == 1 && warnings[0].starts_with(&path) && warnings[0].contains(wanted),
+                "{warnings:?}"
+            );
+        }
+        assert_eq!(
+            warned(field, json!(["/ko-app/hello", "probe"])),
+            Vec::<String>::new()
         );
     }
     let fine = json!({"httpGet": {"path": "/"}});

@@ -56,7 +56,7 @@ pub enum Handler {
     },
     /// A command run in the container, which has to end with 0.
     Exec {
-        /// The command and its arguments.
+        /// The program, which can only be the image's own ([`crate::program`]), and its arguments.
         command: Vec<String>,
     },
 }

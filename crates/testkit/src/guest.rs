@@ -137,6 +137,8 @@ guests! {
     server_reader = module;
     /// A server that never listens.
     server_deaf = module;
+    /// A server of plain WASI that computes for ever with one argument, and takes all memory with two.
+    server_probed = module;
     /// A server that ends with code 7 before it listens.
     server_quits = module;
     /// A CGI program that does what the path says: see its text.

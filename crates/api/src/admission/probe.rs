@@ -1,6 +1,7 @@
 //! Probes of a container (serving `pkg/apis/serving/k8s_validation.go`, `v1/revision_defaults.go`).
 
 use super::{FieldErrors, json};
+use kittiwake_core::program;
 use serde_json::{Value, json};
 
 /// The probe that decides whether a revision is ready.
@@ -95,8 +96,8 @@ pub fn validate(probe: &Value, port_name: &str, is_readiness: bool) -> FieldErro
     errors
 }
 
-/// Warnings for the client about the probes of an object that was admitted. A probe that runs a command is valid, and
-/// Knative's images have some; but there is nothing here to run it in.
+/// Warnings for the client about the probes of an object that was admitted. A probe that runs a command is valid, but an
+/// image of WebAssembly holds one program, so the command has to be that one.
 pub fn warnings(object: &Value) -> Vec<String> {
     let mut warnings = Vec::new();
     for (pointer, path) in [
@@ -106,19 +107,36 @@ pub fn warnings(object: &Value) -> Vec<String> {
         let containers = object.pointer(pointer).and_then(Value::as_array);
         for (index, container) in containers.into_iter().flatten().enumerate() {
             for field in FIELDS {
-                if container
-                    .pointer(&format!("/{field}/exec"))
-                    .is_some_and(json::is_set)
-                {
-                    warnings.push(format!(
-                        "{path}[{index}].{field}.exec: the command is not run and the probe counts as passed, since a WebAssembly \
-                         instance has no other processes; use httpGet, tcpSocket or grpc"
-                    ));
+                let action = container.get(field).and_then(|probe| json::object(probe, "exec"));
+                if let Some(problem) = action.and_then(|action| foreign_command(action, container)) {
+                    warnings.push(format!("{path}[{index}].{field}.exec.command: {problem}"));
                 }
             }
         }
     }
     warnings
+}
+
+/// Why a command will hardly run, as far as that can be told without the image.
+fn foreign_command(action: &Value, container: &Value) -> Option<String> {
+    let words = |object: &Value, field: &str| -> Vec<String> {
+        let words = object.get(field).and_then(Value::as_array).into_iter().flatten();
+        words
+            .filter_map(|word| word.as_str().map(str::to_owned))
+            .collect()
+    };
+    let image = container.get("image").and_then(Value::as_str).unwrap_or_default();
+    let (command, own) = (words(action, "command"), words(container, "command"));
+    let Some(word) = command.first() else {
+        return Some("it is empty, so the probe fails: name the program and its arguments".to_owned());
+    };
+    (!program::is_meant(word, image, &own, &[])).then(|| {
+        format!(
+            "a WebAssembly image holds one program, and unless the image calls it {word:?} the probe fails: name it as the \
+             container's command or the image's entrypoint does (here {:?}), or use httpGet, tcpSocket or grpc",
+            own.first().map_or(program::name_of(image), String::as_str)
+        )
+    })
 }
 
 fn port(action: &Value, port_name: &str) -> FieldErrors {

@@ -1,8 +1,8 @@
 //! What Knative's suites check of a program that listens and stays; the other files here have the same of components.
 
-use crate::suite::{HELLO_WORLD, Suite, container, is_ready, server, text};
+use crate::suite::{HELLO_WORLD, Suite, annotate, container, is_ready, server, text};
 use http::{Method, StatusCode};
-use kittiwake_testkit::platform::PATIENCE;
+use kittiwake_testkit::platform::{PATIENCE, condition};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,6 +81,11 @@ async fn test_probe_runtime() {
     let cases = [
         ("http", "READY_DELAY", json!({"httpGet": {"path": "/healthz"}})),
         ("tcp", "LISTEN_DELAY", json!({"tcpSocket": {}})),
+        (
+            "exec",
+            "READY_DELAY",
+            json!({"exec": {"command": ["/ko-app/readiness", "probe"]}}),
+        ),
     ];
     let mut calls = tokio::task::JoinSet::new();
     for (name, variable, probe) in cases {
@@ -102,6 +107,66 @@ async fn test_probe_runtime() {
         }
     }
     calls.join_all().await;
+}
+
+/// `TestProbeRuntime`, where the command of the probe fails, or is none of the image's: neither is ever ready.
+#[tokio::test(flavor = "multi_thread")]
+async fn test_probe_runtime_of_commands_that_fail() {
+    let suite = Suite::start().await;
+    for (name, command, condition_type, reason, words) in [
+        (
+            "never",
+            json!(["/ko-app/readiness", "probe"]),
+            "ResourcesAvailable",
+            "ProgressDeadlineExceeded",
+            "\"/ko-app/readiness probe\" exited with code 1",
+        ),
+        (
+            "nobody",
+            json!(["cat", "/tmp/healthy"]),
+            "ContainerHealthy",
+            "ExitCode127",
+            "(spec.containers[0].readinessProbe.exec.command)",
+        ),
+    ] {
+        let mut failing = server(name, "readiness");
+        container(&mut failing)["env"] = json!([{"name": "READY_DELAY", "value": "3600s"}]);
+        container(&mut failing)["readinessProbe"] = json!({"exec": {"command": command}, "periodSeconds": 1});
+        annotate(&mut failing, "serving.knative.dev/progress-deadline", "3s");
+        suite.create("services", &failing).await.unwrap();
+        suite
+            .until("services", name, |service| {
+                condition(service, "Ready").0 == "False"
+            })
+            .await;
+        let revision = suite.object("revisions", &format!("{name}-00001")).await;
+        let (status, found, message) = condition(&revision, condition_type);
+        assert_eq!((status.as_str(), found.as_str()), ("False", reason), "{message}");
+        assert!(message.contains(words), "{message}");
+    }
+}
+
+/// `TestLivenessWithFail`: a program that says it is not well any more is started again. Also by a command.
+#[tokio::test(flavor = "multi_thread")]
+async fn test_liveness_with_fail() {
+    let suite = Suite::start().await;
+    for (name, mut probe) in [
+        ("asked", json!({"httpGet": {"path": "/healthz"}})),
+        (
+            "commanded",
+            json!({"exec": {"command": ["/ko-app/readiness", "probe"]}}),
+        ),
+    ] {
+        probe["periodSeconds"] = 1.into();
+        let mut failing = server(name, "readiness");
+        container(&mut failing)["livenessProbe"] = probe;
+        let ready = suite.create_service_ready(&failing).await;
+        let url = text(&ready, "/status/url").to_owned();
+        suite.until_text(&format!("{url}/healthz"), HELLO_WORLD).await;
+        let answer = suite.call(Method::POST, &format!("{url}/start-failing")).await;
+        assert_eq!(answer.text(), "will now fail readiness");
+        suite.until_text(&format!("{url}/healthz"), HELLO_WORLD).await;
+    }
 }
 
 /// `TestProbeRuntimeAfterStartup`: once the only instance is not ready any more, calls wait for one that is.

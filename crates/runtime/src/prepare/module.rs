@@ -5,10 +5,11 @@ use crate::function::Meter;
 use crate::runtime::Shared;
 use crate::server::EXIT_CODE_WHEN_ENDED;
 use crate::server::launch::{self, LaunchError};
-use crate::server::probe::{self, Prober};
+use crate::server::probe::Prober;
+use crate::server::probe::command::{self, Commands, EXIT_CODE_NOT_FOUND};
 use kittiwake_core::artifact::{FunctionKind, PrepareError};
 use kittiwake_core::code::ErrorCode;
-use kittiwake_core::log::LogStream;
+use kittiwake_core::log::{LogStream, RevisionLog};
 use kittiwake_core::revision::RevisionSpec;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,9 @@ impl Shared {
             ..revision.clone()
         });
         let log = self.logs.revision(&revision.key);
+        if loaded.kind == FunctionKind::Server {
+            self.check_commands(revision, &log)?;
+        }
         let slot_deadline = Instant::now() + self.config.start_timeout;
         let meter = Meter::new(&self.turns);
         let launched = launch::launch(self, revision, loaded, &meter, &log, slot_deadline);
@@ -35,9 +39,9 @@ impl Shared {
         if loaded.kind != FunctionKind::Server {
             return Ok(());
         }
-        probe::tell_unasked(revision, &log);
         let deadline = Instant::now() + limit;
-        let prober = Prober::new(revision, &launched.network);
+        let commands = Commands::of(self, revision, loaded, &meter, &log, &launched);
+        let prober = Prober::new(revision, &launched.network, commands);
         let failure = tokio::select! {
             biased;
             exit = launched.guest.ended() => PrepareError {
@@ -67,6 +71,20 @@ impl Shared {
         };
         log.write(LogStream::Platform, &failure.message);
         Err(failure)
+    }
+
+    /// Refuses probes whose command is no program of the image: they would fail for ever.
+    fn check_commands(&self, revision: &RevisionSpec, log: &RevisionLog) -> Result<(), PrepareError> {
+        let names = self.cache.program_names(&revision.image);
+        let Some(message) = command::impossible(revision, &names) else {
+            return Ok(());
+        };
+        log.write(LogStream::Platform, &message);
+        Err(PrepareError {
+            code: ErrorCode::StartFailed,
+            message,
+            exit_code: Some(EXIT_CODE_NOT_FOUND),
+        })
     }
 }
 

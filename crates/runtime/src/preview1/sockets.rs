@@ -162,6 +162,17 @@ impl Sockets {
     }
 }
 
+impl Drop for Sockets {
+    /// The network may outlive this: a command that was run beside an instance leaves nothing that listens.
+    fn drop(&mut self) {
+        for socket in self.open.values() {
+            if let State::Listening(listener) = &socket.state {
+                self.network.unlisten(listener);
+            }
+        }
+    }
+}
+
 impl Socket {
     /// A socket that is not connected.
     pub(crate) fn new(is_stream: bool, is_v6: bool) -> Self {

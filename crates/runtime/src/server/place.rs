@@ -4,6 +4,7 @@ use super::backoff::Backoff;
 use super::instance::{Instance, Start};
 use super::launch::{self, Exit, LaunchError, Launched};
 use super::probe::Prober;
+use super::probe::command::Commands;
 use super::{EXIT_CODE_WHEN_ENDED, Group};
 use crate::function::Function;
 use crate::prepare::EXIT_CODE_OF_TRAP;
@@ -80,7 +81,15 @@ async fn live(
         // What it has mounted may be older than what the others were given meanwhile.
         group.renew_files(shared);
     }
-    let prober = Prober::new(revision, &launched.network);
+    let commands = Commands::of(
+        shared,
+        revision,
+        &function.loaded,
+        &function.meter,
+        &function.log,
+        &launched,
+    );
+    let prober = Prober::new(revision, &launched.network, commands);
     let ready = tokio::select! {
         biased;
         _ = wanted.changed() => return End::Unwanted,

@@ -13,6 +13,7 @@ mod folders;
 mod invoke;
 mod local;
 mod outbound;
+mod probe;
 mod registry;
 mod server;
 mod service;
