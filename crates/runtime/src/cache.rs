@@ -515,6 +515,7 @@ mod tests {
             (FunctionKind::Component, Code::Core),
             (FunctionKind::Command, Code::Component),
             (FunctionKind::Command, Code::Module),
+            (FunctionKind::Server, Code::Component),
             (FunctionKind::Server, Code::Module),
         ] {
             for calls in [Calls::Sequential, Calls::Concurrent] {

@@ -3,7 +3,7 @@
 //! and components that export `wasi:cli/run` are the same here, but for how they are made and begun.
 
 use crate::component::Program;
-use crate::files::{Files, TooMuchKept};
+use crate::files::{Files, until_too_much};
 use crate::host::Host;
 use crate::instance::Place;
 use crate::invoke::state::{CallFailure, CallState};
@@ -282,14 +282,6 @@ impl Call {
             &format!("the function gave no answer: {message}"),
         );
         InvokeError::BadGateway(message)
-    }
-}
-
-/// Resolves once the instance keeps more than it may.
-async fn until_too_much(files: Option<Files>) -> TooMuchKept {
-    match files {
-        Some(files) => files.until_too_much().await,
-        None => std::future::pending().await,
     }
 }
 

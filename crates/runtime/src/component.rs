@@ -23,6 +23,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use tokio::sync::Semaphore;
 use wasmtime::Module;
+use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker};
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi_http::handler::ProxyPre;
@@ -34,6 +35,10 @@ const HANDLER_EXPORT: &str = "wasi:http/incoming-handler@0.2.";
 const SERVICE_EXPORT: &str = "wasi:http/handler@0.3.";
 /// The export that makes a component a program of the command line, of WASI 0.2.
 const RUN_EXPORT: &str = "wasi:cli/run@0.2.";
+/// What a program imports that listens by itself, and the function of it by which it does.
+const SOCKETS_IMPORT: &str = "wasi:sockets/tcp@0.2.";
+/// See [`SOCKETS_IMPORT`].
+pub(crate) const LISTENS: &str = "[method]tcp-socket.start-listen";
 /// Exports that are named in a message, at most.
 const EXPORTS_NAMED_MAX: usize = 8;
 
@@ -54,7 +59,7 @@ pub(crate) enum Program {
     Handler(ProxyPre<Host>),
     /// The core module of one.
     Direct(Direct),
-    /// A component that runs from its beginning to its end, as a program of the command line.
+    /// A component that runs as a program of the command line: from its beginning to its end, or for ever.
     Cli(CommandPre<Host>),
     /// A core module.
     Module(LoadedModule),
@@ -69,20 +74,14 @@ enum Answers {
     Handler,
     /// By what it prints.
     Printing,
+    /// On a port that it listens on.
+    Listening,
 }
 
 impl Loaded {
     /// Whether it is a service of WASI 0.3, whose instances can serve several calls at a time.
     pub(crate) fn is_service(&self) -> bool {
         matches!(self.program, Program::Handler(ProxyPre::P3(_)))
-    }
-
-    /// The module that it is.
-    pub(crate) fn module(&self) -> Option<&LoadedModule> {
-        match &self.program {
-            Program::Module(module) => Some(module),
-            Program::Handler(_) | Program::Direct(_) | Program::Cli(_) => None,
-        }
     }
 }
 
@@ -372,7 +371,7 @@ impl Linked {
             Answers::Handler => p2::bindings::ProxyPre::new(pre)
                 .map(ProxyPre::P2)
                 .map(Program::Handler),
-            Answers::Printing => CommandPre::new(pre).map(Program::Cli),
+            Answers::Printing | Answers::Listening => CommandPre::new(pre).map(Program::Cli),
         };
         let program = program.map_err(|error| {
             PrepareError::new(
@@ -385,6 +384,7 @@ impl Linked {
         let kind = match answers {
             Answers::Service | Answers::Handler => FunctionKind::Component,
             Answers::Printing => FunctionKind::Command,
+            Answers::Listening => FunctionKind::Server,
         };
         Ok(self.loaded(kind, program, hold))
     }
@@ -417,7 +417,12 @@ impl Linked {
             return Ok(Answers::Handler);
         }
         if exports(RUN_EXPORT) {
-            return Ok(Answers::Printing);
+            let listens = self.listens(component);
+            return Ok(if listens {
+                Answers::Listening
+            } else {
+                Answers::Printing
+            });
         }
         let mut listed: Vec<&str> = names.iter().copied().take(EXPORTS_NAMED_MAX).collect();
         if names.len() > EXPORTS_NAMED_MAX {
@@ -439,6 +444,17 @@ impl Linked {
                 "the component does not answer HTTP: it exports {has} but none of wasi:http/incoming-handler (WASI 0.2), wasi:http/handler (WASI 0.3) and wasi:cli/run (WASI 0.2, which answers as a CGI program); {hint}"
             ),
         ))
+    }
+
+    /// Whether the component imports the function by which a program listens. Tools leave out what is never called.
+    fn listens(&self, component: &Component) -> bool {
+        let (kind, engine) = (component.component_type(), self.engine.engine());
+        kind.imports(engine).any(|(name, import)| match import.ty {
+            ComponentItem::ComponentInstance(sockets) if name.starts_with(SOCKETS_IMPORT) => {
+                sockets.exports(engine).any(|(name, _)| name == LISTENS)
+            }
+            _ => false,
+        })
     }
 }
 

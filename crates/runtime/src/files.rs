@@ -292,6 +292,14 @@ fn size(folder: &Path, entries: &mut usize) -> u64 {
     total
 }
 
+/// Resolves once the instance keeps more than it may.
+pub(crate) async fn until_too_much(files: Option<Files>) -> TooMuchKept {
+    match files {
+        Some(files) => files.until_too_much().await,
+        None => std::future::pending().await,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,5 @@
 //! What a guest sees of the world: its environment, its output, its folders, the clock and randomness, and of other
-//! servers those that its Service names ([`crate::outside`]). Every other door is closed.
+//! servers those that its Service names ([`crate::outside`] by HTTP, [`sockets`] by TCP). Every other door is closed.
 
 use crate::direct;
 use crate::engine::{Calls, TABLE_ELEMENTS_MAX, WasmEngine};
@@ -26,10 +26,12 @@ pub(crate) mod folders;
 mod outgoing;
 pub(crate) mod output;
 mod program;
+mod sockets;
 
 use folders::Folders;
 use outgoing::OutgoingBody;
 use output::Output;
+use sockets::Sockets;
 
 /// Memories, tables and core instances of one component instance.
 const ITEMS_PER_INSTANCE_MAX: usize = 64;
@@ -57,6 +59,7 @@ pub(crate) struct Host {
     outputs: [Output; 2],
     direct: direct::State,
     doors: Doors,
+    sockets: Sockets,
     /// Its part of the file system.
     pub folders: Folders,
     /// Counts what the instance allocates.
@@ -149,6 +152,7 @@ impl Host {
                 outside: Arc::clone(outside),
                 hops: Hops::default(),
             },
+            sockets: Sockets::default(),
             folders: Folders::new(revision, file_root),
             limiter: Limiter::new(revision.limits.memory),
         }
@@ -232,6 +236,7 @@ pub(crate) fn linker(engine: &WasmEngine) -> wasmtime::Result<Linker<Host>> {
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     outgoing::add_to_linker(&mut linker)?;
     folders::add_to_linker(&mut linker)?;
+    sockets::add_to_linker(&mut linker)?;
     if engine.calls() == Calls::Concurrent {
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;

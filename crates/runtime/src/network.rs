@@ -1,16 +1,19 @@
 //! The network of one resident instance: ports that it listens on and connections to them, in memory. Nothing of it is
 //! known to the kernel, so any number of instances can listen on the same port.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use tokio::sync::{Notify, watch};
 
 mod names;
+pub(crate) mod outgoing;
 pub(crate) mod pipe;
+mod reach;
 
 pub(crate) use names::{ResolveError, resolve};
 use pipe::End;
+pub(crate) use reach::{Reach, may_resolve};
 
 /// Connections that wait to be accepted at one port, whatever the guest asks for.
 const BACKLOG_MAX: usize = 1024;
@@ -27,6 +30,8 @@ pub(crate) struct Network {
 #[derive(Debug, Default)]
 struct Ports {
     listeners: BTreeMap<u16, Arc<Listener>>,
+    /// Those that a socket is bound to, whether it listens or not.
+    bound: BTreeSet<u16>,
     /// Set once the guest has ended: nobody will ever listen again.
     closed: bool,
 }
@@ -51,26 +56,58 @@ pub(crate) enum ListenError {
     TooMany,
 }
 
+impl Ports {
+    /// Whether a port belongs to no socket.
+    fn is_free(&self, port: u16) -> bool {
+        !self.listeners.contains_key(&port) && !self.bound.contains(&port)
+    }
+
+    /// The port, if it is free; for 0 any that is, from the range that the kernel would take it from.
+    fn choose(&self, port: u16) -> Result<u16, ListenError> {
+        const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
+        match port {
+            0 => {
+                let mut free = EPHEMERAL.filter(|port| self.is_free(*port));
+                free.next().ok_or(ListenError::TooMany)
+            }
+            port if self.is_free(port) => Ok(port),
+            _ => Err(ListenError::InUse),
+        }
+    }
+}
+
 impl Network {
     fn ports(&self) -> MutexGuard<'_, Ports> {
         self.ports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts listening on a port; 0 means any that is free, from the range that the kernel would take it from.
+    /// Starts listening on a port; 0 means any that is free.
     pub(crate) fn listen(&self, port: u16, backlog: usize) -> Result<Arc<Listener>, ListenError> {
-        const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
+        let ports = self.ports();
+        let port = ports.choose(port)?;
+        self.open(ports, port, backlog)
+    }
+
+    /// Takes a port for a socket, which may listen on it later; 0 means any that is free.
+    pub(crate) fn bind(self: &Arc<Self>, port: u16) -> Result<Port, ListenError> {
         let mut ports = self.ports();
+        let number = ports.choose(port)?;
+        ports.bound.insert(number);
+        Ok(Port {
+            network: Arc::clone(self),
+            number,
+        })
+    }
+
+    fn open(
+        &self,
+        mut ports: MutexGuard<'_, Ports>,
+        port: u16,
+        backlog: usize,
+    ) -> Result<Arc<Listener>, ListenError> {
         if ports.listeners.len() >= LISTENERS_MAX {
             return Err(ListenError::TooMany);
         }
-        let port = match port {
-            0 => {
-                let mut free = EPHEMERAL.filter(|port| !ports.listeners.contains_key(port));
-                free.next().ok_or(ListenError::TooMany)?
-            }
-            port if ports.listeners.contains_key(&port) => return Err(ListenError::InUse),
-            port => port,
-        };
         let listener = Arc::new(Listener {
             port,
             backlog: backlog.clamp(1, BACKLOG_MAX),
@@ -160,6 +197,34 @@ impl Network {
     }
 }
 
+/// A port that belongs to one socket. When this is dropped nobody listens on it any more, and it is free again.
+#[derive(Debug)]
+pub(crate) struct Port {
+    network: Arc<Network>,
+    /// The port.
+    pub number: u16,
+}
+
+impl Port {
+    /// Starts listening on it.
+    pub(crate) fn listen(&self, backlog: usize) -> Result<Arc<Listener>, ListenError> {
+        self.network.open(self.network.ports(), self.number, backlog)
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        let listener = {
+            let mut ports = self.network.ports();
+            ports.bound.remove(&self.number);
+            ports.listeners.get(&self.number).map(Arc::clone)
+        };
+        if let Some(listener) = listener {
+            self.network.unlisten(&listener);
+        }
+    }
+}
+
 /// A port that is listened on.
 #[derive(Debug)]
 pub(crate) struct Listener {
@@ -246,6 +311,24 @@ mod tests {
         network.unlisten(&one);
         network.listen(8080, 10).unwrap();
         assert_eq!(network.listening()[0], 8080);
+    }
+
+    #[test]
+    fn a_bound_port_is_taken_until_its_socket_is_gone() {
+        let network = Arc::<Network>::default();
+        let bound = network.bind(8080).unwrap();
+        assert!(network.listening().is_empty() && network.try_connect(8080).is_none());
+        assert_eq!(network.listen(8080, 10).unwrap_err(), ListenError::InUse);
+        assert_eq!(network.bind(8080).unwrap_err(), ListenError::InUse);
+        let any = network.bind(0).unwrap();
+        assert_ne!(network.bind(0).unwrap().number, any.number);
+        bound.listen(10).unwrap();
+        assert_eq!(network.listening(), [8080]);
+        let waiting = network.try_connect(8080).unwrap();
+        drop(bound);
+        assert!(waiting.watch().is_ended(), "nobody will accept it");
+        assert!(network.listening().is_empty());
+        network.bind(8080).unwrap();
     }
 
     #[tokio::test]

@@ -12,7 +12,9 @@ use crate::runtime::Shared;
 use crate::single_flight::SingleFlight;
 use futures::FutureExt;
 use futures::future::{Either, select};
-use kittiwake_core::artifact::{PrepareError, PreparePhase, PrepareRequest, Prepared, RegistryCredential};
+use kittiwake_core::artifact::{
+    FunctionKind, PrepareError, PreparePhase, PrepareRequest, Prepared, RegistryCredential,
+};
 use kittiwake_core::code::ErrorCode;
 use kittiwake_core::log::LogStream;
 use kittiwake_core::revision::RevisionSpec;
@@ -213,13 +215,13 @@ impl Shared {
             image: pinned.into(),
             ..request.revision.clone()
         };
-        match &loaded.program {
-            Program::Handler(_) | Program::Direct(_) | Program::Cli(_) => {
-                self.start_component_once(revision, loaded).await
-            }
-            Program::Module(_) => {
+        match (&loaded.program, loaded.kind) {
+            (Program::Module(_), _) | (Program::Cli(_), FunctionKind::Server) => {
                 let limit = request.progress_deadline;
-                self.start_module_once(revision, loaded, limit).await
+                self.start_program_once(revision, loaded, limit).await
+            }
+            (Program::Handler(_) | Program::Direct(_) | Program::Cli(_), _) => {
+                self.start_component_once(revision, loaded).await
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What a file is, told from its first bytes, so that the message can name it.
 
+use crate::component::LISTENS;
 use crate::module;
 use kittiwake_core::artifact::{FunctionKind, PrepareError};
 use kittiwake_core::code::ErrorCode;
@@ -14,9 +15,6 @@ const MODULE_VERSION: [u8; 4] = [0x01, 0x00, 0x00, 0x00];
 const PREAMBLE_BYTES: usize = 8;
 /// Where a tar header has its magic.
 const TAR_MAGIC_AT: std::ops::Range<usize> = 257..262;
-
-/// The function of `wasi:sockets/tcp` that only a server calls.
-const LISTENS: &str = "[method]tcp-socket.start-listen";
 
 /// The WebAssembly layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,12 +144,7 @@ pub(crate) fn component_kind(content: &[u8]) -> Result<FunctionKind, PrepareErro
         }
     }
     match (answers_http, runs) {
-        (false, true) if listens => Err(PrepareError::new(
-            ErrorCode::UnsupportedKind,
-            "the component listens on a socket of wasi:sockets, which is offered to modules of WASI preview 1 only: build it for \
-             wasm32-wasip1 (with the sockets of WasmEdge, or with one that it is started with), or export \
-             wasi:http/incoming-handler",
-        )),
+        (false, true) if listens => Ok(FunctionKind::Server),
         (false, true) => Ok(FunctionKind::Command),
         _ => Ok(FunctionKind::Component),
     }
@@ -252,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_component_that_listens_is_refused_with_what_to_do() {
+    fn a_program_that_listens_is_a_server() {
         let sockets = |method: &str| {
             format!(
                 r#"(import "wasi:sockets/tcp@0.2.6" (instance (export "tcp-socket" (type $socket (sub resource)))
@@ -260,16 +253,21 @@ mod tests {
             )
         };
         let kind = |method: &str, export: &str| component_kind(&component(&sockets(method), export));
-        let refused = kind("[method]tcp-socket.start-listen", "wasi:cli/run@0.2.6").unwrap_err();
-        assert_eq!(refused.code, ErrorCode::UnsupportedKind);
-        assert!(refused.message.contains("wasm32-wasip1"), "{}", refused.message);
-        let calls_others = kind("[method]tcp-socket.start-connect", "wasi:cli/run@0.2.6");
-        assert_eq!(calls_others, Ok(FunctionKind::Command));
-        let answers = kind(
-            "[method]tcp-socket.start-listen",
-            "wasi:http/incoming-handler@0.2.4",
-        );
-        assert_eq!(answers, Ok(FunctionKind::Component));
+        for (method, export, wanted) in [
+            (LISTENS, "wasi:cli/run@0.2.6", FunctionKind::Server),
+            (
+                "[method]tcp-socket.start-connect",
+                "wasi:cli/run@0.2.6",
+                FunctionKind::Command,
+            ),
+            (
+                LISTENS,
+                "wasi:http/incoming-handler@0.2.4",
+                FunctionKind::Component,
+            ),
+        ] {
+            assert_eq!(kind(method, export), Ok(wanted), "{method} {export}");
+        }
     }
 
     proptest! {

@@ -1,4 +1,4 @@
-//! Starting a core module once: a server until it is ready, a command not at all beyond making an instance of it.
+//! Starting a program once: a server until it is ready, a module that is a command not at all beyond making an instance of it.
 
 use crate::component::Loaded;
 use crate::function::Meter;
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 impl Shared {
     /// Starts one instance, to see at deploy time what would otherwise fail at the first call. A server has `limit` to
     /// become ready.
-    pub(super) async fn start_module_once(
+    pub(super) async fn start_program_once(
         self: &Arc<Self>,
         revision: &RevisionSpec,
         loaded: &Arc<Loaded>,

@@ -9,20 +9,18 @@
 use super::memory::{Errno, Memory, offset};
 use super::sockets::{Socket, Sockets, State};
 use super::{address, names};
-use crate::network::ListenError;
-use kittiwake_core::log::{LogStream, RevisionLog};
+use crate::network::{ListenError, outgoing};
+use kittiwake_core::log::RevisionLog;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket as StdUdpSocket};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::ReadBuf;
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::UdpSocket;
 
 /// Buffers of one call (WasmEdge's own limit).
 const IOVECS_MAX: u32 = 1024;
 /// Longest value of a socket option.
 const OPTION_BYTES_MAX: u32 = 256;
-/// Longest time for a connection to another server to be made.
-const CONNECT_MAX: Duration = Duration::from_secs(60);
 /// Socket type numbers (WasmEdge `__wasi_sock_type_t`).
 const DATAGRAM: u32 = 1;
 const STREAM: u32 = 2;
@@ -348,28 +346,16 @@ impl Scene<'_, '_> {
                 socket.local = socket.local.or(Some(SocketAddr::new(peer.ip(), 49_153)));
                 State::Memory(end)
             }
-            None => State::Connecting(Box::pin(async move {
-                let connecting = tokio::time::timeout(CONNECT_MAX, TcpStream::connect(peer));
-                let stream = connecting.await.map_err(|_| std::io::ErrorKind::TimedOut)??;
-                stream.set_nodelay(true)?;
-                Ok(stream)
-            })),
+            None => State::Connecting(Box::pin(outgoing::connect(peer))),
         };
         Ok(())
     }
 
-    /// Whether the list of allowed servers has an address; the first refusal is told in the log.
+    /// Whether the list of allowed servers has an address.
     fn check_reach(&mut self, peer: SocketAddr) -> Result<(), Errno> {
-        if self.sockets.may_reach(peer) {
+        let Sockets { outbound, reach, .. } = &mut *self.sockets;
+        if reach.may_connect(outbound, peer, self.log) {
             return Ok(());
-        }
-        if !std::mem::replace(&mut self.sockets.refused_told, true) {
-            self.log.write(
-                LogStream::Platform,
-                &format!(
-                    "a connection to {peer} was denied: name it in the annotation kittiwake.dev/allowed-outbound of the template (said once for each instance)"
-                ),
-            );
         }
         Err(Errno::ACCES)
     }

@@ -3,9 +3,8 @@
 use super::address;
 use super::calls::{Arguments, Scene};
 use super::memory::{Errno, Memory, offset};
-use crate::network::{ResolveError, resolve};
+use crate::network::{ResolveError, may_resolve, resolve};
 use futures::FutureExt;
-use kittiwake_core::log::LogStream;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::task::{Context, Poll};
 
@@ -44,13 +43,7 @@ pub(super) fn poll(
         None => {
             let host = question.host.clone().unwrap_or_default();
             if scene.sockets.resolving.is_none() {
-                if !scene.sockets.outbound.may_resolve(&host) {
-                    scene.log.write(
-                        LogStream::Platform,
-                        &format!(
-                            "the addresses of {host:?} were not looked up: name it in the annotation kittiwake.dev/allowed-outbound of the template"
-                        ),
-                    );
+                if !may_resolve(&scene.sockets.outbound, &host, scene.log) {
                     return Poll::Ready(Err(Errno::AI_NONAME));
                 }
                 scene.sockets.resolving =
@@ -62,7 +55,7 @@ pub(super) fn poll(
             let resolved = std::task::ready!(resolving.as_mut().poll(cx));
             scene.sockets.resolving = None;
             let addresses = resolved?;
-            scene.sockets.remember(&host, &addresses);
+            scene.sockets.reach.remember(&host, &addresses);
             addresses
         }
     };

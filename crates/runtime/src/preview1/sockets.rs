@@ -3,10 +3,10 @@
 
 use super::memory::Errno;
 use crate::network::pipe::End;
-use crate::network::{ListenError, Listener, Network};
+use crate::network::{ListenError, Listener, Network, Reach};
 use futures::future::BoxFuture;
 use kittiwake_core::outbound::Outbound;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
@@ -20,22 +20,17 @@ use tokio::net::{TcpStream, UdpSocket};
 pub(crate) const FIRST_FD: u32 = 512;
 /// Sockets that one instance may have open at a time.
 const SOCKETS_MAX: usize = 4096;
-/// Names that an instance asked for and that are remembered with their addresses; beyond it all are forgotten.
-const NAMES_MAX: usize = 1024;
 
 /// All sockets of one instance.
 pub(crate) struct Sockets {
     open: BTreeMap<u32, Socket>,
     pub network: Arc<Network>,
     pub outbound: Outbound,
-    /// The hosts that an address was given for.
-    names: HashMap<IpAddr, Vec<String>>,
+    pub reach: Reach,
     /// The number of a listening socket that the guest was started with.
     preopened: Option<u32>,
     /// Answers of a name server that are waited for.
     pub resolving: Option<Resolving>,
-    /// Connections that were refused by the list of allowed ones, to say so once.
-    pub refused_told: bool,
 }
 
 /// The addresses of a host, when they come.
@@ -82,10 +77,9 @@ impl Sockets {
             open: BTreeMap::new(),
             network,
             outbound,
-            names: HashMap::new(),
+            reach: Reach::default(),
             preopened: None,
             resolving: None,
-            refused_told: false,
         }
     }
 
@@ -139,26 +133,6 @@ impl Sockets {
             self.network.unlisten(listener);
         }
         Ok(())
-    }
-
-    /// Remembers that a host has these addresses.
-    pub(crate) fn remember(&mut self, host: &str, addresses: &[IpAddr]) {
-        if self.names.len() > NAMES_MAX {
-            self.names.clear();
-        }
-        for address in addresses {
-            let names = self.names.entry(address.to_canonical()).or_default();
-            if !names.iter().any(|name| name == host) {
-                names.push(host.to_owned());
-            }
-        }
-    }
-
-    /// Whether the guest may reach an address.
-    pub(crate) fn may_reach(&self, address: SocketAddr) -> bool {
-        let names = self.names.get(&address.ip().to_canonical());
-        let names = names.into_iter().flatten().map(String::as_str);
-        self.outbound.allows(address.ip(), address.port(), names)
     }
 }
 

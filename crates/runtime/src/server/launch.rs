@@ -1,13 +1,18 @@
 //! Starting an instance, and its end.
 
-use crate::component::Loaded;
+use crate::component::{self, Loaded};
 use crate::files::Files;
 use crate::function::Meter;
+use crate::host::Host;
+use crate::host::output::Output;
 use crate::metrics::Counted;
+use crate::module::LoadedModule;
 use crate::network::Network;
+use crate::outside::Outside;
 use crate::prepare::{EXIT_CODE_OF_TRAP, causes, is_out_of_room, root_cause};
 use crate::preview1::{Guest, Program, Streams};
 use crate::runtime::Shared;
+use futures::future::BoxFuture;
 use kittiwake_core::log::{LogStream, RevisionLog};
 use kittiwake_core::program::PROGRAM;
 use kittiwake_core::revision::RevisionSpec;
@@ -17,6 +22,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use wasmtime::Store;
 use wasmtime_wasi::I32Exit;
+use wasmtime_wasi::p2::bindings::CommandPre;
 
 /// An instance whose program runs.
 pub(crate) struct Launched {
@@ -24,8 +30,8 @@ pub(crate) struct Launched {
     pub network: Arc<Network>,
     /// Its program. It ends when this is dropped.
     pub guest: RunningGuest,
-    /// What it finds in its file system.
-    pub files: Files,
+    /// What it finds in its file system. A component's are its own, and looked at in its ticks.
+    pub files: Option<Files>,
     /// How long it took to make.
     pub instantiated: Duration,
 }
@@ -76,57 +82,32 @@ pub(crate) async fn launch(
     log: &Arc<RevisionLog>,
     deadline: Instant,
 ) -> Result<Launched, LaunchError> {
-    let module = loaded
-        .module()
-        .ok_or_else(|| LaunchError::Internal("it is no module".to_owned()))?;
     let slot = shared.slot(&loaded.engine, deadline).await;
     let slot = slot.map_err(|_| LaunchError::NoRoom)?;
     let live = Counted::new(&shared.metrics.instances_live);
     let begun = shared.clock.elapsed();
-    let files = shared.file_root.instance(revision);
-    let files = files.map_err(|error| LaunchError::Internal(error.to_string()))?;
     let network = Arc::<Network>::default();
-    let program = Program {
-        arguments: arguments(revision),
-        env: revision.env.clone(),
-        expects_listener: module.expects_listener,
-    };
-    let guest = Guest::new(
+    let scene = Scene {
+        shared,
         revision,
-        &program,
-        Streams::Log,
-        Arc::clone(&network),
-        files.clone(),
+        loaded,
+        meter,
         log,
-    );
-    let mut guest = guest.map_err(|error| LaunchError::Internal(format!("{error:#}")))?;
-    guest.limiter.count_in(&meter.memory);
-    let mut wasm_store = guest.into_store(loaded.engine.engine());
-    let failed = |error: wasmtime::Error| {
-        if is_out_of_room(&error) {
-            return LaunchError::NoRoom;
-        }
-        LaunchError::Failed(Exit::new(Err(error), log))
+        network: &network,
     };
-    let instance = module
-        .pre
-        .instantiate_async(&mut wasm_store)
-        .await
-        .map_err(failed)?;
-    let start = instance.get_typed_func::<(), ()>(&mut wasm_store, "_start");
-    let start = start.map_err(failed)?;
-    let (meter, log, ends) = (meter.clone(), Arc::clone(log), Arc::clone(&network));
+    let (program, files) = match &loaded.program {
+        component::Program::Module(module) => scene.make_module(module).await?,
+        component::Program::Cli(pre) => scene.make_component(pre).await?,
+        component::Program::Handler(_) => {
+            let why = "it does not run by itself".to_owned();
+            return Err(LaunchError::Internal(why));
+        }
+    };
+    let meter = meter.clone();
     let guest = tokio::spawn(async move {
-        // Given back in this order, also when the task is aborted: first the guest, then its place.
+        // Given back after the guest, also when the task is aborted.
         let (_slot, _live) = (slot, live);
-        let mut ending = Ending {
-            wasm_store,
-            network: ends,
-        };
-        let result = meter
-            .run(start.call_async(&mut ending.wasm_store, ()), |_| ())
-            .await;
-        Exit::new(result, &log)
+        meter.run(program, |_| ()).await
     });
     Ok(Launched {
         network,
@@ -136,13 +117,98 @@ pub(crate) async fn launch(
     })
 }
 
+/// What an instance is made of.
+struct Scene<'a> {
+    shared: &'a Arc<Shared>,
+    revision: &'a Arc<RevisionSpec>,
+    loaded: &'a Arc<Loaded>,
+    meter: &'a Meter,
+    log: &'a Arc<RevisionLog>,
+    network: &'a Arc<Network>,
+}
+
+/// An instance with its program, to be run to its end, and what it finds in its file system.
+type Made = Result<(BoxFuture<'static, Exit>, Option<Files>), LaunchError>;
+
+impl Scene<'_> {
+    fn program(&self, expects_listener: bool) -> Program {
+        Program {
+            arguments: arguments(self.revision),
+            env: self.revision.env.clone(),
+            expects_listener,
+        }
+    }
+
+    fn failed(&self, error: wasmtime::Error) -> LaunchError {
+        if is_out_of_room(&error) {
+            return LaunchError::NoRoom;
+        }
+        LaunchError::Failed(Exit::new(Err(error), self.log))
+    }
+
+    fn ending<T: 'static>(&self, wasm_store: Store<T>) -> Ending<T> {
+        Ending {
+            wasm_store,
+            network: Arc::clone(self.network),
+        }
+    }
+
+    async fn make_module(&self, module: &LoadedModule) -> Made {
+        let files = self.shared.file_root.instance(self.revision);
+        let files = files.map_err(|error| LaunchError::Internal(error.to_string()))?;
+        let guest = Guest::new(
+            self.revision,
+            &self.program(module.expects_listener),
+            Streams::Log,
+            Arc::clone(self.network),
+            files.clone(),
+            self.log,
+        );
+        let mut guest = guest.map_err(|error| LaunchError::Internal(format!("{error:#}")))?;
+        guest.limiter.count_in(&self.meter.memory);
+        let mut wasm_store = guest.into_store(self.loaded.engine.engine());
+        let instance = module.pre.instantiate_async(&mut wasm_store).await;
+        let instance = instance.map_err(|error| self.failed(error))?;
+        let start = instance.get_typed_func::<(), ()>(&mut wasm_store, "_start");
+        let start = start.map_err(|error| self.failed(error))?;
+        let (mut ending, log) = (self.ending(wasm_store), Arc::clone(self.log));
+        let run = async move {
+            let result = start.call_async(&mut ending.wasm_store, ()).await;
+            Exit::new(result, &log)
+        };
+        Ok((Box::pin(run), Some(files)))
+    }
+
+    async fn make_component(&self, pre: &CommandPre<Host>) -> Made {
+        let (revision, log) = (self.revision, self.log);
+        let outside = Arc::new(Outside::new(&self.shared.world));
+        let mut host = Host::new(revision, &self.shared.file_root, log, &outside);
+        host.run_as(&self.program(false), revision, log, |streams| {
+            streams.stdout(Output::new(log, LogStream::Stdout));
+        });
+        host.listen_in(self.network);
+        host.limiter.count_in(&self.meter.memory);
+        let mut wasm_store = host.into_store(self.loaded.engine.engine());
+        let command = pre.instantiate_async(&mut wasm_store).await;
+        let command = command.map_err(|error| self.failed(error))?;
+        let (mut ending, log) = (self.ending(wasm_store), Arc::clone(log));
+        let run = async move {
+            let ended = command.wasi_cli_run().call_run(&mut ending.wasm_store).await;
+            // What a shell would see of a failure.
+            let result = ended.and_then(|ended| ended.map_err(|()| I32Exit(1).into()));
+            Exit::new(result, &log)
+        };
+        Ok((Box::pin(run), None))
+    }
+}
+
 /// A guest, whose network ends with it.
-struct Ending {
-    wasm_store: Store<Guest>,
+struct Ending<T: 'static> {
+    wasm_store: Store<T>,
     network: Arc<Network>,
 }
 
-impl Drop for Ending {
+impl<T> Drop for Ending<T> {
     fn drop(&mut self) {
         self.network.close();
     }

@@ -6,6 +6,7 @@ use super::launch::{self, Exit, LaunchError, Launched};
 use super::probe::Prober;
 use super::probe::command::Commands;
 use super::{EXIT_CODE_WHEN_ENDED, Group};
+use crate::files::until_too_much;
 use crate::function::Function;
 use crate::prepare::EXIT_CODE_OF_TRAP;
 use crate::runtime::Shared;
@@ -138,7 +139,7 @@ async fn serve(
         biased;
         exit = launched.guest.ended() => crashed(shared, group, revision, function, place, &exit),
         problem = prober.until_dead() => failed(shared, group, revision, function, place, &problem),
-        problem = files.until_too_much() => failed(shared, group, revision, function, place, &problem),
+        problem = until_too_much(files) => failed(shared, group, revision, function, place, &problem),
         _ = wanted.changed() => {
             let limit = revision.limits.timeout;
             tokio::select! {
