@@ -18,11 +18,11 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/kittiwake
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 cd "$examples" # rust-toolchain.toml holds from here
 
-rust_examples="hello echo json-rest concurrent wasmedge-server cgi cgi-component"
+rust_examples="hello echo json-rest concurrent wasmedge-server component-server cgi cgi-component"
 preview1_examples="wasmedge-server cgi" # of the Rust ones, those that are modules of WASI preview 1
 c_examples="hello-c"
 assemblyscript_examples="hello-assemblyscript"
-all_examples="hello echo json-rest concurrent wasmedge-server cgi cgi-component hello-c hello-assemblyscript"
+all_examples="hello echo json-rest concurrent wasmedge-server component-server cgi cgi-component hello-c hello-assemblyscript"
 
 say() { printf '%s\n' "examples: $*" >&2; }
 missing() { say "$*"; say "the checked-in components stay as they are"; exit 3; }

@@ -215,6 +215,34 @@ async fn a_server_on_wasmedges_sockets_stays_and_answers_calls_beside_each_other
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_component_on_the_sockets_of_wasi_stays_and_reaches_what_it_may() {
+    let platform = platform_with("component-server").await;
+    let host = "component-server.default.localhost";
+    let revision = platform.object("revisions/component-server-00001").await.unwrap();
+    assert_eq!(
+        revision["status"]["annotations"]["kittiwake.dev/kind"], "server",
+        "{revision}"
+    );
+    let text = async |method, path, body| platform.call(method, host, path, body).await.unwrap().text();
+    assert_eq!(text(Method::GET, "/", "").await, "Hello World!\n");
+    let body = "x".repeat(300_000);
+    assert_eq!(text(Method::POST, "/echo", &body).await, body);
+    assert_eq!(text(Method::GET, "/sleep?ms=10", "").await, "slept for 10 ms\n");
+    let denied = platform.get(host, "/connect?to=192.0.2.1:80").await.unwrap();
+    assert_eq!(
+        (denied.status, denied.text().as_str()),
+        (StatusCode::BAD_GATEWAY, "access-denied\n")
+    );
+    let crashed = platform.get(host, "/crash").await.unwrap();
+    assert_eq!(crashed.status, StatusCode::BAD_GATEWAY, "{}", crashed.text());
+    assert_eq!(
+        text(Method::GET, "/calls", "").await,
+        "1\n",
+        "of another instance"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cgi_program_prints_the_answer() {
     let platform = platform_with("cgi").await;
     let host = "cgi.default.localhost";

@@ -147,6 +147,42 @@ async fn from_zero_up_with_the_calls_and_back_to_zero() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_component_that_listens_goes_from_zero_to_two_and_back() {
+    let platform = platform().await;
+    let annotations = format!("{WINDOW}, autoscaling.knative.dev/initial-scale: '0'");
+    let server = example("component-server");
+    let yaml = manifest("sockets", &server, &annotations, "containerConcurrency: 1,");
+    platform.deploy_yaml("sockets", &yaml).await.unwrap();
+    until_scale(&platform, "sockets", 0).await;
+    assert_eq!(text(&platform, "sockets", "/").await, "Hello World!\n");
+    // Each waits until it is alone in an instance, so the autoscaler wants a second one.
+    let slow = "/sleep?ms=4000";
+    let two = async {
+        platform
+            .until_at(&autoscaler("sockets"), |object| {
+                object["status"]["actualScale"].as_i64() >= Some(2)
+            })
+            .await
+            .unwrap()
+    };
+    let (first, second, _) = tokio::join!(
+        text(&platform, "sockets", slow),
+        text(&platform, "sockets", slow),
+        two
+    );
+    assert_eq!(
+        (first.as_str(), second.as_str()),
+        ("slept for 4000 ms\n", "slept for 4000 ms\n")
+    );
+    until_scale(&platform, "sockets", 0).await;
+    assert_eq!(
+        text(&platform, "sockets", "/calls").await,
+        "1\n",
+        "of another instance"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bounds_of_annotations_and_of_a_users_podautoscaler_hold() {
     let platform = platform().await;
     let server = example("wasmedge-server");

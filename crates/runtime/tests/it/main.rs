@@ -16,6 +16,7 @@ mod outbound;
 mod probe;
 mod registry;
 mod server;
+mod server_component;
 mod service;
 mod support;
 mod turns;

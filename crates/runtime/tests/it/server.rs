@@ -23,23 +23,26 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// Waits until the instances are as wanted.
-async fn until(instances: &mut watch::Receiver<Instances>, wanted: impl Fn(&Instances) -> bool) -> Instances {
+pub async fn until(
+    instances: &mut watch::Receiver<Instances>,
+    wanted: impl Fn(&Instances) -> bool,
+) -> Instances {
     let found = tokio::time::timeout(Duration::from_secs(60), instances.wait_for(|now| wanted(now))).await;
     found.unwrap().unwrap().clone()
 }
 
 /// Starts one instance.
-async fn one(rig: &Rig, revision: &Arc<RevisionSpec>) -> Arc<dyn Resident> {
+pub async fn one(rig: &Rig, revision: &Arc<RevisionSpec>) -> Arc<dyn Resident> {
     let mut instances = rig.runtime.instances(revision);
     rig.runtime.scale(revision, 1);
     Arc::clone(&until(&mut instances, |now| now.ready.len() == 1).await.ready[0])
 }
 
-async fn call(instance: &Arc<dyn Resident>, path: &str) -> Result<http::Response<Body>, InvokeError> {
+pub async fn call(instance: &Arc<dyn Resident>, path: &str) -> Result<http::Response<Body>, InvokeError> {
     send(instance, path, body::empty()).await
 }
 
-async fn send(
+pub async fn send(
     instance: &Arc<dyn Resident>,
     path: &str,
     body: Body,
