@@ -9,11 +9,14 @@
 pub mod deciders;
 pub mod metrics;
 pub mod rules;
+mod seconds;
 
 use crate::context::Context;
 use crate::object::ObjectKey;
+use kittiwake_core::clock::Clock;
 use kittiwake_core::scale::Stats;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -30,7 +33,10 @@ pub async fn run(context: Arc<Context>, mut stats: mpsc::Receiver<Stats>) {
     loop {
         let concerned = tokio::select! {
             batch = stats.recv(), if listening => match batch {
-                Some(batch) => context.deciders.take(batch, context.clock.elapsed()),
+                Some(batch) => {
+                    let at = seen_at(&batch, &*context.clock);
+                    context.deciders.take(batch, at)
+                }
                 None => {
                     listening = false;
                     continue;
@@ -43,6 +49,16 @@ pub async fn run(context: Arc<Context>, mut stats: mpsc::Receiver<Stats>) {
             context.queues.pod_autoscaler.add(key);
         }
     }
+}
+
+/// When a batch was seen, by the clock that decisions go by: it may have waited for a processor on its way, and so may this
+/// loop, whose threads are preferred less than those that answer calls.
+fn seen_at(batch: &Stats, clock: &dyn Clock) -> Duration {
+    let waited = batch.at.map(|at| clock.now().duration_since(at));
+    // Less than none where the wall clock was set back meanwhile.
+    let waited = waited.and_then(|waited| Duration::try_from(waited).ok());
+    let waited = waited.unwrap_or_default().min(deciders::PROCESS_SILENT_MAX);
+    clock.elapsed().saturating_sub(waited)
 }
 
 /// Whom new settings concern: everyone.

@@ -2,6 +2,7 @@
 //! wants, on its way down.
 
 use crate::revision::RevisionKey;
+use jiff::Timestamp;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,9 +20,9 @@ pub struct Stat {
     pub revision: RevisionKey,
     /// The uid of that revision object.
     pub uid: Arc<str>,
-    /// Calls under way and waiting, averaged over the period by time.
+    /// Calls under way and waiting, averaged by time.
     pub concurrency: f64,
-    /// Calls that came in within the period, by the second.
+    /// Calls that came in, by the second.
     pub requests_per_second: f64,
     /// Instances that take calls; for functions that live for one call, those the autoscaler wants.
     pub ready: u32,
@@ -35,11 +36,14 @@ pub struct Stat {
     pub memory_bytes: f64,
 }
 
-/// What one process saw within one period. A revision that is not in it had no calls and has no instance.
+/// What one process saw since it told last: within one period, or a longer time where it was late. A revision that is not in it had no calls and has no instance.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Stats {
     /// The number of the process, among those that take calls.
     pub process: u64,
+    /// When the period ended, by the wall clock, which all processes of a machine share. `None` for what is new as it
+    /// arrives, such as a batch between two periods.
+    pub at: Option<Timestamp>,
     /// Set on a batch that is sent at once, between two periods, because calls found a revision without instances.
     pub from_zero: bool,
     /// One for each revision.

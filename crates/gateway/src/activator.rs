@@ -19,6 +19,7 @@ mod wanted;
 pub(crate) use throttle::{Admission, Throttle};
 
 use fair::FairSlots;
+use kittiwake_core::clock::Clock;
 use kittiwake_core::instances::InstanceHub;
 use kittiwake_core::resident::Residents;
 use kittiwake_core::revision::RevisionSpec;
@@ -27,7 +28,6 @@ use pool::{Counts, Pool};
 use queue::Waiting;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 use throttle::Told;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -111,6 +111,7 @@ impl Activator {
     fn tell_from_zero(&self, revision: &RevisionSpec, counts: Counts) {
         self.stats.send(Stats {
             process: self.process,
+            at: None,
             from_zero: true,
             of: vec![Stat {
                 concurrency: 1.0,
@@ -124,7 +125,7 @@ impl Activator {
 pub(crate) async fn run(
     activator: &Activator,
     throttles: impl Fn() -> Vec<Arc<Throttle>>,
-    clock: Arc<dyn kittiwake_core::clock::Clock>,
+    clock: Arc<dyn Clock>,
 ) {
     let mut scale = activator.scale.clone();
     let mut periods = tokio::time::interval(STATS_PERIOD);
@@ -141,12 +142,13 @@ pub(crate) async fn run(
                     throttle.decide(decided, activator);
                 }
             }
-            _ = periods.tick() => tell(activator, &throttles(), clock.elapsed()),
+            _ = periods.tick() => tell(activator, &throttles(), &*clock),
         }
     }
 }
 
-fn tell(activator: &Activator, throttles: &[Arc<Throttle>], now: Duration) {
+fn tell(activator: &Activator, throttles: &[Arc<Throttle>], clock: &dyn Clock) {
+    let (now, at) = (clock.elapsed(), clock.now());
     let mut used: Option<HashMap<Arc<str>, kittiwake_core::instances::Usage>> = None;
     let mut of = Vec::new();
     for throttle in throttles {
@@ -174,6 +176,7 @@ fn tell(activator: &Activator, throttles: &[Arc<Throttle>], now: Duration) {
     }
     activator.stats.send(Stats {
         process: activator.process,
+        at: Some(at),
         from_zero: false,
         of,
     });

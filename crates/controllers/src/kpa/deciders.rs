@@ -4,6 +4,7 @@
 //! instances, or calls within its window.
 
 use super::metrics::Metrics;
+use super::seconds::{Load, Second, Seconds};
 use crate::object::ObjectKey;
 use kittiwake_autoscaler::decider::{Decider, DeciderSpec, Recommendation};
 use kittiwake_autoscaler::hpa::{self, Hpa, HpaSpec, Usage};
@@ -14,8 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// After so long without a word a process counts as gone, with its instances.
-const PROCESS_SILENT_MAX: Duration = STATS_PERIOD.saturating_mul(5);
-/// After so long without stats a Revision that has instances counts as one without calls.
+pub(super) const PROCESS_SILENT_MAX: Duration = STATS_PERIOD.saturating_mul(5);
+/// While no process tells anything, a Revision that has instances counts as one without calls after so long.
 const REVISION_SILENT_MAX: Duration = STATS_PERIOD.saturating_mul(2);
 
 /// Instances of one Revision, in one process or in all.
@@ -110,6 +111,8 @@ struct State {
     /// When those were decided on last.
     hpas_decided: Duration,
     processes: HashMap<u64, Process>,
+    /// What they tell, on its way to the deciders.
+    seconds: Seconds,
     /// When the first decider was made.
     began: Option<Duration>,
 }
@@ -121,8 +124,10 @@ struct Entry {
     decider: Decider,
     instances: Instances,
     replicas: u32,
-    /// When stats came last.
+    /// Of when the newest stats are.
     heard: Option<Duration>,
+    /// As of when it was decided last; that never goes back.
+    decided: Duration,
     /// Instances that were ready before a restart, and count until the request path had time to tell.
     assumed: Option<u32>,
     /// Since when calls pass the activator; `None` while they do not.
@@ -178,6 +183,7 @@ impl Deciders {
             instances: known.instances,
             replicas: known.replicas,
             heard: None,
+            decided: Duration::ZERO,
             proxied_since: Some(now),
             told: counted.instances(),
         });
@@ -247,13 +253,13 @@ impl Deciders {
         self.lock().forget(key, &self.metrics);
     }
 
-    /// Takes in what a process saw. Gives the keys that have to be looked at.
-    pub fn take(&self, batch: Stats, now: Duration) -> Vec<ObjectKey> {
+    /// Takes in what a process saw until `at`. Gives the keys that have to be looked at.
+    pub fn take(&self, batch: Stats, at: Duration) -> Vec<ObjectKey> {
         let mut state = self.lock();
         let mut concerned = BTreeSet::new();
-        let mut called = Vec::new();
+        let mut seen = Vec::with_capacity(batch.of.len());
         let process = state.processes.entry(batch.process).or_default();
-        process.heard = now;
+        process.heard = process.heard.max(at);
         let before = if batch.from_zero {
             HashMap::new()
         } else {
@@ -276,19 +282,20 @@ impl Deciders {
                 .counts
                 .insert(key.clone(), (Arc::clone(&stat.uid), counts));
             concerned.insert(key.clone());
-            called.push((key, stat.uid, stat.concurrency, stat.requests_per_second));
+            seen.push(Load {
+                key,
+                uid: stat.uid,
+                concurrency: stat.concurrency,
+                rps: stat.requests_per_second,
+            });
         }
         let mut told = Vec::new();
-        for (key, uid, concurrency, rps) in called {
-            if state.record(
-                &key,
-                &uid,
-                (concurrency, rps),
-                batch.from_zero,
-                now,
-                &self.metrics,
-            ) {
-                told.push(key);
+        if batch.from_zero {
+            let records = seen.iter();
+            told.extend(records.filter_map(|load| state.record(load, true, at, &self.metrics)));
+        } else {
+            for second in state.seconds.tell(batch.process, at, seen) {
+                told.extend(state.record_second(&second, &self.metrics));
             }
         }
         told.extend(state.with_other_instances(concerned));
@@ -300,9 +307,13 @@ impl Deciders {
         let mut state = self.lock();
         let mut told = state.drop_silent_processes(now);
         told.extend(state.assume_no_more(now));
+        let as_of = state.seconds.newest();
+        if as_of.is_none() {
+            state.nobody_tells(now);
+        }
         let live: Vec<ObjectKey> = state.live.iter().cloned().collect();
         for key in live {
-            if state.decide(&key, now, &self.metrics) {
+            if state.decide(&key, as_of.unwrap_or(now), &self.metrics) {
                 told.push(key);
             }
         }
@@ -344,32 +355,60 @@ impl State {
         sum
     }
 
-    /// Records calls, and decides at once where there were none before. Whether to look at the key.
-    fn record(
-        &mut self,
-        key: &ObjectKey,
-        uid: &Arc<str>,
-        (concurrency, rps): (f64, f64),
-        from_zero: bool,
-        now: Duration,
-        metrics: &Metrics,
-    ) -> bool {
-        let Some(entry) = self.entries.get_mut(key).filter(|entry| entry.uid == *uid) else {
-            return false;
-        };
-        entry.decider.record(now, concurrency, rps);
-        entry.heard = Some(now);
+    /// Records calls, and decides at once where there were none before. The key, if it has to be looked at.
+    fn record(&mut self, load: &Load, from_zero: bool, at: Duration, metrics: &Metrics) -> Option<ObjectKey> {
+        let entries = &mut self.entries;
+        let entry = entries.get_mut(&load.key).filter(|entry| entry.uid == load.uid)?;
+        entry.decider.record(at, load.concurrency, load.rps);
+        entry.heard = entry.heard.max(Some(at));
         let corrected = entry.assumed.take().is_some();
         let nothing_wanted = match entry.decider.latest().desired {
             Some(desired) => desired == 0,
             None => from_zero,
         };
-        self.live.insert(key.clone());
-        let decided = nothing_wanted && concurrency > 0.0 && self.decide(key, now, metrics);
-        decided || corrected
+        self.live.insert(load.key.clone());
+        let decided = nothing_wanted && load.concurrency > 0.0 && self.decide(&load.key, at, metrics);
+        (decided || corrected).then(|| load.key.clone())
     }
 
-    fn decide(&mut self, key: &ObjectKey, now: Duration, metrics: &Metrics) -> bool {
+    /// Records what is known of a second. A Revision that nobody told of had no calls in it.
+    fn record_second(&mut self, second: &Second, metrics: &Metrics) -> Vec<ObjectKey> {
+        let loads = second.of.iter().flat_map(|of| of.iter());
+        let records = loads.filter_map(|load| self.record(load, false, second.at, metrics));
+        let told = records.collect();
+        if second.closed {
+            self.record_silence(second.at, |entry| entry.heard < Some(second.at));
+        }
+        told
+    }
+
+    /// As [`State::record_second`], for when there is nobody who could tell.
+    fn nobody_tells(&mut self, now: Duration) {
+        self.record_silence(now, |entry| {
+            entry
+                .heard
+                .is_none_or(|heard| now.saturating_sub(heard) > REVISION_SILENT_MAX)
+        });
+    }
+
+    /// Records that there were no calls, for those Revisions with instances to which that applies.
+    fn record_silence(&mut self, at: Duration, applies: impl Fn(&Entry) -> bool) {
+        for key in &self.live {
+            let Some(uid) = self.entries.get(key).map(|entry| &entry.uid) else {
+                continue;
+            };
+            let counted = self.counted(key, uid);
+            if let Some(entry) = self.entries.get_mut(key)
+                && (entry.is_live(&counted) || entry.assumed.is_some())
+                && applies(entry)
+            {
+                entry.decider.record(at, 0.0, 0.0);
+            }
+        }
+    }
+
+    /// Decides on one Revision as of a time, or as of the last decision if that was later. Whether to look at it.
+    fn decide(&mut self, key: &ObjectKey, as_of: Duration, metrics: &Metrics) -> bool {
         let Some(uid) = self.entries.get(key).map(|entry| Arc::clone(&entry.uid)) else {
             self.live.remove(key);
             return false;
@@ -378,14 +417,10 @@ impl State {
         let Some(entry) = self.entries.get_mut(key) else {
             return false;
         };
-        let silent = entry
-            .heard
-            .is_none_or(|heard| now.saturating_sub(heard) > REVISION_SILENT_MAX);
         let live = entry.is_live(&counted) || entry.assumed.is_some();
-        if live && silent {
-            entry.decider.record(now, 0.0, 0.0);
-        }
-        if !live && !entry.decider.has_data(now) {
+        entry.decided = entry.decided.max(as_of);
+        let as_of = entry.decided;
+        if !live && !entry.decider.has_data(as_of) {
             metrics.forget(key, &entry.labels);
             self.live.remove(key);
             return false;
@@ -394,7 +429,7 @@ impl State {
             Instances::Resident => entry.assumed.unwrap_or(counted.ready),
             Instances::PerCall => entry.replicas,
         };
-        let Some(decision) = entry.decider.decide(now, ready) else {
+        let Some(decision) = entry.decider.decide(as_of, ready) else {
             return false;
         };
         metrics.decided(key, &entry.labels, entry.decider.spec(), &decision);
@@ -475,10 +510,12 @@ impl State {
 
     fn drop_silent_processes(&mut self, now: Duration) -> Vec<ObjectKey> {
         let mut lost = BTreeSet::new();
-        self.processes.retain(|_, process| {
+        let seconds = &mut self.seconds;
+        self.processes.retain(|number, process| {
             let silent = now.saturating_sub(process.heard) > PROCESS_SILENT_MAX;
             if silent {
                 lost.extend(process.counts.drain().map(|(key, _)| key));
+                seconds.forget(*number);
             }
             !silent
         });

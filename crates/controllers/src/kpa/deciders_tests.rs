@@ -3,6 +3,7 @@
 use super::*;
 use kittiwake_autoscaler::decider::BURST_UNLIMITED;
 use kittiwake_autoscaler::target::Target;
+use kittiwake_autoscaler::window::Aggregation;
 use kittiwake_core::revision::RevisionKey;
 use kittiwake_core::scale::Stat;
 
@@ -55,6 +56,7 @@ fn stat(name: &str, concurrency: f64, ready: u32) -> Stat {
 fn batch(process: u64, of: Vec<Stat>) -> Stats {
     Stats {
         process,
+        at: None,
         from_zero: false,
         of,
     }
@@ -81,11 +83,72 @@ fn the_first_call_is_decided_on_at_once() {
         [],
         "not more often than each tick"
     );
-    // The panic window holds 1 and 21: 22 / 2 → 11, by 7.
-    deciders.take(batch(0, vec![stat("r", 20.0, 0)]), at(101));
+    // The panic window holds 1, 1 and 26: 28 / 3, by 7.
+    deciders.take(batch(0, vec![stat("r", 26.0, 0)]), at(102));
     assert_eq!(deciders.tick(at(102)), [key("r")]);
     let seen = deciders.upsert(&key("r"), known(Instances::Resident, 1), at(102));
     assert_eq!(seen.latest.desired, Some(2));
+}
+
+/// Twelve calls under way, of which 4.2 are aimed at in each instance, in the window that looks most at the newest second.
+/// Whenever two processes that have a part of them each tell and it is decided, on time or late: they ask for three.
+#[test]
+fn when_it_is_told_and_when_decided_changes_nothing() {
+    let known = || Known {
+        spec: DeciderSpec {
+            aggregation: Aggregation::WeightedExponential,
+            target: Target {
+                target: 4.2,
+                total: 6.0,
+            },
+            stable_window: at(6),
+            panic_window: at(1),
+            ..DeciderSpec::default()
+        },
+        ..known(Instances::Resident, 3)
+    };
+    // Moments within a second, in milliseconds: when each process tells, and when it is decided.
+    let moments = [0, 1, 300, 500, 999];
+    let late = [0, 0, 0, 1, 0, 2, 999, 0, 0, 1500, 0, 500];
+    for (first, second, decided) in triples(&moments) {
+        let deciders = deciders();
+        let _ = deciders.upsert(&key("r"), known(), at(0));
+        // Each process tells a second after it told last, when it is not late.
+        let mut events = vec![];
+        for (process, moment, of) in [(1, first, 8.0), (2, second, 4.0)] {
+            let mut time = moment;
+            for turn in 0..30 {
+                time += 1000 + late[(turn + moment) % late.len()];
+                events.push((time, Some((process, of))));
+            }
+        }
+        events.extend((0..15).map(|turn| (decided + 2000 * turn, None)));
+        events.sort_by_key(|(time, event)| (*time, event.is_none()));
+        for (time, event) in events {
+            let now = Duration::from_millis(u64::try_from(time).unwrap());
+            match event {
+                Some((process, of)) => {
+                    deciders.take(batch(process, vec![stat("r", of, 2)]), now);
+                }
+                None => {
+                    deciders.tick(now);
+                    let desired = deciders.upsert(&key("r"), known(), now).latest.desired;
+                    // Until there are seconds of which both have told.
+                    let settled = now >= at(12);
+                    assert!(
+                        !settled || desired == Some(3),
+                        "{first} {second} {decided}: {desired:?} at {now:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// All triples.
+fn triples(of: &[usize]) -> impl Iterator<Item = (usize, usize, usize)> {
+    let pairs = of.iter().flat_map(move |a| of.iter().map(move |b| (*a, *b)));
+    pairs.flat_map(move |(a, b)| of.iter().map(move |c| (a, b, *c)))
 }
 
 #[test]

@@ -38,6 +38,7 @@ impl Called {
     fn tell(&self, platform: &Platform, from_zero: bool, concurrency: f64, ready: u32) {
         let stats = Stats {
             process: 0,
+            at: None,
             from_zero,
             of: vec![self.stat(concurrency, ready)],
         };
@@ -282,6 +283,7 @@ async fn class_hpa_follows_the_processor_time() {
         stat.cpu_cores = 0.4;
         assert!(platform.stats.send(Stats {
             process: 0,
+            at: None,
             from_zero: false,
             of: vec![stat],
         }));

@@ -34,6 +34,8 @@ pub(crate) struct Throttle {
     wanted: Mutex<Asked>,
     /// Whether the next call has to tell the autoscaler at once that it came.
     at_zero: AtomicBool,
+    /// Whether one did since it was last told what happens.
+    told_from_zero: AtomicBool,
     way: Way,
 }
 
@@ -101,6 +103,7 @@ impl Throttle {
             queue: Queue::default(),
             wanted: Mutex::default(),
             at_zero: AtomicBool::new(true),
+            told_from_zero: AtomicBool::new(false),
             way,
             revision: ArcSwap::new(Arc::clone(revision)),
         };
@@ -186,6 +189,7 @@ impl Throttle {
         };
         self.at_zero.store(false, Ordering::Relaxed);
         if news {
+            self.told_from_zero.store(true, Ordering::Relaxed);
             activator.tell_from_zero(&self.revision.load(), self.counts());
         }
     }
@@ -237,7 +241,7 @@ impl Throttle {
     /// What happened since it was last asked; `None` when nothing did, as for most revisions at most times.
     pub(crate) fn tell(&self, activator: &Activator, now: Duration) -> Option<Told> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let busy = self.meter.look(now, &mut seen.look);
+        let mut busy = self.meter.look(now, &mut seen.look);
         let counts = self.counts();
         let quiet = busy == Busy::default() && self.meter.in_flight() == 0;
         seen.idle_looks = if quiet {
@@ -250,6 +254,10 @@ impl Throttle {
         if idle == IDLE_LOOKS_MAX {
             self.change(activator, Wanted::idle);
             self.at_zero.store(true, Ordering::Relaxed);
+        }
+        if self.told_from_zero.swap(false, Ordering::Relaxed) {
+            // That call was told of already, as if it had lasted all the time (`concurrency_reporter.go`).
+            busy.concurrency = (busy.concurrency - 1.0).max(0.0);
         }
         (!quiet || counts != Counts::default()).then_some(Told { busy, counts })
     }

@@ -199,6 +199,9 @@ async fn a_call_at_zero_is_held_starts_an_instance_and_is_told_at_once() {
     let (from_zero, stat) = stage.next_stat().await;
     assert!(from_zero);
     assert_eq!((stat.concurrency, stat.ready), (1.0, 0));
+    // Of the two, the one that was told of is not told of again.
+    let (from_zero, stat) = stage.next_stat().await;
+    assert!(!from_zero && stat.concurrency <= 1.0, "{stat:?}");
     stage.runs(&[1]);
     for call in [first, second] {
         let answer = call.await.unwrap();

@@ -251,6 +251,9 @@ impl From<InMemory> for Live {
 /// [`Stats`] on their way.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Seen {
+    /// Missing in what a worker of an older program says.
+    #[serde(default)]
+    at_micros: Option<i64>,
     from_zero: bool,
     of: Vec<SeenOf>,
 }
@@ -284,6 +287,7 @@ impl From<Stats> for Seen {
             memory_bytes: stat.memory_bytes,
         });
         Self {
+            at_micros: stats.at.map(Timestamp::as_microsecond),
             from_zero: stats.from_zero,
             of: of.collect(),
         }
@@ -307,6 +311,7 @@ impl Seen {
         });
         Stats {
             process,
+            at: self.at_micros.and_then(|at| Timestamp::from_microsecond(at).ok()),
             from_zero: self.from_zero,
             of: of.collect(),
         }
@@ -387,6 +392,7 @@ mod tests {
         worker.say(&Up::Live(vec![live.clone().into()])).await.unwrap();
         let stats = Stats {
             process: 7,
+            at: Some(line.at),
             from_zero: true,
             of: vec![Stat {
                 revision: line.revision.clone(),
