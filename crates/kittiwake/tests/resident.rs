@@ -11,14 +11,17 @@
 #[path = "support/program.rs"]
 mod program;
 
+use futures::StreamExt;
 use http::{Method, StatusCode, header};
 use http_body_util::BodyExt;
 use kittiwake_testkit::guest;
 use kittiwake_testkit::http::{open_h2c, request, send};
 use kittiwake_testkit::platform::{TestPlatform, condition};
+use kube::core::WatchEvent;
 use program::{PATIENCE, Up, root};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -57,6 +60,34 @@ fn autoscaler(service: &str) -> String {
     format!(
         "/apis/autoscaling.internal.knative.dev/v1alpha1/namespaces/default/podautoscalers/{service}-00001"
     )
+}
+
+/// Watches from the start of a Service until its first Revision wants so many instances and has as many: some have them
+/// for a moment only, which who looks now and then may miss.
+async fn watch_scale(platform: &TestPlatform, service: &str, scale: i64) {
+    let path = "/apis/autoscaling.internal.knative.dev/v1alpha1/namespaces/default/podautoscalers?watch=true";
+    let watch = http::Request::get(path).body(Vec::new()).unwrap();
+    let client = platform.connection().await.unwrap().client;
+    let mut events = pin!(client.request_events::<Value>(watch).await.unwrap());
+    let name = format!("{service}-00001");
+    let mut last = Value::Null;
+    let seen = async {
+        loop {
+            match events.next().await.unwrap().unwrap() {
+                WatchEvent::Added(object) | WatchEvent::Modified(object)
+                    if object["metadata"]["name"] == name =>
+                {
+                    last = object["status"].clone();
+                }
+                _ => continue,
+            }
+            if last["desiredScale"] == scale && last["actualScale"] == scale {
+                return;
+            }
+        }
+    };
+    let seen = tokio::time::timeout(kittiwake_testkit::platform::PATIENCE, seen).await;
+    assert!(seen.is_ok(), "{service} never had {scale} instances: {last:#}");
 }
 
 /// Waits until the first Revision of a Service wants so many instances and has as many.
@@ -117,11 +148,17 @@ async fn from_zero_up_with_the_calls_and_back_to_zero() {
         "held until there is an instance"
     );
 
-    // Eight calls, of which four can be in at a time.
-    let mut calls = JoinSet::new();
+    // Eight callers, of whom four can be in at a time, until there are four instances.
+    let over = Arc::new(AtomicBool::new(false));
+    let mut callers = JoinSet::new();
     for _ in 0..8 {
-        let platform = Arc::clone(&platform);
-        calls.spawn(async move { text(&platform, "elastic", "/sleep?ms=4000").await });
+        let (platform, over) = (Arc::clone(&platform), Arc::clone(&over));
+        callers.spawn(async move {
+            while !over.load(Ordering::Relaxed) {
+                let answer = text(&platform, "elastic", "/sleep?ms=4000").await;
+                assert_eq!(answer, "slept for 4000 ms\n");
+            }
+        });
     }
     let scaled = until_scale(&platform, "elastic", 4).await;
     assert_eq!(condition(&scaled, "Active").0, "True");
@@ -130,9 +167,8 @@ async fn from_zero_up_with_the_calls_and_back_to_zero() {
         let column = shown.iter().find(|(name, _)| name == wanted);
         assert_eq!(column.unwrap().1.as_i64(), Some(4), "{shown:?}");
     }
-    for answer in calls.join_all().await {
-        assert_eq!(answer, "slept for 4000 ms\n");
-    }
+    over.store(true, Ordering::Relaxed);
+    callers.join_all().await;
 
     let idle = until_scale(&platform, "elastic", 0).await;
     let (active, reason, _) = condition(&idle, "Active");
@@ -206,19 +242,20 @@ async fn bounds_of_annotations_and_of_a_users_podautoscaler_hold() {
         let says = |field| object["status"][field].as_i64() == Some(2);
         says("desiredScale") && says("actualScale")
     });
-    let deployed = async {
+    let burst = async {
         platform.deploy_yaml("kept", &all.concat()).await.unwrap();
-        text(&platform, "burst", "/").await
+        // It is called until it has them all.
+        let mut three = pin!(at("burst", 3));
+        loop {
+            tokio::select! {
+                _ = &mut three => return,
+                _ = text(&platform, "burst", "/sleep?ms=1000") => {}
+            }
+        }
     };
     // What begins with three goes soon, so it is watched from the start.
-    let (_, _, _, _, _, shown) = tokio::join!(
-        deployed,
-        at("kept", 2),
-        at("begun", 3),
-        at("burst", 3),
-        at("users", 2),
-        shown
-    );
+    let begun = watch_scale(&platform, "begun", 3);
+    let (_, (), (), _, shown) = tokio::join!(at("kept", 2), begun, burst, at("users", 2), shown);
     shown.unwrap();
     // Without calls: what has a bound stays, what has none goes.
     let fewer = users.replace("minScale: 2", "minScale: 0");
@@ -279,14 +316,14 @@ async fn a_server_that_crashes_is_started_again_and_calls_of_others_go_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_never_listens_or_ends_at_once_says_so() {
     let platform = platform().await;
-    for (name, wasm, says) in [
-        ("deaf", guest::server_deaf(), "does not listen on port 8080"),
-        ("quits", guest::server_quits(), "exited with code 7"),
+    for (name, wasm, deadline, says) in [
+        ("deaf", guest::server_deaf(), 5, "does not listen on port 8080"),
+        ("quits", guest::server_quits(), 600, "exited with code 7"),
     ] {
         let image = platform.image(&format!("{name}.wasm"), &wasm).unwrap();
-        let deadline = "serving.knative.dev/progress-deadline: 5s";
+        let deadline = format!("serving.knative.dev/progress-deadline: {deadline}s");
         platform
-            .apply(&manifest(name, &image, deadline, ""))
+            .apply(&manifest(name, &image, &deadline, ""))
             .await
             .unwrap();
         let failed = platform
