@@ -56,11 +56,12 @@ impl Seconds {
     pub(super) fn tell(&mut self, process: u64, at: Duration, seen: Vec<Load>) -> Vec<Second> {
         let now = at.as_secs();
         let (first, last) = match self.told.get(&process) {
-            // By the grain of timers it may tell twice within a second: the second time it tells of the next.
+            // By the grain of timers it may tell twice within a second: the second time it tells of the next, and if it told
+            // of that already, of none.
             Some(told) => {
                 let last = now.max((told + 1).min(now + 1));
                 let first = (told + 1).max((last + 1).saturating_sub(TOLD_AT_ONCE_MAX));
-                (first.min(last), last)
+                (first, last)
             }
             None => (now, now),
         };
@@ -158,9 +159,11 @@ mod tests {
         assert_eq!(tell(&mut seconds, 0, 9.0005, 2.0), "8:2 9:2");
         assert_eq!(tell(&mut seconds, 0, 9.9995, 3.0), "10:3");
         assert_eq!(tell(&mut seconds, 0, 11.0, 4.0), "11:4");
-        assert_eq!(seconds.newest(), Some(Duration::from_secs(11)));
+        assert_eq!(tell(&mut seconds, 0, 11.9, 4.5), "12:4.5");
+        assert_eq!(tell(&mut seconds, 0, 11.95, 4.5), "", "it has told of 12");
+        assert_eq!(seconds.newest(), Some(Duration::from_secs(12)));
         // Late: it tells of all seconds since; but not of more than it can know.
-        assert_eq!(tell(&mut seconds, 0, 14.3, 5.0), "12:5 13:5 14:5");
+        assert_eq!(tell(&mut seconds, 0, 14.3, 5.0), "13:5 14:5");
         assert_eq!(tell(&mut seconds, 0, 99.0, 6.0), "95:6 96:6 97:6 98:6 99:6");
         seconds.forget(0);
         assert_eq!(seconds.newest(), None);

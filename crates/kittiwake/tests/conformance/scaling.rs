@@ -195,7 +195,17 @@ impl Scaled {
 
     /// Callers who call again as soon as they are answered.
     pub fn load(&self, callers: u32) -> Load {
-        Load::at_concurrency(self, callers)
+        Load::at_concurrency(self, callers, self.image.query())
+    }
+
+    /// The same with calls of ten seconds, for numbers of instances that must not go down meanwhile.
+    pub fn load_held(&self, callers: u32) -> Load {
+        let query = match self.image {
+            Image::Autoscale => "/?sleep=10000",
+            Image::Timeout => "/?timeout=10000",
+            Image::HelloWorld => "/",
+        };
+        Load::at_concurrency(self, callers, query)
     }
 }
 
@@ -243,47 +253,50 @@ pub async fn until_pods(suite: &Suite, revision: &str, wanted: impl Fn(usize) ->
 
 /// Calls that are made until it is ended. All are answered with 200.
 pub struct Load {
+    query: &'static str,
     over: Arc<AtomicBool>,
     callers: JoinSet<()>,
 }
 
 impl Load {
-    fn none() -> Self {
+    fn none(query: &'static str) -> Self {
         Self {
+            query,
             over: Arc::default(),
             callers: JoinSet::new(),
         }
     }
 
     /// So many callers, each of whom calls again as soon as it is answered.
-    pub fn at_concurrency(scaled: &Scaled, callers: u32) -> Self {
-        let mut load = Self::none();
+    pub fn at_concurrency(scaled: &Scaled, callers: u32, query: &'static str) -> Self {
+        let mut load = Self::none(query);
         load.add(scaled, callers);
         load
     }
 
     /// So many calls a second, whether the last was answered or not.
     pub fn at_rate(scaled: &Scaled, per_second: u32, query: &'static str) -> Self {
-        let mut load = Self::none();
-        load.add_rate(scaled, per_second, query);
+        let mut load = Self::none(query);
+        load.add_rate(scaled, per_second);
         load
     }
 
     /// More callers beside those there are.
     pub fn add(&mut self, scaled: &Scaled, callers: u32) {
+        let query = self.query;
         for _ in 0..callers {
             let (scaled, over) = (scaled.clone(), Arc::clone(&self.over));
             self.callers.spawn(async move {
                 while !over.load(Ordering::Relaxed) {
-                    call(&scaled, scaled.image.query()).await;
+                    call(&scaled, query).await;
                 }
             });
         }
     }
 
     /// More calls a second beside those there are.
-    pub fn add_rate(&mut self, scaled: &Scaled, per_second: u32, query: &'static str) {
-        let (scaled, over) = (scaled.clone(), Arc::clone(&self.over));
+    pub fn add_rate(&mut self, scaled: &Scaled, per_second: u32) {
+        let (query, scaled, over) = (self.query, scaled.clone(), Arc::clone(&self.over));
         self.callers.spawn(async move {
             let mut calls = JoinSet::new();
             let mut turns = tokio::time::interval(Duration::from_secs(1) / per_second);
