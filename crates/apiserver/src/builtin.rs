@@ -2,6 +2,7 @@
 
 mod data;
 mod deployment;
+mod endpoints;
 mod lease;
 mod pod;
 pub(crate) mod runtime_class;
@@ -42,6 +43,8 @@ pub(crate) fn kinds() -> Result<Vec<Kind>, RegistryError> {
         runtime_class::kind()?,
         lease::kind()?,
         deployment::kind()?,
+        endpoints::endpoints()?,
+        endpoints::slices()?,
     ];
     rows.extend(crate::auth::rbac::kinds::rows()?);
     Ok(rows)
@@ -263,6 +266,8 @@ mod tests {
                 "runtimeclasses",
                 "leases",
                 "deployments",
+                "endpoints",
+                "endpointslices",
                 "serviceaccounts",
                 "roles",
                 "clusterroles",

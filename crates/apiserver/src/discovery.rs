@@ -246,6 +246,7 @@ mod tests {
             names,
             [
                 "configmaps",
+                "endpoints",
                 "events",
                 "namespaces",
                 "namespaces/status",

@@ -20,6 +20,7 @@ pub(crate) mod write;
 
 use crate::auth::{Identity, reviews, service_account};
 use crate::logs;
+use crate::made;
 use crate::negotiation::{self, Format};
 use crate::query::Query;
 use crate::registry::Served;
@@ -148,10 +149,7 @@ async fn route(server: Arc<Server>, request: Request<Body>) -> Result<Response, 
         }
         return logs::handle(&call);
     }
-    call.server
-        .scaled
-        .wait_for(&call.served.kind, &call.server.shutdown)
-        .await;
+    made::wait_for(&call.server, &call.served.kind.storage_resource).await;
     dispatch(&call, &parts.method, body).await
 }
 

@@ -13,6 +13,7 @@ pub mod config;
 mod constraint_kinds;
 mod decode;
 mod discovery;
+mod endpoints;
 mod events;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -21,6 +22,7 @@ mod handler;
 mod json_path;
 mod kinds;
 mod logs;
+mod made;
 mod metadata;
 mod namespace_lifecycle;
 mod negotiation;
@@ -147,6 +149,7 @@ async fn run(server: Arc<Server>) {
         events::sweep(Arc::clone(&server), shutdown.clone()),
         pods::run(Arc::clone(&server), shutdown.clone()),
         scaled::run(Arc::clone(&server), shutdown.clone()),
+        endpoints::run(Arc::clone(&server), shutdown.clone()),
         settings::run(Arc::clone(&server), shutdown.clone()),
         auth::default_accounts::run(Arc::clone(&server), shutdown.clone()),
         auth::rbac::aggregation::run(Arc::clone(&server), shutdown),

@@ -8,7 +8,7 @@
 
 mod object;
 
-pub(crate) use object::{containers, copy_pod_fields, uid_of};
+pub(crate) use object::{NODE, POD_IP, containers, copy_pod_fields, uid_of};
 
 use crate::server::Server;
 use kittiwake_core::instances::Live;

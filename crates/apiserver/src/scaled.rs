@@ -7,61 +7,28 @@
 
 mod object;
 
-use crate::pods;
-use crate::registry::Kind;
-use crate::server::Server;
+pub(crate) use object::{is_proxied, owned_uid, ready};
 
-use kittiwake_store::{Change, EventKind, Key, Stored, WatchError};
-use serde_json::Value;
-use std::convert::Infallible;
+use crate::made::write;
+use crate::pods;
+use crate::server::Server;
+use kittiwake_store::{EventKind, Key, Stored, WatchError};
 use std::sync::Arc;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Where Deployments are in the store of what is made.
 pub(crate) const DEPLOYMENTS: &str = "deployments.apps";
 /// Where ServerlessServices are.
 const SERVERLESS_SERVICES: &str = "serverlessservices.networking.internal.knative.dev";
-/// The kinds that they are made from.
-const POD_AUTOSCALERS: &str = "podautoscalers.autoscaling.internal.knative.dev";
-
-/// Whether somebody asked for them, and whether they are there.
-#[derive(Debug)]
-pub(crate) struct Scaled {
-    asked: watch::Sender<bool>,
-    made: watch::Sender<bool>,
-}
-
-impl Default for Scaled {
-    fn default() -> Self {
-        Self {
-            asked: watch::Sender::new(false),
-            made: watch::Sender::new(false),
-        }
-    }
-}
-
-impl Scaled {
-    /// Resolves once all objects of a kind are there; at once for a kind that is not made here.
-    pub(crate) async fn wait_for(&self, kind: &Kind, shutdown: &CancellationToken) {
-        if ![DEPLOYMENTS, SERVERLESS_SERVICES].contains(&&*kind.storage_resource) {
-            return;
-        }
-        self.asked.send_replace(true);
-        let mut made = self.made.subscribe();
-        tokio::select! {
-            _ = made.wait_for(|made| *made) => {}
-            () = shutdown.cancelled() => {}
-        }
-    }
-}
+/// All that is made here.
+pub(crate) const RESOURCES: [&str; 2] = [DEPLOYMENTS, SERVERLESS_SERVICES];
+/// The kind that they are made from.
+pub(crate) const POD_AUTOSCALERS: &str = "podautoscalers.autoscaling.internal.knative.dev";
 
 /// Makes them once somebody asked, and keeps them up to date until the server stops.
 pub(crate) async fn run(server: Arc<Server>, shutdown: CancellationToken) {
-    let mut asked = server.scaled.asked.subscribe();
     let follow = async {
-        // The sender lives as long as the server.
-        let _ = asked.wait_for(|asked| *asked).await;
+        server.scaled.asked().await;
         while follow(&server).await == WatchError::Lagged {}
     };
     tokio::select! {
@@ -80,14 +47,14 @@ async fn follow(server: &Server) -> WatchError {
         wanted.extend(keys(&scaler.key));
     }
     wanted.sort_unstable();
-    for resource in [DEPLOYMENTS, SERVERLESS_SERVICES] {
+    for resource in RESOURCES {
         for stored in server.made.list(resource, None).items {
             if wanted.binary_search(&stored.key).is_err() {
                 write(server, stored.key, |_| None).await;
             }
         }
     }
-    server.scaled.made.send_replace(true);
+    server.scaled.done();
     let Ok(mut watcher) = server.store.watch(POD_AUTOSCALERS, from) else {
         return WatchError::Lagged;
     };
@@ -134,24 +101,4 @@ async fn look(server: &Server, scaler: &Stored) {
         Some(object::serverless_service(&tree, old, now))
     })
     .await;
-}
-
-/// Puts what is made of the old object, where it differs; deletes it where nothing is made.
-async fn write(server: &Server, key: Key, make: impl FnOnce(Option<&Value>) -> Option<Value> + Send) {
-    let decide = |old: Option<&Stored>| {
-        let old = old.map(|stored| {
-            let mut tree = (*stored.object.tree()).clone();
-            crate::object::metadata_mut(&mut tree).shift_remove("resourceVersion");
-            tree
-        });
-        let change = match make(old.as_ref()) {
-            None => Change::Delete,
-            Some(new) if Some(&new) == old.as_ref() => Change::Keep,
-            Some(new) => Change::Put(new),
-        };
-        Ok::<_, Infallible>((change, ()))
-    };
-    if let Err(error) = server.made.write(key, decide).await {
-        tracing::debug!(%error, "what a revision is scaled to is not shown");
-    }
 }

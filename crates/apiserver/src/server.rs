@@ -8,9 +8,9 @@ use crate::constraint_kinds::Made;
 use crate::handler::pages::Snapshots;
 use crate::handler::write::{Actor, Proposal, Write};
 use crate::kinds::CurrentKinds;
+use crate::made::OnDemand;
 use crate::query::FieldValidation;
 use crate::registry::{Kind, Served};
-use crate::scaled::Scaled;
 use crate::settings::{self, LiveSettings};
 use crate::status::ApiError;
 use crate::{BuildError, Inputs, Readiness};
@@ -31,11 +31,13 @@ pub(crate) const MANAGER: &str = "kittiwake-apiserver";
 pub(crate) struct Server {
     pub config: Config,
     pub store: ObjectStore,
-    /// Objects that are made from others and from what lives now: pods, Deployments, ServerlessServices. In memory only,
-    /// with versions of their own.
+    /// Objects that are made from others and from what lives now: pods, Deployments, ServerlessServices, Endpoints. In
+    /// memory only, with versions of their own.
     pub made: ObjectStore,
-    /// Whether those were made that nobody needs before somebody asks.
-    pub scaled: Scaled,
+    /// Whether those were made that nobody needs before somebody asks: Deployments and ServerlessServices.
+    pub scaled: OnDemand,
+    /// The same for Endpoints and EndpointSlices.
+    pub endpoints: OnDemand,
     pub instances: Arc<InstanceHub>,
     pub kinds: CurrentKinds,
     /// The kinds that ConstraintTemplates made; held while they change.
@@ -67,7 +69,8 @@ impl Server {
             config,
             store: inputs.store,
             made: ObjectStore::in_memory(kittiwake_store::Config::default()),
-            scaled: Scaled::default(),
+            scaled: OnDemand::default(),
+            endpoints: OnDemand::default(),
             instances: inputs.instances,
             kinds,
             constraint_kinds: tokio::sync::Mutex::new(made),

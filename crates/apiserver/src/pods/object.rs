@@ -8,9 +8,9 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 /// The node that all pods are on.
-const NODE: &str = "kittiwake";
+pub(crate) const NODE: &str = "kittiwake";
 /// Where functions are reached, for those who look.
-const POD_IP: &str = "127.0.0.1";
+pub(crate) const POD_IP: &str = "127.0.0.1";
 /// Labels of a Revision that say nothing of a pod.
 const NOT_OF_PODS: [&str; 1] = ["serving.knative.dev/routingState"];
 

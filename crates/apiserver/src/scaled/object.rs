@@ -47,6 +47,26 @@ impl Scale {
     }
 }
 
+/// How many instances of a PodAutoscaler's Revision take calls.
+pub(crate) fn ready(scaler: &Value) -> i64 {
+    Scale::of(scaler).ready
+}
+
+/// Whether calls pass the activator: where the rules say so, and where there is no instance.
+pub(crate) fn is_proxied(scaler: &Value) -> bool {
+    !asks_for_instances(scaler) || ready(scaler) == 0
+}
+
+/// Whether the rules have calls go to the instances themselves.
+fn asks_for_instances(scaler: &Value) -> bool {
+    in_status(scaler, meta::MODE_ANNOTATION) == MODE_SERVE
+}
+
+/// The uid of the object of a kind that is made for a PodAutoscaler; the same each time.
+pub(crate) fn owned_uid(kind: &str, scaler: &Value) -> String {
+    pods::uid_of(Sha256::digest(format!("{kind} {}", object::uid(scaler))).as_ref())
+}
+
 /// An annotation in the status of a PodAutoscaler.
 fn in_status<'v>(scaler: &'v Value, annotation: &str) -> &'v str {
     let annotations = scaler.pointer("/status/annotations");
@@ -127,9 +147,10 @@ fn deployment_condition(kind: &str, is: bool, about: &str, old: Option<&Value>, 
 pub(super) fn serverless_service(scaler: &Value, old: Option<&Value>, now: Timestamp) -> Value {
     let name = object::name(scaler);
     let scale = Scale::of(scaler);
-    let mode = match in_status(scaler, meta::MODE_ANNOTATION) {
-        MODE_SERVE => MODE_SERVE,
-        _ => MODE_PROXY,
+    let mode = if asks_for_instances(scaler) {
+        MODE_SERVE
+    } else {
+        MODE_PROXY
     };
     let labels = kept(scaler, "/metadata/labels", &[]);
     let annotations = kept(scaler, "/metadata/annotations", &[METRIC.name()]);
@@ -159,11 +180,9 @@ pub(super) fn serverless_service(scaler: &Value, old: Option<&Value>, now: Times
             reason::NO_HEALTHY_BACKENDS_MESSAGE,
         );
     }
-    // Without instances the activator takes the calls too.
-    let by_activator = mode == MODE_PROXY || scale.ready == 0;
     manager.set(Condition {
         type_: condition::ACTIVATOR_ENDPOINTS_POPULATED.to_owned(),
-        status: if by_activator {
+        status: if is_proxied(scaler) {
             ConditionStatus::True
         } else {
             ConditionStatus::False
@@ -195,7 +214,7 @@ fn metadata(
     json!({
         "name": name,
         "namespace": object::namespace(owner),
-        "uid": pods::uid_of(Sha256::digest(format!("{kind} {}", object::uid(scaler))).as_ref()),
+        "uid": owned_uid(kind, scaler),
         "creationTimestamp": text(scaler, "/metadata/creationTimestamp"),
         "labels": labels,
         "annotations": annotations,

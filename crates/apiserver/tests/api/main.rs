@@ -15,6 +15,7 @@ mod authorization;
 mod constraint_kinds;
 mod coverage;
 mod discovery;
+mod endpoints;
 mod large;
 mod lifecycle;
 mod model;

@@ -232,6 +232,7 @@ fn core_parts() -> [Value; 3] {
                     &[""],
                     &[
                         "configmaps",
+                        "endpoints",
                         "events",
                         "namespaces",
                         "pods",
@@ -245,6 +246,7 @@ fn core_parts() -> [Value; 3] {
                 rule(READ, &["events.k8s.io"], &["events"]),
                 rule(READ, &["metrics.k8s.io"], &["pods"]),
                 rule(READ, &["apps"], &["deployments"]),
+                rule(READ, &["discovery.k8s.io"], &["endpointslices"]),
             ],
         ),
     ]
