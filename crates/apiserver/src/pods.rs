@@ -1,17 +1,18 @@
 //! Pods: one for each revision that is in memory now, none for a revision at zero, with what it uses. They are made from
-//! Revisions and from what those who run functions tell, kept in memory only, and never written by clients. One that a
-//! client deletes has its revision begin anew, and goes once that has happened.
+//! Revisions and from what those who run functions tell, kept in memory only, and never written by clients. What one
+//! that a client deletes stands for begins anew, and the pod goes once its calls are answered.
 //!
 //! A call to a function has an instance of its own that lives for milliseconds; nobody could list those. A pod stands
 //! for what stays between calls: the revision's compiled code, linked and ready. Of a function whose instances stay
-//! there is a pod for each instance that takes calls; the youngest goes first, as the instances do.
+//! there is a pod for each instance that takes calls; one that finishes its last calls is shown as terminating.
 
 mod object;
 
-pub(crate) use object::{NODE, POD_IP, containers, copy_pod_fields, uid_of};
+pub(crate) use object::{NODE, POD_IP, containers, copy_pod_fields, give_time, instance_of, uid_of};
 
 use crate::server::Server;
-use kittiwake_core::instances::Live;
+use jiff::Timestamp;
+use kittiwake_core::instances::{Instance, Live};
 use kittiwake_store::{Change, Key, ObjectStore, Stored};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -41,17 +42,23 @@ const METRICS_PERIOD_PER_POD: Duration = Duration::from_millis(5);
 /// What the text of a Revision has whose instances stay ([`kittiwake_api::meta::KIND_ANNOTATION`]).
 const RESIDENT: &str = "\"kittiwake.dev/kind\":\"server\"";
 /// Pods of one revision, at most.
-const PODS_PER_REVISION_MAX: u64 = 1000;
+const PODS_PER_REVISION_MAX: usize = 1000;
 
 /// One pod of a revision.
 #[derive(Debug, Clone)]
 struct Part {
-    /// The revision, with its part of what the revision uses.
+    /// The revision, with the pod's part of what the revision uses.
     live: Live,
-    /// From 0: which of its pods.
-    number: u64,
-    /// How many there are.
-    count: u64,
+    /// The instance that it stands for; `None` where none stays.
+    instance: Option<Instance>,
+    /// How many pods there are.
+    count: usize,
+}
+
+impl Part {
+    fn since(&self) -> Timestamp {
+        self.instance.map_or(self.live.since, |instance| instance.since)
+    }
 }
 
 /// Keeps pods up to date until the server stops.
@@ -64,8 +71,7 @@ pub(crate) async fn run(server: Arc<Server>, shutdown: CancellationToken) {
         let pods = look(&server).await;
         let count = u32::try_from(pods.len()).unwrap_or(u32::MAX);
         let period = METRICS_PERIOD.max(METRICS_PERIOD_PER_POD.saturating_mul(count));
-        // One that is deleted takes its pods with it, and one tells how many of its instances are ready. Without a watch,
-        // the next period sees it.
+        // One that is deleted takes its pods with it. Without a watch, the next period sees it.
         let revision_changed = async {
             match server.store.watch(REVISIONS, from) {
                 Ok(mut watcher) => drop(watcher.next().await),
@@ -100,16 +106,26 @@ async fn look(server: &Server) -> BTreeMap<Key, Part> {
         let Some(revision) = revision.filter(|stored| stored.object.json().contains(&*live.uid)) else {
             continue;
         };
-        let count = count(&revision);
-        for number in 0..count {
-            let part = part(&live, number, count);
+        for part in parts(&live, stays(&revision)) {
             let key = Key::new(PODS, Arc::clone(namespace), object::name(&part));
-            // A pod does not change while it lives.
-            if server.made.get(&key).is_none() {
-                let pod = object::pod(&revision.object.tree(), &part);
-                let metrics = object::metrics(&pod, &part.live, server.clock.now());
-                write(&server.made, metrics_key(&key), Some(metrics)).await;
-                write(&server.made, key.clone(), Some(pod)).await;
+            let ends = part.instance.is_some_and(|instance| instance.ending);
+            match server.made.get(&key) {
+                // It came and went between two looks.
+                None if ends => continue,
+                None => {
+                    let pod = object::pod(&revision.object.tree(), &part);
+                    let metrics = object::metrics(&pod, &part.live, server.clock.now());
+                    write(&server.made, metrics_key(&key), Some(metrics)).await;
+                    write(&server.made, key.clone(), Some(pod)).await;
+                }
+                Some(pod) if ends => {
+                    let ending = object::ending(&pod.object.tree(), server.clock.now());
+                    if ending.is_some() {
+                        write(&server.made, key.clone(), ending).await;
+                    }
+                }
+                // A pod does not change while it lives.
+                Some(_) => {}
             }
             pods.insert(key, part);
         }
@@ -123,23 +139,43 @@ async fn look(server: &Server) -> BTreeMap<Key, Part> {
     pods
 }
 
-/// How many pods a revision that is in memory has: where instances stay as many as take calls, else one.
-fn count(revision: &Stored) -> u64 {
-    // Its text tells whether that is so, without being read, for nearly all.
-    if !revision.object.json().contains(RESIDENT) {
-        return 1;
-    }
-    let tree = revision.object.tree();
-    let ready = tree.pointer("/status/actualReplicas").and_then(Value::as_u64);
-    ready.unwrap_or(0).min(PODS_PER_REVISION_MAX)
+/// Whether the instances of a revision stay. Its text tells that, without being read.
+fn stays(revision: &Stored) -> bool {
+    revision.object.json().contains(RESIDENT)
 }
 
-/// A pod's part of what its revision uses.
-fn part(live: &Live, number: u64, count: u64) -> Part {
-    let mut live = live.clone();
-    live.usage.cpu /= u32::try_from(count).unwrap_or(u32::MAX).max(1);
-    live.usage.memory.0 /= count.max(1);
-    Part { live, number, count }
+/// The pods of a revision that is in memory: where instances stay one for each, else one.
+fn parts(live: &Live, stays: bool) -> Vec<Part> {
+    let instances: Vec<Option<Instance>> = if stays {
+        let all = live.instances.iter().copied();
+        all.take(PODS_PER_REVISION_MAX).map(Some).collect()
+    } else {
+        vec![None]
+    };
+    let count = instances.len();
+    instances
+        .into_iter()
+        .map(|instance| part(live, instance, count))
+        .collect()
+}
+
+/// A pod with its part of what its revision uses.
+fn part(live: &Live, instance: Option<Instance>, count: usize) -> Part {
+    let mut usage = live.usage;
+    usage.cpu /= u32::try_from(count).unwrap_or(u32::MAX).max(1);
+    usage.memory.0 /= u64::try_from(count).unwrap_or(u64::MAX).max(1);
+    let live = Live {
+        revision: live.revision.clone(),
+        uid: Arc::clone(&live.uid),
+        since: live.since,
+        usage,
+        instances: Vec::new(),
+    };
+    Part {
+        live,
+        instance,
+        count,
+    }
 }
 
 /// Brings the metrics of all pods up to date.
@@ -149,7 +185,7 @@ async fn measure(server: &Server, pods: &BTreeMap<Key, Part>) {
         let (Some(pod), Some(live)) = (server.made.get(key), live.get(&known.live.uid)) else {
             continue;
         };
-        let part = part(live, known.number, known.count);
+        let part = part(live, known.instance, known.count);
         let metrics = object::metrics(&pod.object.tree(), &part.live, now);
         write(&server.made, metrics_key(key), Some(metrics)).await;
     }

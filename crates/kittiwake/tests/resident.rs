@@ -476,31 +476,43 @@ fn workers_share_the_instances_and_start_one_with_a_first_call() {
 }
 
 #[test]
-fn a_pod_that_is_deleted_begins_anew_in_the_workers() {
-    let up = Up::start(&["--workers", "1"]);
+fn a_pod_that_is_deleted_begins_anew_in_its_worker_and_no_other_does() {
+    let up = Up::start(&["--workers", "2"]);
     let file = up.folder.path().join("server.yaml");
-    let annotations = "autoscaling.knative.dev/min-scale: '1'";
+    let annotations = "autoscaling.knative.dev/min-scale: '2'";
     let yaml = manifest("server", &example("wasmedge-server"), annotations, "");
     std::fs::write(&file, yaml).unwrap();
     up.ok(&["apply", "-f", &file.display().to_string()]);
-    let gateway: std::net::SocketAddr = up.address("Functions").parse().unwrap();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let calls = || -> u64 {
-        let asked = request(Method::GET, "server.default.localhost", "/calls", "");
-        let answer = runtime.block_on(send(gateway, asked)).unwrap();
-        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
-        answer.text().trim().parse().unwrap()
+    let pods = || -> BTreeSet<String> {
+        let listed = up.ok(&["get", "pods", "-o", "name"]);
+        listed
+            .lines()
+            .map(|line| line.trim_start_matches("pod/").to_owned())
+            .collect()
     };
-    let until = |what: &str, done: &dyn Fn() -> bool| {
+    let until = |what: &str, done: &dyn Fn(&BTreeSet<String>) -> bool| -> BTreeSet<String> {
         let begun = Instant::now();
-        while !done() {
-            assert!(begun.elapsed() < PATIENCE, "{what}");
+        loop {
+            let now = pods();
+            if done(&now) {
+                return now;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{what}: {now:?}");
         }
     };
-    until("the instance stays", &|| calls() > 2);
-    until("the pod is shown", &|| {
-        up.ok(&["get", "pods"]).contains("server-00001-deployment-")
+    // One in each worker.
+    let before = until("both pods are shown", &|pods| pods.len() == 2);
+    let deleted = before.first().unwrap();
+    up.ok(&["delete", "pod", deleted]);
+    let after = until("the pod is replaced", &|pods| {
+        pods.len() == 2 && !pods.contains(deleted)
     });
-    up.ok(&["delete", "pods", "--all"]);
-    until("another instance answers", &|| calls() == 1);
+    assert_eq!(after.intersection(&before).count(), 1, "{before:?} {after:?}");
+    let gateway: std::net::SocketAddr = up.address("Functions").parse().unwrap();
+    let asked = request(Method::GET, "server.default.localhost", "/", "");
+    let answer = tokio::runtime::Runtime::new()
+        .unwrap()
+        .block_on(send(gateway, asked))
+        .unwrap();
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
 }

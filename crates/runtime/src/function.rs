@@ -387,7 +387,7 @@ impl Functions {
         }
     }
 
-    /// All of them, with what they used in the last `window`.
+    /// All of them, with what they used in the last `window`, sorted by uid, without their instances.
     pub(crate) fn live(&self, window: Duration) -> Vec<Live> {
         let mut live = Vec::new();
         for shard in &self.shards {
@@ -400,6 +400,7 @@ impl Functions {
                     window,
                     memory: ByteCount(function.meter.memory.take_peak()),
                 },
+                instances: Vec::new(),
             }));
         }
         live.sort_by(|a, b| a.uid.cmp(&b.uid));

@@ -22,7 +22,7 @@ use kittiwake_core::artifact::{Prepare, PrepareError, PreparePhase, PrepareReque
 use kittiwake_core::body::Body;
 use kittiwake_core::clock::Clock;
 use kittiwake_core::inside::Inside;
-use kittiwake_core::instances::InstanceHub;
+use kittiwake_core::instances::{Ending, InstanceHub};
 use kittiwake_core::invoke::{Invoke, InvokeError};
 use kittiwake_core::log::LogHub;
 use kittiwake_core::report::Reporter;
@@ -139,7 +139,7 @@ fn components(
     Components::new(engine, cache, metrics, config).map(Arc::new)
 }
 
-async fn keep_house(shared: Weak<Shared>, mut endings: broadcast::Receiver<Arc<str>>) {
+async fn keep_house(shared: Weak<Shared>, mut endings: broadcast::Receiver<Ending>) {
     let mut told = Duration::ZERO;
     loop {
         let ended = tokio::select! {
@@ -147,10 +147,12 @@ async fn keep_house(shared: Weak<Shared>, mut endings: broadcast::Receiver<Arc<s
             ended = endings.recv() => ended.ok(),
         };
         let Some(shared) = shared.upgrade() else { return };
-        if let Some(revision) = ended {
-            // In this order, so that what begins now is a function of its own, with an age of its own.
-            shared.functions.remove(&revision);
-            shared.servers.renew(&revision);
+        // Those that were asked for together, as when all pods are deleted, are looked after together.
+        for ending in ended
+            .into_iter()
+            .chain(std::iter::from_fn(|| endings.try_recv().ok()))
+        {
+            shared.begin_anew(&ending);
         }
         shared
             .functions
@@ -160,7 +162,8 @@ async fn keep_house(shared: Weak<Shared>, mut endings: broadcast::Receiver<Arc<s
         shared.servers.forget_unused();
         shared.file_root.forget_unused();
         let now = shared.clock.elapsed();
-        let live = shared.functions.live(now.saturating_sub(told));
+        let mut live = shared.functions.live(now.saturating_sub(told));
+        shared.servers.add_instances(&mut live);
         shared.instances.tell(THIS_PROCESS, live);
         told = now;
         shared.watch_swap();
@@ -168,6 +171,19 @@ async fn keep_house(shared: Weak<Shared>, mut endings: broadcast::Receiver<Arc<s
 }
 
 impl Shared {
+    /// Ends what shall end, once its calls are answered; what is called from now on is something else.
+    fn begin_anew(&self, ending: &Ending) {
+        match ending.instance {
+            Some(id) if id.process == THIS_PROCESS => self.servers.renew_one(&ending.revision, id.place),
+            Some(_) => {}
+            None => {
+                // In this order, so that what begins now is a function of its own, with an age of its own.
+                self.functions.remove(&ending.revision);
+                self.servers.renew(&ending.revision);
+            }
+        }
+    }
+
     /// An engine that resets only written pages must not be used once pages can be swapped: from then on calls get
     /// another one. Calls in flight end where they are; nothing is instantiated there after them.
     fn watch_swap(&self) {

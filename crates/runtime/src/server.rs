@@ -6,7 +6,9 @@
 //!
 //! [`Residents`]: kittiwake_core::resident::Residents
 
-use crate::runtime::Shared;
+use crate::runtime::{Shared, THIS_PROCESS};
+use jiff::Timestamp;
+use kittiwake_core::instances::{self, INSTANCES_TOLD_MAX, InstanceId, Live, Usage};
 use kittiwake_core::log::LogStream;
 use kittiwake_core::resident::{Instances, Resident};
 use kittiwake_core::revision::RevisionSpec;
@@ -58,7 +60,7 @@ struct State {
     /// The oldest first.
     places: Vec<Place>,
     /// The places that are not wanted any more and whose instances finish their last calls.
-    stopping: Vec<u64>,
+    stopping: Vec<instances::Instance>,
     failure: Option<Arc<str>>,
 }
 
@@ -67,10 +69,23 @@ impl State {
     fn stop_after(&mut self, count: usize) {
         let kept = count.min(self.places.len());
         for place in self.places.split_off(kept) {
-            if place.ready.is_some() {
-                self.stopping.push(place.id);
-            }
+            self.stop(&place);
         }
+    }
+
+    /// Notes what becomes of a place that is not wanted any more. Dropping it stops it.
+    fn stop(&mut self, place: &Place) {
+        if place.ready.is_some() {
+            self.stopping.extend(place.told(true));
+        }
+    }
+
+    /// The instances that take calls, the oldest first, and those that finish their last ones.
+    fn instances(&self) -> Vec<instances::Instance> {
+        let ready = self.places.iter().filter(|place| place.ready.is_some());
+        let ready = ready.filter_map(|place| place.told(false));
+        let all = ready.chain(self.stopping.iter().copied());
+        all.take(INSTANCES_TOLD_MAX).collect()
     }
 }
 
@@ -80,6 +95,20 @@ struct Place {
     /// Dropped to stop it.
     _wanted: watch::Sender<()>,
     ready: Option<Arc<Instance>>,
+    /// When an instance of it first took calls.
+    since: Option<Timestamp>,
+}
+
+impl Place {
+    /// What is told of it, once an instance of it has taken calls.
+    fn told(&self, ending: bool) -> Option<instances::Instance> {
+        let id = InstanceId {
+            process: THIS_PROCESS,
+            place: self.id,
+        };
+        let since = self.since?;
+        Some(instances::Instance { id, since, ending })
+    }
 }
 
 impl Servers {
@@ -111,6 +140,43 @@ impl Servers {
         if let Some(group) = group {
             group.renew();
         }
+    }
+
+    /// Replaces one instance of a revision: that of a place.
+    pub(crate) fn renew_one(&self, revision: &str, place: u64) {
+        let group = self.groups().get(revision).map(Arc::clone);
+        if let Some(group) = group {
+            group.renew_one(place);
+        }
+    }
+
+    /// Adds the instances to what is told of revisions, which are sorted by uid: also of one whose function was loaded
+    /// anew meanwhile, while instances of the former one are left.
+    pub(crate) fn add_instances(&self, live: &mut Vec<Live>) {
+        let known = live.len();
+        for (uid, group) in &*self.groups() {
+            let state = group.state();
+            let instances = state.instances();
+            let Some(since) = instances.iter().map(|instance| instance.since).min() else {
+                continue;
+            };
+            let sorted = live.get(..known).unwrap_or_default();
+            match sorted
+                .binary_search_by(|other| other.uid.cmp(uid))
+                .ok()
+                .and_then(|at| live.get_mut(at))
+            {
+                Some(found) => found.instances = instances,
+                None => live.push(Live {
+                    revision: state.revision.key.clone(),
+                    uid: Arc::clone(uid),
+                    since,
+                    usage: Usage::default(),
+                    instances,
+                }),
+            }
+        }
+        live.sort_by(|a, b| a.uid.cmp(&b.uid));
     }
 
     /// Ends all instances.
@@ -171,6 +237,19 @@ impl Group {
         self.tell(&state);
     }
 
+    /// Has another instance take the place of one; this one finishes its calls and ends.
+    fn renew_one(self: &Arc<Self>, place: u64) {
+        let mut state = self.state();
+        let count = state.places.len();
+        let Some(index) = state.places.iter().position(|other| other.id == place) else {
+            return;
+        };
+        let place = state.places.remove(index);
+        state.stop(&place);
+        self.fill(&mut state, count);
+        self.tell(&state);
+    }
+
     /// Makes places until there are `count`.
     fn fill(self: &Arc<Self>, state: &mut State, count: usize) {
         while state.places.len() < count {
@@ -180,6 +259,7 @@ impl Group {
                 id,
                 _wanted: sender,
                 ready: None,
+                since: None,
             });
             tokio::spawn(place::run(Arc::clone(self), id, wanted));
         }
@@ -226,11 +306,13 @@ impl Group {
 
     /// The instance of a place takes calls; `false` when the place is not wanted any more.
     fn set_ready(&self, place: u64, instance: &Arc<Instance>) -> bool {
+        let now = self.shared.upgrade().map(|shared| shared.clock.now());
         let mut state = self.state();
         let Some(found) = state.places.iter_mut().find(|other| other.id == place) else {
             return false;
         };
         found.ready = Some(Arc::clone(instance));
+        found.since = found.since.or(now);
         state.failure = None;
         self.tell(&state);
         true
@@ -258,7 +340,7 @@ impl Group {
     /// A place is gone, with its instance.
     fn left(&self, place: u64) {
         let mut state = self.state();
-        if let Some(index) = state.stopping.iter().position(|id| *id == place) {
+        if let Some(index) = state.stopping.iter().position(|other| other.id.place == place) {
             state.stopping.swap_remove(index);
             self.tell(&state);
         }

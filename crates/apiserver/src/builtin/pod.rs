@@ -6,14 +6,14 @@ use crate::pods;
 use crate::registry::{Column, Columns, Hooks, Kind, READ_VERBS, RegistryError};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kittiwake_core::instances::InstanceHub;
+use kittiwake_core::instances::{Ending, InstanceHub};
 use serde_json::{Value, json};
 use std::sync::{Arc, LazyLock};
 
 const METRICS_API_VERSION: &str = "metrics.k8s.io/v1beta1";
 /// Why neither can be written.
-const READ_ONLY: &str = "pods are made by the platform, one for each revision that is in memory now; \
-     they cannot be written: change the Service instead";
+const READ_ONLY: &str = "pods are made by the platform, one for each instance that stays and one for each \
+     other revision that is in memory now; they can be deleted and not written: change the Service instead";
 /// What can be done with pods.
 const POD_VERBS: &[&str] = &["delete", "deletecollection", "get", "list", "watch"];
 
@@ -78,7 +78,7 @@ pub(super) fn pods() -> Result<Kind, RegistryError> {
     let mut row = read_only(core_kind("pods", "pod", "Pod", "po", vec![v1]));
     row.categories = vec!["all".to_owned()];
     row.verbs = POD_VERBS;
-    row.hooks.begin_deletion = Some(give_time);
+    row.hooks.begin_deletion = Some(pods::give_time);
     row.hooks.end = Some(end);
     Ok(row)
 }
@@ -92,18 +92,12 @@ fn phase(pod: &Value) -> &str {
     }
 }
 
-/// A deleted pod stays until its calls have ended, or their time is up.
-fn give_time(pod: &mut Value) {
-    let grace = pod.pointer("/spec/terminationGracePeriodSeconds").cloned();
-    object::metadata_mut(pod).insert(
-        "deletionGracePeriodSeconds".into(),
-        grace.unwrap_or_else(|| 0.into()),
-    );
-}
-
-/// Has the revision that a pod stands for begin anew.
+/// Has what a pod stands for begin anew.
 fn end(instances: &InstanceHub, pod: &Value) {
-    instances.end(&text(pod, "/metadata/labels/serving.knative.dev~1revisionUID").into());
+    instances.end(Ending {
+        revision: text(pod, "/metadata/labels/serving.knative.dev~1revisionUID").into(),
+        instance: pods::instance_of(pod),
+    });
 }
 
 pub(super) fn metrics() -> Result<Kind, RegistryError> {

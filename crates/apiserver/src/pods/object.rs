@@ -3,7 +3,7 @@
 use super::{Part, QUEUE_PROXY, USER_CONTAINER};
 use crate::object::{self, text};
 use jiff::Timestamp;
-use kittiwake_core::instances::Live;
+use kittiwake_core::instances::{Instance, InstanceId, Live};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -14,12 +14,19 @@ pub(crate) const POD_IP: &str = "127.0.0.1";
 /// Labels of a Revision that say nothing of a pod.
 const NOT_OF_PODS: [&str; 1] = ["serving.knative.dev/routingState"];
 
+/// Bytes of a pod's digest that its name ends with: no two of a thousand pods have the same.
+const ENDING_BYTES: usize = 5;
+/// Which instance a pod stands for: its process and place.
+const INSTANCE_ANNOTATION: &str = "kittiwake.dev/instance";
+
 /// What tells the pods of a revision apart, also of one that was in memory several times.
 fn digest(part: &Part) -> impl AsRef<[u8]> {
-    let Part { live, number, .. } = part;
-    match number {
-        0 => Sha256::digest(format!("{} {}", live.uid, live.since)),
-        _ => Sha256::digest(format!("{} {} {number}", live.uid, live.since)),
+    let live = &part.live;
+    match part.instance {
+        None => Sha256::digest(format!("{} {}", live.uid, live.since)),
+        Some(Instance { id, since, .. }) => {
+            Sha256::digest(format!("{} {since} {}/{}", live.uid, id.process, id.place))
+        }
     }
 }
 
@@ -29,7 +36,7 @@ pub(super) fn name(part: &Part) -> String {
     let ending: String = digest
         .as_ref()
         .iter()
-        .take(3)
+        .take(ENDING_BYTES)
         .map(|byte| format!("{byte:02x}"))
         .collect();
     format!("{}-deployment-{ending}", part.live.revision.name)
@@ -37,9 +44,8 @@ pub(super) fn name(part: &Part) -> String {
 
 /// A pod of a revision that is in memory.
 pub(super) fn pod(revision: &Value, part: &Part) -> Value {
-    let live = &part.live;
     let (name, uid) = (object::name(revision), object::uid(revision));
-    let since = object::time(live.since);
+    let since = object::time(part.since());
     let mut labels: Map<String, Value> = revision
         .pointer("/metadata/labels")
         .and_then(Value::as_object)
@@ -75,6 +81,11 @@ pub(super) fn pod(revision: &Value, part: &Part) -> Value {
         .map(condition)
         .to_vec()
         .into();
+    let mut annotations = json!({"kubectl.kubernetes.io/default-container": default_container});
+    if let Some(Instance { id, .. }) = part.instance {
+        let text = format!("{}/{}", id.process, id.place);
+        object::map_mut(&mut annotations).insert(INSTANCE_ANNOTATION.into(), text.into());
+    }
     let mut spec = json!({"containers": containers, "nodeName": NODE, "restartPolicy": "Always"});
     copy_pod_fields(revision, &mut spec);
     json!({
@@ -86,7 +97,7 @@ pub(super) fn pod(revision: &Value, part: &Part) -> Value {
             "uid": uid_of(digest(part).as_ref()),
             "creationTimestamp": since,
             "labels": labels,
-            "annotations": {"kubectl.kubernetes.io/default-container": default_container},
+            "annotations": annotations,
             "ownerReferences": [{
                 "apiVersion": text(revision, "/apiVersion"), "kind": text(revision, "/kind"),
                 "name": name, "uid": uid, "controller": true, "blockOwnerDeletion": true,
@@ -104,6 +115,36 @@ pub(super) fn pod(revision: &Value, part: &Part) -> Value {
             "qosClass": "Burstable",
         },
     })
+}
+
+/// The instance that a pod stands for; `None` where it stands for all there is of its revision.
+pub(crate) fn instance_of(pod: &Value) -> Option<InstanceId> {
+    let annotations = pod.pointer("/metadata/annotations")?;
+    let (process, place) = annotations.get(INSTANCE_ANNOTATION)?.as_str()?.split_once('/')?;
+    Some(InstanceId {
+        process: process.parse().ok()?,
+        place: place.parse().ok()?,
+    })
+}
+
+/// A pod that ends stays until its calls have ended, or their time is up.
+pub(crate) fn give_time(pod: &mut Value) {
+    let grace = pod.pointer("/spec/terminationGracePeriodSeconds").cloned();
+    object::metadata_mut(pod).insert(
+        "deletionGracePeriodSeconds".into(),
+        grace.unwrap_or_else(|| 0.into()),
+    );
+}
+
+/// A pod that ends from `now` on, because fewer are wanted; `None` where that is known of it.
+pub(super) fn ending(pod: &Value, now: Timestamp) -> Option<Value> {
+    if object::is_terminating(pod) {
+        return None;
+    }
+    let mut pod = pod.clone();
+    object::metadata_mut(&mut pod).insert("deletionTimestamp".into(), object::time(now).into());
+    give_time(&mut pod);
+    Some(pod)
 }
 
 /// Copies what a Revision says of its pods.
@@ -203,11 +244,25 @@ mod tests {
                 window: Duration::from_secs(1),
                 memory: ByteCount::mib(2),
             },
+            instances: Vec::new(),
         };
         Part {
             live,
-            number: 0,
+            instance: None,
             count: 1,
+        }
+    }
+
+    /// The pod of an instance that stays.
+    fn staying(process: u64, place: u64) -> Part {
+        let instance = Instance {
+            id: InstanceId { process, place },
+            since: Timestamp::from_second(2).unwrap(),
+            ending: false,
+        };
+        Part {
+            instance: Some(instance),
+            ..part()
         }
     }
 
@@ -237,16 +292,25 @@ mod tests {
         assert_eq!(pod["spec"]["terminationGracePeriodSeconds"], 300);
         assert_eq!(pod["status"]["containerStatuses"][0]["imageID"], "hello@sha256:1");
         assert_eq!(pod, super::pod(&revision(), &part()), "the same while it lives");
-        let second = Part {
-            number: 1,
-            count: 2,
-            ..part()
-        };
-        assert_ne!(name(&second), name(&part()));
+        let names = [part(), staying(0, 1), staying(0, 2), staying(1, 1)].map(|part| name(&part));
+        assert_eq!(std::collections::BTreeSet::from(names).len(), 4);
         assert_eq!(
             uuid::Uuid::parse_str(object::uid(&pod)).unwrap().to_string(),
             object::uid(&pod)
         );
+    }
+
+    #[test]
+    fn a_pod_tells_which_instance_it_is_and_that_it_ends() {
+        assert_eq!(instance_of(&pod(&revision(), &part())), None);
+        let part = staying(u64::MAX, 7);
+        let pod = pod(&revision(), &part);
+        assert_eq!(instance_of(&pod), part.instance.map(|instance| instance.id));
+        assert_eq!(pod["metadata"]["creationTimestamp"], "1970-01-01T00:00:02Z");
+        let ends = ending(&pod, Timestamp::from_second(9).unwrap()).unwrap();
+        assert_eq!(ends["metadata"]["deletionTimestamp"], "1970-01-01T00:00:09Z");
+        assert_eq!(ends["metadata"]["deletionGracePeriodSeconds"], 300);
+        assert_eq!(ending(&ends, Timestamp::from_second(10).unwrap()), None);
     }
 
     #[test]

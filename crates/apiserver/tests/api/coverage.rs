@@ -391,6 +391,7 @@ async fn bring_to_life(api: &Api) {
         uid: revision["metadata"]["uid"].as_str().unwrap().into(),
         since: jiff::Timestamp::UNIX_EPOCH,
         usage: Usage::default(),
+        instances: Vec::new(),
     };
     api.instances.tell(0, vec![live]);
     let scaler = json!({

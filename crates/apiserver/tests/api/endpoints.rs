@@ -85,6 +85,7 @@ async fn they_are_there_when_first_asked_for_and_follow_scale_and_pods() {
             uid: uid.as_str().into(),
             since: "2026-01-02T03:04:00Z".parse().unwrap(),
             usage: Usage::default(),
+            instances: Vec::new(),
         }],
     );
     scale(&api, "hello-00001", 1, "Proxy").await;

@@ -1,8 +1,8 @@
 //! Pods: what lives now, as kubectl sees it.
 
-use crate::harness::{Api, CONFIG_MAPS, JSON, TABLE, config_map, step};
+use crate::harness::{Api, CONFIG_MAPS, JSON, MERGE, TABLE, config_map, step};
 use jiff::Timestamp;
-use kittiwake_core::instances::{Live, Usage};
+use kittiwake_core::instances::{Ending, Instance, InstanceId, Live, Usage};
 use kittiwake_core::log::LogStream;
 use kittiwake_core::revision::RevisionKey;
 use kittiwake_core::unit::ByteCount;
@@ -35,8 +35,17 @@ fn tell(api: &Api, revisions: &[(&str, &str)]) {
             window: Duration::from_secs(1),
             memory: ByteCount::mib(3),
         },
+        instances: Vec::new(),
     });
     api.instances.tell(0, live.collect());
+}
+
+/// All that there is of a revision shall end.
+fn all_of(uid: &str) -> Ending {
+    Ending {
+        revision: uid.into(),
+        instance: None,
+    }
 }
 
 fn count(list: &Value) -> usize {
@@ -202,7 +211,7 @@ async fn a_deleted_pod_goes_once_its_revision_has_begun_anew() {
     let deleted = api.send("DELETE", &path, JSON, "").await;
     assert_eq!(deleted.code, 200, "{}", deleted.text);
     assert!(deleted.json["metadata"]["deletionTimestamp"].is_string());
-    assert_eq!(*endings.try_recv().unwrap(), *uid);
+    assert_eq!(endings.try_recv().unwrap(), all_of(&uid));
     let table = api.accept(&path, TABLE).await.json;
     assert_eq!(table["rows"][0]["cells"][2], "Terminating");
 
@@ -219,7 +228,70 @@ async fn a_deleted_pod_goes_once_its_revision_has_begun_anew() {
     assert_eq!(gone.code, 404, "{}", gone.text);
     let all = api.send("DELETE", PODS, JSON, "").await;
     assert_eq!(all.code, 200, "{}", all.text);
-    assert_eq!(*endings.try_recv().unwrap(), *uid);
+    assert_eq!(endings.try_recv().unwrap(), all_of(&uid));
+}
+
+#[tokio::test]
+async fn a_pod_of_an_instance_that_stays_is_that_instance() {
+    let api = Api::start().await;
+    let mut endings = api.instances.endings();
+    let uid = live(&api, "hello-00001").await;
+    let server = json!({"status": {"annotations": {"kittiwake.dev/kind": "server"}}});
+    let path = format!("{REVISIONS}/hello-00001/status");
+    assert_eq!(api.patch(&path, MERGE, &server).await.code, 200);
+    let since = "2026-01-02T03:04:00Z".parse::<Timestamp>().unwrap();
+    let instance = |place, ending| Instance {
+        id: InstanceId { process: 0, place },
+        since,
+        ending,
+    };
+    // Two processes, with places of the same number.
+    let tell = |process, instances: &[Instance]| {
+        tell(&api, &[("hello-00001", &uid)]);
+        let mut live = api.instances.of(0);
+        live[0].instances = instances.to_vec();
+        api.instances.tell(process, live);
+    };
+    tell(1, &[instance(1, false)]);
+    tell(0, &[instance(1, false), instance(2, false)]);
+    let list = api.until(PODS, |answer| count(&answer.json) == 3).await.json;
+    let of = |list: &Value, id: &str| -> Value {
+        let pods = list["items"].as_array().unwrap().iter();
+        let mut found = pods.filter(|pod| pod["metadata"]["annotations"]["kittiwake.dev/instance"] == id);
+        found.next().unwrap()["metadata"].clone()
+    };
+    let metrics = format!("{METRICS}/{}", of(&list, "0/2")["name"].as_str().unwrap());
+    assert_eq!(
+        api.get(&metrics).await.json["containers"][0]["usage"]["memory"],
+        "2048Ki",
+        "its part of what the two processes use"
+    );
+
+    let deleted = of(&list, "0/2");
+    let path = format!("{PODS}/{}", deleted["name"].as_str().unwrap());
+    assert_eq!(api.send("DELETE", &path, JSON, "").await.code, 200);
+    let wanted = Ending {
+        revision: uid.as_str().into(),
+        instance: Some(InstanceId { process: 0, place: 2 }),
+    };
+    assert_eq!(endings.try_recv().unwrap(), wanted);
+    // It finishes its calls while another one is there already.
+    tell(0, &[instance(1, false), instance(3, false), instance(2, true)]);
+    let list = api.until(PODS, |answer| count(&answer.json) == 4).await.json;
+    let ends = |id: &str| of(&list, id).get("deletionTimestamp").is_some();
+    assert_eq!(
+        ["0/1", "0/2", "0/3", "1/1"].map(ends),
+        [false, true, false, false]
+    );
+    // One too many ends by itself and is shown so.
+    tell(0, &[instance(3, false), instance(1, true)]);
+    let list = api.until(PODS, |answer| count(&answer.json) == 3).await.json;
+    let ends = of(&list, "0/1");
+    assert!(ends["deletionTimestamp"].is_string(), "{ends}");
+    assert!(endings.try_recv().is_err(), "nobody asked for it");
+    api.instances.tell(1, Vec::new());
+    tell(0, &[]);
+    api.until(PODS, |answer| count(&answer.json) == 0).await;
 }
 
 #[tokio::test]

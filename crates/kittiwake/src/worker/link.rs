@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::doors::Names;
 use futures::{SinkExt, StreamExt};
 use jiff::Timestamp;
-use kittiwake_core::instances::{Live, Usage};
+use kittiwake_core::instances::{Instance, InstanceId, Live, Usage};
 use kittiwake_core::log::{LogLine, LogStream};
 use kittiwake_core::report::{Health, Report};
 use kittiwake_core::revision::RevisionKey;
@@ -69,8 +69,13 @@ pub struct Assignment {
 pub enum Down {
     /// Asks for [`Up::Metrics`].
     Metrics,
-    /// What there is of the revision with that uid shall end and begin anew.
-    End(String),
+    /// What there is of a revision shall end and begin anew.
+    End {
+        /// The revision's uid.
+        revision: String,
+        /// The place of one of its instances in that worker, where that one alone shall end.
+        place: Option<u64>,
+    },
 }
 
 /// From a worker to its supervisor.
@@ -217,6 +222,38 @@ pub struct InMemory {
     cpu: Duration,
     window: Duration,
     memory_bytes: u64,
+    instances: Vec<Staying>,
+}
+
+/// An instance that stays, on its way. Which process it is of is known from who tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Staying {
+    place: u64,
+    since_micros: i64,
+    ending: bool,
+}
+
+impl From<Instance> for Staying {
+    fn from(instance: Instance) -> Self {
+        Self {
+            place: instance.id.place,
+            since_micros: instance.since.as_microsecond(),
+            ending: instance.ending,
+        }
+    }
+}
+
+impl From<Staying> for Instance {
+    fn from(said: Staying) -> Self {
+        Self {
+            id: InstanceId {
+                process: 0,
+                place: said.place,
+            },
+            since: Timestamp::from_microsecond(said.since_micros).unwrap_or(Timestamp::UNIX_EPOCH),
+            ending: said.ending,
+        }
+    }
 }
 
 impl From<Live> for InMemory {
@@ -229,6 +266,7 @@ impl From<Live> for InMemory {
             cpu: live.usage.cpu,
             window: live.usage.window,
             memory_bytes: live.usage.memory.0,
+            instances: live.instances.into_iter().map(Staying::from).collect(),
         }
     }
 }
@@ -244,6 +282,7 @@ impl From<InMemory> for Live {
                 window: said.window,
                 memory: ByteCount(said.memory_bytes),
             },
+            instances: said.instances.into_iter().map(Instance::from).collect(),
         }
     }
 }
@@ -388,6 +427,11 @@ mod tests {
                 window: Duration::from_secs(1),
                 memory: ByteCount::mib(1),
             },
+            instances: vec![Instance {
+                id: InstanceId { process: 0, place: 7 },
+                since: line.at,
+                ending: true,
+            }],
         };
         worker.say(&Up::Live(vec![live.clone().into()])).await.unwrap();
         let stats = Stats {

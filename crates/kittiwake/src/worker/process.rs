@@ -8,7 +8,7 @@ use crate::platform;
 use anyhow::Context;
 use kittiwake_core::clock::{Clock, SystemClock};
 use kittiwake_core::inside::Inside;
-use kittiwake_core::instances::InstanceHub;
+use kittiwake_core::instances::{Ending, InstanceHub, InstanceId};
 use kittiwake_core::invoke::Invoke;
 use kittiwake_core::log::{LogHub, LogLine};
 use kittiwake_core::report::{self, Report};
@@ -304,7 +304,10 @@ impl Talk {
                 _ = look.tick() => self.tell_live().await?,
                 asked = self.link.next::<Down>() => match asked? {
                     Some(Down::Metrics) => self.tell_metrics().await?,
-                    Some(Down::End(revision)) => self.instances.end(&revision.into()),
+                    Some(Down::End { revision, place }) => self.instances.end(Ending {
+                        revision: revision.into(),
+                        instance: place.map(|place| InstanceId { process: THIS_PROCESS, place }),
+                    }),
                     None => return Err(std::io::ErrorKind::UnexpectedEof.into()),
                 },
                 Some(line) = self.lines.recv() => {

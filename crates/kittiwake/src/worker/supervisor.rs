@@ -7,7 +7,7 @@ use super::link::{Assignment, Down, Link, Settings, Up};
 use super::placement::{Placement, RouteName};
 use crate::doors::Doors;
 use anyhow::Context;
-use kittiwake_core::instances::InstanceHub;
+use kittiwake_core::instances::{Ending, InstanceHub};
 use kittiwake_core::log::LogHub;
 use kittiwake_core::report::Reporter;
 use kittiwake_core::scale::StatsSender;
@@ -522,8 +522,9 @@ impl Listening {
                         linked = false;
                     }
                 }
-                Ok(revision) = endings.recv(), if linked => {
-                    if self.link.say(&Down::End(revision.to_string())).await.is_err() {
+                Ok(ending) = endings.recv(), if linked => {
+                    let word = self.word_of(&ending);
+                    if let Some(word) = word && self.link.say(&word).await.is_err() {
                         linked = false;
                     }
                 }
@@ -549,6 +550,16 @@ impl Listening {
         inputs.instances.tell(self.serial, Vec::new());
         self.shared.look_again(&inputs.placement.forget(self.serial));
         self.state.send_replace(State::Ended(how));
+    }
+
+    /// What this worker is told of what shall end; nothing of an instance of another one.
+    fn word_of(&self, ending: &Ending) -> Option<Down> {
+        let place = match ending.instance {
+            Some(id) if id.process != self.serial => return None,
+            instance => instance.map(|id| id.place),
+        };
+        let revision = ending.revision.to_string();
+        Some(Down::End { revision, place })
     }
 
     fn take_note(&self, said: Up) {

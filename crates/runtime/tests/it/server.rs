@@ -7,6 +7,7 @@ use hyper_util::rt::TokioIo;
 use kittiwake_core::artifact::{FunctionKind, Prepare, PrepareRequest};
 use kittiwake_core::body::{self, Body};
 use kittiwake_core::code::ErrorCode;
+use kittiwake_core::instances::{Ending, Instance, InstanceId};
 use kittiwake_core::invoke::InvokeError;
 use kittiwake_core::log::LogStream;
 use kittiwake_core::report::Health;
@@ -280,6 +281,62 @@ async fn time_limits_hold_before_and_within_an_answer() {
     let stalled = call(&instance, "/s").await.unwrap();
     let error = stalled.into_body().collect().await.unwrap_err();
     assert!(error.to_string().contains("idleTimeoutSeconds"), "{error}");
+}
+
+#[tokio::test]
+async fn one_instance_is_renewed_once_its_calls_are_answered() {
+    let rig = Rig::new();
+    let revision = rig.deploy(&guest::server(), Limits::default()).await;
+    let mut instances = rig.runtime.instances(&revision);
+    rig.runtime.scale(&revision, 2);
+    let before = until(&mut instances, |now| now.ready.len() == 2).await;
+    let told = async |done: &dyn Fn(&[Instance]) -> bool| {
+        let mut changes = rig.instances.changes();
+        loop {
+            changes.borrow_and_update();
+            let live = rig.instances.live();
+            let of = live.get(&revision.uid).map(|live| live.instances.clone());
+            if let Some(of) = of.filter(|of| done(of)) {
+                return of;
+            }
+            tokio::time::timeout(Duration::from_secs(60), changes.changed())
+                .await
+                .unwrap()
+                .unwrap();
+        }
+    };
+    let ready = told(&|told| told.len() == 2 && told.iter().all(|one| !one.ending)).await;
+    // A call is open on the one that is to go.
+    let request = http::Request::get("/u")
+        .header("connection", "Upgrade")
+        .header("upgrade", "echo")
+        .body(body::empty())
+        .unwrap();
+    let mut response = before.ready[0].invoke(request, Instant::now()).await.unwrap();
+    let mut connection = TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap());
+    let ending = |process, place| Ending {
+        revision: Arc::clone(&revision.uid),
+        instance: Some(InstanceId { process, place }),
+    };
+    // Another process has places of its own.
+    rig.instances.end(ending(1, ready[1].id.place));
+    rig.instances.end(ending(ready[0].id.process, ready[0].id.place));
+    let now = until(&mut instances, |now| now.ready.len() == 2 && now.stopping == 1).await;
+    let ids = |instances: &Instances| instances.ready.iter().map(|one| one.id()).collect::<Vec<_>>();
+    assert_eq!(ids(&now)[0], ids(&before)[1], "the other one stays");
+    assert!(!ids(&before).contains(&ids(&now)[1]), "and another one comes");
+    let told_now = told(&|told| told.len() == 3).await;
+    let of = |place| told_now.iter().find(|one| one.id == place).unwrap();
+    assert!(of(ready[0].id).ending && !of(ready[1].id).ending);
+    assert_eq!(of(ready[0].id).since, ready[0].since);
+    connection.write_all(b"still here").await.unwrap();
+    let mut back = [0; 10];
+    connection.read_exact(&mut back).await.unwrap();
+    drop(connection);
+    until(&mut instances, |now| now.stopping == 0).await;
+    told(&|told| told.len() == 2).await;
+    rig.runtime.scale(&revision, 0);
+    until(&mut instances, |now| now.ready.is_empty() && now.stopping == 0).await;
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use kittiwake_core::artifact::{Prepare, PrepareError, PrepareRequest, Prepared, 
 use kittiwake_core::body::{self, Body};
 use kittiwake_core::clock::SystemClock;
 use kittiwake_core::inside::Inside;
+use kittiwake_core::instances::InstanceHub;
 use kittiwake_core::invoke::{CallReport, Invoke, InvokeError};
 use kittiwake_core::log::{LogHub, LogStream};
 use kittiwake_core::report::{self, Report};
@@ -23,6 +24,8 @@ pub struct Rig {
     pub reports: mpsc::Receiver<Report>,
     pub metrics: prometheus::Registry,
     pub dir: Arc<TempDir>,
+    /// Where it tells what lives, and hears what shall end.
+    pub instances: Arc<InstanceHub>,
     /// Time that servers have to become ready.
     pub progress_deadline: Duration,
 }
@@ -59,8 +62,9 @@ impl Rig {
         let logs = Arc::new(LogHub::new(Arc::new(SystemClock::new())));
         let (reporter, reports) = report::channel();
         let metrics = prometheus::Registry::new();
+        let instances = Arc::<InstanceHub>::default();
         let inputs = Inputs {
-            instances: Arc::default(),
+            instances: Arc::clone(&instances),
             logs: Arc::clone(&logs),
             reporter,
             registry: metrics.clone(),
@@ -75,6 +79,7 @@ impl Rig {
             reports,
             metrics,
             dir,
+            instances,
             progress_deadline: Duration::from_secs(30),
         }
     }
