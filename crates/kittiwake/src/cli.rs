@@ -124,6 +124,10 @@ pub struct UpArgs {
     /// Largest size of the cache of fetched and compiled functions, such as 10Gi [default: 10Gi]
     #[arg(long, value_name = "BYTES", env = "KITTIWAKE_CACHE_SIZE")]
     pub cache_size: Option<ByteCount>,
+    /// Memory for programs of functions at zero, so that a first call need not load them again; workers share it. 0: none
+    /// stay [default: 384Mi]
+    #[arg(long, value_name = "BYTES", env = "KITTIWAKE_PROGRAMS_MEMORY")]
+    pub programs_memory: Option<ByteCount>,
     /// Calls in flight over all functions; more are answered 503 with Retry-After [default: 1000]
     #[arg(long, value_name = "N", env = "KITTIWAKE_MAX_CALLS")]
     pub max_calls: Option<u32>,

@@ -42,6 +42,8 @@ pub struct Config {
     pub docker_config: Option<PathBuf>,
     /// Bound of the artifact cache.
     pub cache_size: ByteCount,
+    /// Memory for programs that no function uses now, of all processes that take calls.
+    pub programs_memory: ByteCount,
     /// Calls in flight over all functions.
     pub max_calls: u32,
     /// Worker processes that take the calls; 0 for none, then this process does.
@@ -76,6 +78,7 @@ struct File {
     insecure_registries: Vec<String>,
     docker_config: Option<PathBuf>,
     cache_size: Option<String>,
+    programs_memory: Option<String>,
     max_calls: Option<u32>,
     workers: Option<u32>,
     drain_seconds: Option<u64>,
@@ -168,6 +171,11 @@ impl Config {
             (None, Some(text)) => text.parse().context("cacheSize in the settings file")?,
             (None, None) => ByteCount::gib(10),
         };
+        let programs_memory = match (args.programs_memory, file.programs_memory) {
+            (Some(size), _) => size,
+            (None, Some(text)) => text.parse().context("programsMemory in the settings file")?,
+            (None, None) => kittiwake_runtime::PROGRAMS_BYTES_DEFAULT,
+        };
         let max_calls = args.max_calls.or(file.max_calls).unwrap_or(MAX_CALLS_DEFAULT);
         if max_calls == 0 {
             bail!("--max-calls is 0: no function could ever be called; give at least 1");
@@ -219,6 +227,7 @@ impl Config {
             },
             docker_config: args.docker_config.or(file.docker_config),
             cache_size,
+            programs_memory,
             max_calls,
             workers,
             drain: Duration::from_secs(drain_seconds),
@@ -315,6 +324,10 @@ mod tests {
                 "unknown field `httpListn`",
             ),
             (with_file("cacheSize: lots", UpArgs::default()), "cacheSize"),
+            (
+                with_file("programsMemory: few", UpArgs::default()),
+                "programsMemory",
+            ),
             (
                 with_file("apiListen: 0.0.0.0:6443\napiInsecure: true", UpArgs::default()),
                 "--api-insecure",

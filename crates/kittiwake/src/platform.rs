@@ -29,6 +29,7 @@ use kittiwake_core::invoke::Invoke;
 use kittiwake_core::log::LogHub;
 use kittiwake_core::resident::Residents;
 use kittiwake_core::routing_table::{Gateways, InThisProcess};
+use kittiwake_core::unit::ByteCount;
 use kittiwake_core::{artifact::Prepare, report, scale};
 use prometheus::{Registry, TextEncoder};
 use socket2::{Domain, Socket, Type};
@@ -196,15 +197,14 @@ impl Platform {
         let security = ApiSecurity::prepare(config, &data_dir, api, reachable(api), clock.now())?;
         let (runtime, runtime_task) = kittiwake_runtime::build(
             // With workers it only makes artifacts ready, a few at a time.
-            runtime_config(
-                config,
-                data_dir.clone(),
-                if config.workers == 0 {
-                    config.max_calls
-                } else {
-                    PREPARING_MAX
-                },
-            ),
+            if config.workers == 0 {
+                runtime_config(config, data_dir.clone(), config.max_calls)
+            } else {
+                kittiwake_runtime::Config {
+                    programs_bytes_max: ByteCount(0),
+                    ..runtime_config(config, data_dir.clone(), PREPARING_MAX)
+                }
+            },
             kittiwake_runtime::Inputs {
                 logs: Arc::clone(&logs),
                 instances: Arc::clone(&instances),
@@ -483,6 +483,7 @@ pub(crate) fn runtime_config(
         data_dir,
         working_dir: config.working_dir.clone(),
         cache_bytes_max: config.cache_size,
+        programs_bytes_max: config.programs_memory,
         allow_file_images: config.allow_file_images,
         insecure_registries: config.insecure_registries.clone(),
         docker_config: config.docker_config.clone().or_else(usual_docker_config),
@@ -527,6 +528,7 @@ fn worker_settings(config: Config, count: usize, access: &Access, ports: Ports) 
     let share = u32::try_from(count).unwrap_or(u32::MAX).max(1);
     let config = Config {
         max_calls: calls_of_each(config.max_calls, share),
+        programs_memory: ByteCount(config.programs_memory.0 / u64::from(share)),
         ..config
     };
     Settings {

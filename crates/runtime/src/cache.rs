@@ -157,10 +157,26 @@ pub(crate) struct CompiledForm {
     pub(crate) hold: Hold,
 }
 
-/// Keeps a blob from being evicted.
+/// Keeps a compiled form from being evicted.
 pub(crate) struct Hold {
     cache: Arc<Cache>,
     blob: Digest,
+    /// What it was compiled from.
+    wasm: Digest,
+    /// Size of its file.
+    bytes: u64,
+}
+
+impl Hold {
+    /// The digest of the `.wasm` that it was compiled from.
+    pub(crate) fn wasm(&self) -> &Digest {
+        &self.wasm
+    }
+
+    /// The size of its file.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
 }
 
 impl Drop for Hold {
@@ -295,12 +311,14 @@ impl Cache {
     /// The compiled form of a `.wasm` if it is the very file that was checked before: known without reading it.
     pub(crate) fn checked_form(self: &Arc<Self>, wasm: &Digest) -> Option<CompiledForm> {
         let (entry, blob) = self.compiled_entry(wasm)?;
-        let (form, hold) = (entry.form()?, self.hold(blob.clone()));
+        let (form, mut hold) = (entry.form()?, self.hold(wasm, blob.clone()));
         let path = self.blob_path(&blob);
-        if entry.checked? != identity(&path)? {
+        let checked = entry.checked?;
+        if checked != identity(&path)? {
             return None;
         }
         touch(&self.compiled().join(wasm.hex()));
+        hold.bytes = checked.bytes;
         Some(CompiledForm { path, form, hold })
     }
 
@@ -310,13 +328,14 @@ impl Cache {
             return Some(checked);
         }
         let (entry, blob) = self.compiled_entry(wasm)?;
-        let (form, hold) = (entry.form()?, self.hold(blob.clone()));
+        let (form, mut hold) = (entry.form()?, self.hold(wasm, blob.clone()));
         let path = self.blob_path(&blob);
         let found = identity(&path)?;
         if !self.check(&blob, &path) {
             self.drop_corrupt(&path);
             return None;
         }
+        hold.bytes = found.bytes;
         // Perhaps written by an earlier version, or copied from elsewhere: the next start need not read it again.
         let _ = self.record_compiled(wasm, &blob, Some(found), form);
         Some(CompiledForm { path, form, hold })
@@ -364,7 +383,7 @@ impl Cache {
         Ok(file)
     }
 
-    fn hold(self: &Arc<Self>, blob: Digest) -> Hold {
+    fn hold(self: &Arc<Self>, wasm: &Digest, blob: Digest) -> Hold {
         *self
             .held
             .lock()
@@ -374,6 +393,8 @@ impl Cache {
         Hold {
             cache: Arc::clone(self),
             blob,
+            wasm: wasm.clone(),
+            bytes: 0,
         }
     }
 

@@ -29,6 +29,10 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi_http::handler::ProxyPre;
 use wasmtime_wasi_http::{p2, p3};
 
+pub(crate) mod kept;
+
+use kept::Kept;
+
 /// The export that makes a component an HTTP handler of WASI 0.2.
 const HANDLER_EXPORT: &str = "wasi:http/incoming-handler@0.2.";
 /// The export that makes a component an HTTP service of WASI 0.3.
@@ -50,7 +54,7 @@ pub(crate) struct Loaded {
     pub kind: FunctionKind,
     /// What it was compiled for; its instances take their slots there.
     pub engine: Arc<WasmEngine>,
-    _hold: Hold,
+    hold: Hold,
 }
 
 /// What is instantiated.
@@ -112,7 +116,10 @@ pub(crate) struct Components {
     concurrent: OnceLock<Linked>,
     cache: Arc<Cache>,
     metrics: Metrics,
+    /// All that is in memory.
     loaded: Mutex<HashMap<Digest, Weak<Loaded>>>,
+    /// What stays there although no function uses it.
+    kept: Kept<Loaded>,
     loading: SingleFlight<Digest, Result<Arc<Loaded>, LoadError>>,
     compiles: Semaphore,
     /// Whether components are run by their core module where that can be.
@@ -129,7 +136,7 @@ pub(crate) enum LoadError {
 }
 
 impl Components {
-    /// None loaded yet.
+    /// None loaded yet; the limits are those of `config`.
     pub(crate) fn new(
         engine: WasmEngine,
         cache: Arc<Cache>,
@@ -142,6 +149,7 @@ impl Components {
             cache,
             metrics,
             loaded: Mutex::default(),
+            kept: Kept::new(config.programs_bytes_max.0),
             loading: SingleFlight::new(),
             compiles: Semaphore::new(config.compiles_parallel_max.max(1)),
             core_modules: config.core_modules,
@@ -188,17 +196,23 @@ impl Components {
             .await
     }
 
-    /// The component of a pinned image where that takes a few looks at files and no reading of its code: in memory, or
-    /// compiled and checked before.
+    /// The component of a pinned image where that takes a few looks at files at most and no reading of its code: in
+    /// memory, or compiled and checked before.
     pub(crate) fn find_checked(&self, pinned: &str) -> Option<Arc<Loaded>> {
-        let wasm = self.cache.image(pinned)?;
-        if let Some(loaded) = self.in_memory(&wasm) {
+        if let Some(loaded) = self.find_kept(pinned) {
             return Some(loaded);
         }
-        let form = self.cache.checked_form(&wasm)?;
-        let loaded = self.read(&wasm, form)?.ok()?;
-        self.metrics.cache_hits.inc();
-        Some(self.remember(wasm, loaded))
+        let wasm = self.cache.image(pinned)?;
+        let loaded = if let Some(loaded) = self.in_memory(&wasm) {
+            loaded
+        } else {
+            let form = self.cache.checked_form(&wasm)?;
+            let loaded = self.read(&wasm, form)?.ok()?;
+            self.metrics.cache_hits.inc();
+            self.remember(wasm, loaded)
+        };
+        self.keep(Some(pinned), &loaded);
+        Some(loaded)
     }
 
     /// Keeps a component in sight as long as someone uses it. Of two that were loaded at a time, one is kept.
@@ -258,15 +272,16 @@ impl Components {
         };
         let engine = linked.engine.engine();
         let loaded = match form.code {
-            Code::Component => {
-                precompiled::load(engine, &path).map(|component| linked.link(&component, hold))
-            }
-            Code::Core => precompiled::load_module(engine, &path)
+            Code::Component => self
+                .with_room(|| precompiled::load(engine, &path))
+                .map(|component| linked.link(&component, hold)),
+            Code::Core => self
+                .with_room(|| precompiled::load_module(engine, &path))
                 .and_then(|module| linked.direct.link(&module))
                 .map(|direct| Ok(linked.loaded(FunctionKind::Component, Program::Direct(direct), hold))),
-            Code::Module => {
-                precompiled::load_module(engine, &path).map(|module| linked.link_module(&module, hold))
-            }
+            Code::Module => self
+                .with_room(|| precompiled::load_module(engine, &path))
+                .map(|module| linked.link_module(&module, hold)),
         };
         match loaded {
             Ok(linked) => Some(linked),
@@ -400,7 +415,7 @@ impl Linked {
             program,
             kind,
             engine: Arc::clone(&self.engine),
-            _hold: hold,
+            hold,
         }
     }
 

@@ -6,6 +6,9 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Room for more than a thousand programs of the size of the Rust hello.
+pub const PROGRAMS_BYTES_DEFAULT: ByteCount = ByteCount::mib(384);
+
 /// Settings of the runtime. Every field has a default that suits a laptop.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -23,6 +26,9 @@ pub struct Config {
     pub docker_config: Option<PathBuf>,
     /// Size that the cache is brought back to by dropping what was used longest ago.
     pub cache_bytes_max: ByteCount,
+    /// Memory that programs may take which no function uses now, so that a first call need not load them again; what they
+    /// take is told from the size of their compiled form. 0 keeps none.
+    pub programs_bytes_max: ByteCount,
     /// Largest WebAssembly file, and largest image layer, that is accepted.
     pub artifact_bytes_max: ByteCount,
     /// Longest time for one image to be fetched, retries included.
@@ -71,6 +77,7 @@ impl Default for Config {
             insecure_registries: Vec::new(),
             docker_config: None,
             cache_bytes_max: ByteCount::gib(10),
+            programs_bytes_max: PROGRAMS_BYTES_DEFAULT,
             artifact_bytes_max: ByteCount::mib(256),
             fetch_timeout: Duration::from_secs(300),
             fetch_silence_timeout: Duration::from_secs(30),

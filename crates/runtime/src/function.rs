@@ -337,24 +337,23 @@ impl Functions {
         shard.store(Arc::new(next));
     }
 
-    /// Removes the functions that were not called for `idle`; returns how many are left.
-    pub(crate) fn unload_idle(&self, now: Duration, idle: Duration) -> usize {
+    /// Takes out the functions that were not called for `idle`.
+    pub(crate) fn take_idle(&self, now: Duration, idle: Duration) -> Vec<Arc<Function>> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut left = 0;
+        let mut taken = Vec::new();
         for shard in &self.shards {
             let current = shard.load();
-            let busy = current
-                .values()
-                .filter(|function| !function.is_idle(now, idle))
-                .count();
-            left += busy;
-            if busy < current.len() {
+            let before = taken.len();
+            let idle = current.values().filter(|function| function.is_idle(now, idle));
+            taken.extend(idle.cloned());
+            let gone = taken.get(before..).unwrap_or_default();
+            if !gone.is_empty() {
                 let mut next = Shard::clone(&current);
-                next.retain(|_, function| !function.is_idle(now, idle));
+                next.retain(|_, function| !gone.iter().any(|gone| Arc::ptr_eq(gone, function)));
                 shard.store(Arc::new(next));
             }
         }
-        left
+        taken
     }
 
     /// Drops the instances that have waited for `wait_max` or longer.

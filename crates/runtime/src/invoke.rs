@@ -491,6 +491,7 @@ impl Call {
                 "the machine lets this process hold no more instances, calls are answered 503: run `kittiwake doctor`; metric kittiwake_calls_failed_total{{reason=\"out_of_room\"}}"
             );
         });
+        self.shared.components.load().give_room();
         self.shared.metrics.failed("out_of_room");
         InvokeError::Overloaded {
             retry_after: RETRY_AFTER,

@@ -39,7 +39,7 @@ mod service;
 mod single_flight;
 mod turns;
 
-pub use config::{Config, Resets};
+pub use config::{Config, PROGRAMS_BYTES_DEFAULT, Resets};
 pub use engine::swap::is_impossible as is_swapping_impossible;
 pub use error::BuildError;
 pub use runtime::{Inputs, Runtime, THIS_PROCESS, Task, build};

@@ -19,6 +19,9 @@ pub(crate) struct Metrics {
     pub cache_bytes: IntGauge,
     pub cache_evicted: IntCounter,
     pub cache_corrupt: IntCounter,
+    pub programs_found: IntCounter,
+    pub programs_kept: IntGauge,
+    pub programs_kept_bytes: IntGauge,
     pub fetches: IntCounter,
     pub functions_loaded: IntGauge,
     pub guests_waiting: IntGauge,
@@ -97,6 +100,18 @@ impl Metrics {
             cache_corrupt: counter(
                 "kittiwake_cache_corrupt_total",
                 "Damaged cache entries that were made again.",
+            )?,
+            programs_found: counter(
+                "kittiwake_programs_found_total",
+                "Functions brought up from a program that was still in memory.",
+            )?,
+            programs_kept: gauge(
+                "kittiwake_programs_kept",
+                "Programs that stay in memory for the next first call.",
+            )?,
+            programs_kept_bytes: gauge(
+                "kittiwake_programs_kept_bytes",
+                "Memory that these programs take, about.",
             )?,
             fetches: counter(
                 "kittiwake_image_fetches_total",

@@ -180,8 +180,12 @@ impl Shared {
                 .map_err(|error| disk_full(&error))
         })
         .await?;
-        match self.components.load_full().load(&digest).await {
-            Ok(loaded) => Ok((found.pinned, loaded)),
+        let components = self.components.load_full();
+        match components.load(&digest).await {
+            Ok(loaded) => {
+                components.keep(Some(&found.pinned), &loaded);
+                Ok((found.pinned, loaded))
+            }
             Err(LoadError::Unusable(error)) => Err(error),
             Err(LoadError::Gone) => Err(lost(&found.pinned)),
         }
@@ -198,7 +202,10 @@ impl Shared {
         let key = name.clone();
         let wasm = blocking(move || Ok(cache.image(&key))).await.ok()??;
         match components.load(&wasm).await {
-            Ok(loaded) => Some(Ok((name, loaded))),
+            Ok(loaded) => {
+                components.keep(Some(&name), &loaded);
+                Some(Ok((name, loaded)))
+            }
             Err(LoadError::Unusable(error)) => Some(Err(error)),
             Err(LoadError::Gone) => None,
         }

@@ -154,9 +154,13 @@ async fn keep_house(shared: Weak<Shared>, mut endings: broadcast::Receiver<Endin
         {
             shared.begin_anew(&ending);
         }
-        shared
-            .functions
-            .unload_idle(shared.clock.elapsed(), shared.config.idle_unload);
+        shared.components.load().tend_kept(shared.clock.elapsed());
+        for function in shared.take_idle(shared.config.idle_unload) {
+            shared.retire(&function);
+            drop(function);
+            // What leaves memory for good is unmapped: calls of others go first.
+            tokio::task::yield_now().await;
+        }
         shared.expire_waiting(shared.clock.elapsed(), instance::WAIT_MAX);
         shared.measure();
         shared.servers.forget_unused();
@@ -213,6 +217,15 @@ impl Shared {
         }
     }
 
+    fn take_idle(&self, idle: Duration) -> Vec<Arc<Function>> {
+        self.functions.take_idle(self.clock.elapsed(), idle)
+    }
+
+    /// A function has left memory. Its program stays for a while.
+    fn retire(&self, function: &Function) {
+        self.components.load().keep(None, &function.loaded);
+    }
+
     /// Drops the instances that have waited for a call for `wait_max` or longer, if any wait at all.
     pub(crate) fn expire_waiting(&self, now: Duration, wait_max: Duration) {
         if self.metrics.instances_waiting.get() > 0 {
@@ -265,9 +278,13 @@ impl Runtime {
     /// Drops the functions that have not been called for `idle` from memory. The task does so by itself; this is for
     /// operators and tests that do not want to wait.
     pub fn unload_idle(&self, idle: Duration) {
+        for function in self.shared.take_idle(idle) {
+            self.shared.retire(&function);
+        }
         self.shared
-            .functions
-            .unload_idle(self.shared.clock.elapsed(), idle);
+            .components
+            .load()
+            .tend_kept(self.shared.clock.elapsed());
         self.shared.measure();
     }
 }

@@ -141,6 +141,7 @@ impl Scene<'_> {
 
     fn failed(&self, error: wasmtime::Error) -> LaunchError {
         if is_out_of_room(&error) {
+            self.shared.components.load().give_room();
             return LaunchError::NoRoom;
         }
         LaunchError::Failed(Exit::new(Err(error), self.log))

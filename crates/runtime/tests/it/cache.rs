@@ -3,6 +3,7 @@
 use crate::support::{Rig, files, report_of, spec};
 use kittiwake_core::body;
 use kittiwake_core::revision::Limits;
+use kittiwake_core::unit::ByteCount;
 use kittiwake_testkit::guest;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,6 +70,55 @@ async fn idle_functions_leave_memory_and_come_back() {
     let back = rig.call(&revision, body::empty()).await.unwrap();
     assert!(report_of(&back).cold_start.is_some());
     assert_eq!(rig.metric("kittiwake_compile_seconds"), 1);
+}
+
+#[tokio::test]
+async fn the_program_of_a_function_at_zero_stays_in_memory() {
+    let rig = Rig::new();
+    let revision = rig.deploy(&guest::hello(), Limits::default()).await;
+    let read_before = rig.metric("kittiwake_cache_hits_total");
+    // Neither the first call after deployment nor one after unloading needs any file.
+    std::fs::remove_dir_all(rig.dir.path().join("data/cache")).unwrap();
+    for found in 1..=2 {
+        let back = rig.call(&revision, body::empty()).await.unwrap();
+        assert!(report_of(&back).cold_start.is_some());
+        drop(back);
+        while rig.metric("kittiwake_instances_live") > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(rig.metric("kittiwake_programs_found_total"), found);
+        rig.runtime.unload_idle(Duration::ZERO);
+        assert_eq!(rig.metric("kittiwake_functions_loaded"), 0);
+    }
+    assert_eq!(rig.metric("kittiwake_cache_hits_total"), read_before);
+    assert_eq!(rig.metric("kittiwake_programs_kept"), 1);
+    assert!(rig.metric("kittiwake_programs_kept_bytes") > 0);
+}
+
+#[tokio::test]
+async fn programs_beyond_the_limit_are_loaded_again() {
+    let rig = Rig::with(|config| config.programs_bytes_max = ByteCount(0));
+    let revision = rig.deploy(&guest::hello(), Limits::default()).await;
+    let read_before = rig.metric("kittiwake_cache_hits_total");
+    assert!(rig.get(&revision).await.is_ok());
+    assert_eq!(rig.metric("kittiwake_cache_hits_total"), read_before + 1);
+    assert_eq!(rig.metric("kittiwake_programs_found_total"), 0);
+    rig.runtime.unload_idle(Duration::ZERO);
+    assert_eq!(rig.metric("kittiwake_programs_kept"), 0);
+}
+
+#[tokio::test]
+async fn no_program_of_an_engine_that_was_replaced_stays() {
+    let rig = Rig::new();
+    let revision = rig.deploy(&guest::hello(), Limits::default()).await;
+    assert!(rig.get(&revision).await.is_ok());
+    rig.runtime.unload_idle(Duration::ZERO);
+    assert_eq!(rig.metric("kittiwake_programs_kept"), 1);
+    rig.runtime.reset_all_pages();
+    rig.runtime.unload_idle(Duration::ZERO);
+    assert_eq!(rig.metric("kittiwake_programs_kept"), 0);
+    assert_eq!(rig.get(&revision).await.unwrap(), "Hello from WebAssembly!\n");
+    assert_eq!(rig.metric("kittiwake_programs_found_total"), 1);
 }
 
 #[tokio::test]
