@@ -32,7 +32,7 @@ mod driver;
 mod seat;
 mod vitals;
 
-use dispatch::Dispatch;
+use dispatch::{Dispatch, Needs};
 use driver::Driver;
 pub(crate) use seat::{Answer, Failure, Seated};
 use seat::{Job, Seat};
@@ -111,21 +111,28 @@ impl Version {
     ) -> (oneshot::Receiver<Answer>, Seated) {
         let (seat, answer) = Seat::new(Arc::clone(state), deadline);
         let seated = Seated::new(Arc::clone(&seat), Arc::clone(self));
-        if let Some(instance) = self.dispatch.push(Job { seat, request }) {
-            instance.task.wake();
-        }
-        self.start_if_needed();
+        self.serve(self.dispatch.push(Job { seat, request }));
         (answer, seated)
+    }
+
+    /// A call has left an instance.
+    fn left(&self, instance: &Arc<Vitals>) {
+        if self.dispatch.left(instance) {
+            instance.wake();
+        }
     }
 
     fn give_up(&self) {
         self.dispatch.give_up();
     }
 
-    /// Makes one more instance if too many calls wait.
-    fn start_if_needed(&self) {
-        if let Some(this) = self.this.upgrade()
-            && self.dispatch.begin_start()
+    /// Does what calls that wait need.
+    fn serve(&self, needs: Needs<Vitals>) {
+        if let Some(instance) = needs.wake {
+            instance.wake();
+        }
+        if needs.start
+            && let Some(this) = self.this.upgrade()
         {
             tokio::spawn(this.start());
         }
@@ -201,6 +208,6 @@ impl Version {
         }
         vitals.end(error.as_ref());
         drop(wasm_store);
-        self.start_if_needed();
+        self.serve(self.dispatch.needs());
     }
 }

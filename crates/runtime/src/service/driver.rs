@@ -4,6 +4,7 @@
 //! so what must happen then (time limits, callers that leave) is looked at from outside, whenever the guest yields.
 
 use super::Version;
+use super::dispatch::Places;
 use super::seat::{Failure, Job};
 use super::vitals::Vitals;
 use crate::engine::WasmEngine;
@@ -19,6 +20,7 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 use wasmtime::component::Accessor;
 use wasmtime::{AsContextMut, Store};
@@ -28,6 +30,8 @@ use wasmtime_wasi_http::p3;
 /// Resources on the host's side (see [`Host::resources`]) that an instance may hold when a call begins. One that holds
 /// more has let some go astray; it takes no more calls.
 const RESOURCES_MAX: usize = 512;
+/// Time after which no further call is let in within one turn.
+const TURN_MAX: Duration = Duration::from_micros(500);
 
 /// An instance and what it needs to work.
 pub(super) struct Driver {
@@ -43,6 +47,8 @@ struct Progress {
     /// The guest waits for something. Until it does, a call that has begun may be one that computes, and the next call
     /// is better off in another instance.
     waits: AtomicBool,
+    /// It takes calls, if it has room.
+    open: AtomicBool,
     /// No call is in it and nothing of one is left.
     idle: AtomicBool,
 }
@@ -59,6 +65,7 @@ impl Driver {
         } = self;
         let progress = Progress {
             waits: AtomicBool::new(true),
+            open: AtomicBool::new(false),
             idle: AtomicBool::new(false),
         };
         let inside = async |accessor: &Accessor<Host>| {
@@ -73,26 +80,54 @@ impl Driver {
                 shared,
             };
             poll_fn(|cx| {
+                vitals.stand_in_line(false);
                 vitals.task.register(cx.waker());
-                loop {
-                    let polled = version.meter.poll(&mut line, cx, |cx, _| guest.as_mut().poll(cx));
-                    match polled {
-                        Some(Poll::Ready(end)) => return Poll::Ready(end.and_then(|end| end)),
-                        Some(Poll::Pending) => {}
-                        // It waits for its turn.
-                        None => break,
+                let turn = version.meter.poll(&mut line, cx, |cx, _| {
+                    take_a_turn(&progress, cx, |cx| guest.as_mut().poll(cx))
+                });
+                match turn {
+                    Some(Poll::Ready(end)) => return Poll::Ready(end.and_then(|end| end)),
+                    Some(Poll::Pending) => {
+                        version
+                            .dispatch
+                            .rests(&vitals, progress.open.load(Ordering::Acquire));
                     }
-                    // It stopped to compute, so it waits, or it computes still and will not see this.
-                    if progress.waits.swap(true, Ordering::AcqRel) {
-                        break;
-                    }
+                    None => vitals.stand_in_line(true),
                 }
-                version.start_if_needed();
+                version.serve(version.dispatch.needs());
                 lifetime.poll(cx, &vitals, &progress).map(Ok)
             })
             .await
         };
         version.ended(&vitals, wasm_store, result);
+    }
+}
+
+/// Lets the guest go on until it waits: for calls that came into it, which others can only join once that is known.
+fn take_a_turn<T>(
+    progress: &Progress,
+    cx: &mut Context<'_>,
+    mut guest: impl FnMut(&mut Context<'_>) -> Poll<T>,
+) -> Poll<T> {
+    let begun = Instant::now();
+    let mut last = begun;
+    loop {
+        let polled = guest(cx);
+        // It stopped to compute, so it waits, or it computes still and will not see this.
+        if polled.is_ready() || progress.waits.swap(true, Ordering::AcqRel) {
+            return polled;
+        }
+        let now = Instant::now();
+        if now - begun >= TURN_MAX {
+            // Several calls took that long together. Whether the last one computes is seen in the next turn; until then
+            // the instance is not taken for a full one.
+            if now - last < TURN_MAX {
+                progress.open.store(true, Ordering::Release);
+            }
+            cx.waker().wake_by_ref();
+            return polled;
+        }
+        last = now;
     }
 }
 
@@ -115,20 +150,18 @@ async fn serve_calls(
             }
             let is_open = accessor.poll_ready_for_concurrent_call(handler, cx).is_ready()
                 && (calls.is_empty() || progress.waits.load(Ordering::Acquire));
-            let room = if is_open { vitals.room() } else { 0 };
-            version.dispatch.offer(vitals, room);
-            if room > 0 {
-                // Looked at before a call comes in: one that is in keeps the guest from going on by itself.
-                accessor.with(|mut access| access.get().folders.check())?;
-            }
-            if room > 0
-                && let Some(job) = version.dispatch.take()
-            {
-                progress.waits.store(false, Ordering::Release);
-                progress.idle.store(false, Ordering::Release);
-                vitals.enter(&job.seat);
-                calls.push(serve_call(accessor, service, vitals, job));
-                continue;
+            progress.open.store(is_open, Ordering::Release);
+            if is_open {
+                if vitals.room() > 0 {
+                    // Looked at before a call comes in: one that is in keeps the guest from going on by itself.
+                    accessor.with(|mut access| access.get().folders.check())?;
+                }
+                if let Some(job) = version.dispatch.take(vitals, |job| vitals.enter(&job.seat)) {
+                    progress.waits.store(false, Ordering::Release);
+                    progress.idle.store(false, Ordering::Release);
+                    calls.push(serve_call(accessor, service, vitals, job));
+                    continue;
+                }
             }
             if !calls.is_empty() || accessor.poll_no_interesting_tasks(cx).is_pending() {
                 return Poll::Pending;

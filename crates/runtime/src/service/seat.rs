@@ -136,7 +136,10 @@ impl Drop for Seated {
     fn drop(&mut self) {
         self.seat.left.store(true, Ordering::SeqCst);
         match self.seat.taken.get() {
-            Some(taken) => taken.by.leave(&self.seat, self.is_whole, self.has_head),
+            Some(taken) => {
+                taken.by.leave(&self.seat, self.is_whole, self.has_head);
+                self.version.left(&taken.by);
+            }
             None => self.version.give_up(),
         }
     }

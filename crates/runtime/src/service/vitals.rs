@@ -1,5 +1,6 @@
 //! What an instance, the calls in it and whoever wants its place tell each other.
 
+use super::dispatch::Places;
 use super::seat::{Failure, Seat};
 use crate::instance::CALLS_MAX;
 use crate::invoke::state::CallFailure;
@@ -54,6 +55,8 @@ pub(super) struct Vitals {
     inside: Mutex<Inside>,
     /// Its task, which looks at all of this.
     pub(super) task: AtomicWaker,
+    /// Its task waits for its turn, and looks at all of this when it has it: nobody need wake it for a call.
+    stands_in_line: AtomicBool,
     retired: AtomicBool,
     gives_way: AtomicBool,
     abandoned: AtomicBool,
@@ -83,6 +86,7 @@ impl Vitals {
                 astray: false,
             }),
             task: AtomicWaker::new(),
+            stands_in_line: AtomicBool::new(false),
             retired: AtomicBool::new(false),
             gives_way: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
@@ -94,14 +98,17 @@ impl Vitals {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many calls it would take now.
-    pub(super) fn room(&self) -> usize {
-        if self.is_retired() {
-            return 0;
+    /// Says whether its task waits for its turn. Must be taken back before the task looks for calls: who brings one
+    /// writes first and looks at this then, so that one of both sees the other.
+    pub(super) fn stand_in_line(&self, stands: bool) {
+        self.stands_in_line.store(stands, Ordering::SeqCst);
+    }
+
+    /// Has its task look for calls.
+    pub(super) fn wake(&self) {
+        if !self.stands_in_line.load(Ordering::SeqCst) {
+            self.task.wake();
         }
-        let inside = self.inside();
-        let at_a_time = self.sharing.at_a_time_max.saturating_sub(inside.calls.len());
-        at_a_time.min(self.sharing.calls_max.saturating_sub(inside.begun))
     }
 
     /// Whether it is in one call, or none.
@@ -139,11 +146,15 @@ impl Vitals {
             inside.astray = true;
             self.retired.store(true, Ordering::Release);
         }
-        if inside.astray && inside.calls.is_empty() {
+        let is_empty = inside.calls.is_empty();
+        if inside.astray && is_empty {
             self.abandoned.store(true, Ordering::Release);
         }
+        let ends = is_empty && (self.is_retired() || inside.begun >= self.sharing.calls_max);
         drop(inside);
-        self.task.wake();
+        if ends {
+            self.task.wake();
+        }
     }
 
     /// It takes no more calls.
@@ -198,5 +209,16 @@ impl Vitals {
             }
             seat.answer(Err(answer));
         }
+    }
+}
+
+impl Places for Vitals {
+    fn room(&self) -> usize {
+        if self.is_retired() {
+            return 0;
+        }
+        let inside = self.inside();
+        let at_a_time = self.sharing.at_a_time_max.saturating_sub(inside.calls.len());
+        at_a_time.min(self.sharing.calls_max.saturating_sub(inside.begun))
     }
 }

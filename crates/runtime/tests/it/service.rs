@@ -134,6 +134,25 @@ async fn concurrent_calls_share_an_instance_up_to_a_number() {
 }
 
 #[tokio::test]
+async fn instances_that_wait_for_their_turn_are_not_taken_for_full_ones() {
+    // One turn, which rests again and again in so many calls; no guest is stopped by a tick, as one that computes would be.
+    let rig = Rig::with(|config| {
+        config.instances_max = 64;
+        config.threads = std::num::NonZeroU32::MIN;
+        config.epoch_tick = Duration::from_secs(10);
+    });
+    let revision = deploy(&rig, Isolation::Concurrent, Limits::default()).await;
+    let callers = (0..64).map(|_| async {
+        for _ in 0..20 {
+            told(ask(&rig, &revision, "/calls").await).await;
+        }
+    });
+    futures::future::join_all(callers).await;
+    let live = rig.metric("kittiwake_instances_live");
+    assert!((1..=8).contains(&live), "{live} instances for 64 calls at a time");
+}
+
+#[tokio::test]
 async fn a_trap_ends_the_calls_of_its_instance_and_no_other() {
     let rig = Rig::new();
     let revision = deploy(&rig, Isolation::Concurrent, Limits::default()).await;
