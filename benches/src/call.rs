@@ -15,7 +15,7 @@ use kittiwake_core::log::LogHub;
 use kittiwake_core::report;
 use kittiwake_core::revision::{Isolation, RevisionKey, RevisionSpec};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Calls before anything is counted.
 const WARM_UP_CALLS: usize = 200;
@@ -37,6 +37,9 @@ pub struct Options {
     /// Run the component as what it is, not by its core module alone
     #[arg(long)]
     pub as_component: bool,
+    /// Let the function leave memory before each call: what it costs to bring up one whose program stayed
+    #[arg(long)]
+    pub from_zero: bool,
 }
 
 /// Prepares the component, calls it, prints.
@@ -70,7 +73,7 @@ pub async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     let request = PrepareRequest {
         revision: RevisionSpec::new(key.clone(), "bench", format!("file://{}", component.display())),
         credentials: Vec::new(),
-        progress_deadline: std::time::Duration::from_secs(600),
+        progress_deadline: Duration::from_secs(600),
     };
     let prepared = runtime.prepare(request, Arc::new(|_| ())).await?;
     let revision = Arc::new(RevisionSpec {
@@ -88,6 +91,9 @@ pub async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     }
     let (usage, start) = (Used::by("self")?, Instant::now());
     for _ in 0..options.calls {
+        if options.from_zero {
+            runtime.unload_idle(Duration::ZERO);
+        }
         call(&*runtime, &revision).await?;
     }
     let (used, took) = (Used::by("self")?, start.elapsed());
@@ -97,14 +103,16 @@ pub async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     let system = per_call(used.system_micros - usage.system_micros);
     let page_faults = per_call(used.page_faults - usage.page_faults);
     println!(
-        "{} calls in process, {:?}: {micros:.2} µs each; CPU {:.2} µs ({user:.2} user, {system:.2} system); \
+        "{} calls in process, {:?}{}: {micros:.2} µs each; CPU {:.2} µs ({user:.2} user, {system:.2} system); \
          {page_faults:.2} page faults",
         options.calls,
         options.isolation,
+        if options.from_zero { " from zero" } else { "" },
         user + system,
     );
     report.add(serde_json::json!({
-        "bench": "call", "isolation": format!("{:?}", options.isolation), "calls": options.calls, "us_per_call": micros,
+        "bench": "call", "isolation": format!("{:?}", options.isolation), "from_zero": options.from_zero,
+        "calls": options.calls, "us_per_call": micros,
         "user_cpu_us_per_call": user, "system_cpu_us_per_call": system, "page_faults_per_call": page_faults,
     }));
     Ok(())

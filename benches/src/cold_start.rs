@@ -2,8 +2,9 @@
 //!
 //! | row | what happens between the call and its answer |
 //! |---|---|
-//! | first call after a restart | the function is loaded from its compiled form on disk |
-//! | first call after unloading | the same, in a process that has run for a while |
+//! | first call after deployment | the function is made of its program, which is in memory |
+//! | first call after a restart | its program is loaded from the compiled form on disk |
+//! | first call after unloading | as after deployment, in a process that has run for a while |
 //! | new Service | pulled from a registry, compiled, routed, loaded |
 //! | a process, a container | started anew |
 

@@ -37,15 +37,16 @@ pub async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     };
     println!("\nInstructions of one call in process (callgrind)");
     let mut counted = Map::new();
-    for (name, more) in [
+    for (name, kind) in [
         ("fresh instance", &["--isolation", "request"][..]),
         ("kept instance", &["--isolation", "serial"]),
         ("fresh component", &["--isolation", "request", "--as-component"]),
         ("kept component", &["--isolation", "serial", "--as-component"]),
+        ("function from zero", &["--isolation", "request", "--from-zero"]),
     ] {
         let (few, many) = (
-            count(options, more, CALLS[0]).await?,
-            count(options, more, CALLS[1]).await?,
+            count(options, kind, CALLS[0]).await?,
+            count(options, kind, CALLS[1]).await?,
         );
         let each = many.saturating_sub(few) / (CALLS[1] - CALLS[0]) as u64;
         let before = known.get(name).and_then(Value::as_u64);
@@ -74,8 +75,8 @@ fn compared(now: u64, before: Option<u64>) -> String {
     }
 }
 
-/// All instructions of this program making so many calls.
-async fn count(options: &Options, more: &[&str], calls: usize) -> anyhow::Result<u64> {
+/// All instructions of this program making so many calls of a kind.
+async fn count(options: &Options, kind: &[&str], calls: usize) -> anyhow::Result<u64> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("callgrind.out");
     let output = Command::new("valgrind")
@@ -83,7 +84,7 @@ async fn count(options: &Options, more: &[&str], calls: usize) -> anyhow::Result
         .arg(format!("--callgrind-out-file={}", file.display()))
         .arg(std::env::current_exe()?)
         .args(["call", "--instances", "2"])
-        .args(more)
+        .args(kind)
         .args(["--calls", &calls.to_string(), "--component"])
         .arg(&options.paths.component)
         .output()

@@ -154,6 +154,7 @@ async fn run(paths: &Paths, extent: &Extent, report: &mut Report) -> anyhow::Res
             instances: 1000,
             isolation,
             as_component: false,
+            from_zero: false,
         };
         call::run(&options, report).await?;
     }

@@ -1,6 +1,7 @@
-//! Many revisions at zero, compiled on disk. They are deployed first; then the server is started anew, so that none is
-//! loaded; then each is called twice over one connection, in random order. The difference between first and second call
-//! is what coming from zero adds. The same once more after all have been unloaded for being idle.
+//! Many revisions at zero, compiled on disk. They are deployed, and each is called twice over one connection, in random
+//! order: the difference between first and second call is what coming from zero adds. Their programs are in memory since
+//! they were deployed, as long as there is room. Then the server is started anew, so that none is in memory, and the same
+//! is done again; and once more after all functions have been unloaded for being idle, of which the programs stay.
 
 use super::table::Table;
 use super::{Options, with_custom_section};
@@ -35,6 +36,13 @@ pub async fn measure(options: &Options, table: &mut Table) -> anyhow::Result<()>
         options.revisions,
         start.elapsed().as_secs_f64()
     );
+    let (gateway, api) = (server.address("Functions")?, server.address("Kubernetes API")?);
+    call_all(gateway, options.revisions, "after deployment (kept)", table).await?;
+    println!(
+        "{:.1} MiB resident after calling all; {} programs were in memory",
+        server.resident_mib()?,
+        load::metric(api, "kittiwake_programs_found_total").await?
+    );
     server.stop().await?;
 
     let start = Instant::now();
@@ -46,18 +54,19 @@ pub async fn measure(options: &Options, table: &mut Table) -> anyhow::Result<()>
         start.elapsed().as_secs_f64(),
         server.resident_mib()?
     );
-    call_all(gateway, options.revisions, "after a restart", table).await?;
+    call_all(gateway, options.revisions, "after a restart (on disk)", table).await?;
     println!("{:.1} MiB resident after calling all", server.resident_mib()?);
 
     if options.idle_wait > 0 {
         tokio::time::sleep(Duration::from_secs(options.idle_wait)).await;
         println!(
-            "{} functions in memory after {} s without calls, {:.1} MiB resident",
+            "{} functions and {} programs in memory after {} s without calls, {:.1} MiB resident",
             load::metric(api, "kittiwake_functions_loaded").await?,
+            load::metric(api, "kittiwake_programs_kept").await?,
             options.idle_wait,
             server.resident_mib()?
         );
-        call_all(gateway, options.revisions, "after unloading", table).await?;
+        call_all(gateway, options.revisions, "after unloading (kept)", table).await?;
     }
     server.stop().await
 }
