@@ -32,6 +32,11 @@ impl Reach {
         }
     }
 
+    /// The log was told of a refusal, or not, by another such instance.
+    pub(crate) fn set_refusal_told(&mut self, told: bool) {
+        self.refusal_told = told;
+    }
+
     /// Whether a connection to an address is allowed; the first refusal is told in the log.
     pub(crate) fn may_connect(&mut self, allowed: &Outbound, peer: SocketAddr, log: &RevisionLog) -> bool {
         let names = self.names.get(&peer.ip().to_canonical());

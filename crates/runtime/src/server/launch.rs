@@ -98,7 +98,7 @@ pub(crate) async fn launch(
     let (program, files) = match &loaded.program {
         component::Program::Module(module) => scene.make_module(module).await?,
         component::Program::Cli(pre) => scene.make_component(pre).await?,
-        component::Program::Handler(_) => {
+        component::Program::Handler(_) | component::Program::Direct(_) => {
             let why = "it does not run by itself".to_owned();
             return Err(LaunchError::Internal(why));
         }

@@ -228,6 +228,7 @@ mod tests {
     use super::*;
     use std::cell::Cell;
     use std::rc::Rc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[derive(Clone, Default)]
     struct Call(u32, Rc<Cell<bool>>);
@@ -243,30 +244,40 @@ mod tests {
     }
 
     /// Its places that are free.
-    #[derive(Debug, PartialEq, Eq)]
-    struct Instance(Cell<usize>);
+    #[derive(Debug)]
+    struct Instance(AtomicUsize);
+
+    impl PartialEq for Instance {
+        fn eq(&self, other: &Self) -> bool {
+            self.room() == other.room()
+        }
+    }
+
+    impl Eq for Instance {}
 
     impl Places for Instance {
         fn room(&self) -> usize {
-            self.0.get()
+            self.0.load(Ordering::Relaxed)
         }
     }
 
     impl Instance {
         /// One that is there, and takes calls.
         fn open(dispatch: &Dispatch<Call, Self>, places: usize) -> Arc<Self> {
-            let instance = Arc::new(Self(Cell::new(places)));
+            let instance = Arc::new(Self(AtomicUsize::new(places)));
             dispatch.started(&instance);
             instance
         }
 
         fn takes(self: &Arc<Self>, dispatch: &Dispatch<Call, Self>) -> Option<u32> {
-            let enter = |_: &Call| self.0.set(self.0.get() - 1);
+            let enter = |_: &Call| {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            };
             dispatch.take(self, enter).map(|call| call.0)
         }
 
         fn loses_one(self: &Arc<Self>, dispatch: &Dispatch<Call, Self>) -> bool {
-            self.0.set(self.0.get() + 1);
+            self.0.fetch_add(1, Ordering::Relaxed);
             dispatch.left(self)
         }
     }
@@ -369,7 +380,7 @@ mod tests {
             dispatch.give_up();
         }
         assert!(dispatch.state().waiting.len() < 4);
-        let instance = Arc::new(Instance(Cell::new(2)));
+        let instance = Arc::new(Instance(AtomicUsize::new(2)));
         dispatch.started(&instance);
         assert_eq!(instance.takes(&dispatch), Some(0));
         assert_eq!(instance.takes(&dispatch), None);

@@ -7,15 +7,19 @@
 
 use super::Role;
 use super::kept::Kept;
-use crate::component::Loaded;
+use crate::component::{self, Loaded};
 use crate::files::Files;
 use crate::function::Meter;
+use crate::host::Host;
 use crate::metrics::Counted;
+use crate::module::LoadedModule;
 use crate::network::Network;
+use crate::outside::Outside;
 use crate::prepare::{is_out_of_room, root_cause};
 use crate::preview1::{Guest, Program, Streams};
 use crate::runtime::Shared;
 use crate::server::launch::Launched;
+use futures::future::BoxFuture;
 use kittiwake_core::log::{LogStream, RevisionLog};
 use kittiwake_core::probe::{Handler, Probes};
 use kittiwake_core::program;
@@ -25,6 +29,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
+use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder};
 
 /// Exit code of a command that does not exist, as shells have it.
@@ -34,6 +39,9 @@ pub(crate) const EXIT_CODE_NOT_FOUND: i32 = 127;
 /// throws such a result away (`pkg/kubelet/prober/worker.go`, `doProbe`).
 pub(super) type Outcome = Option<Result<(), String>>;
 
+/// A command, from its instantiation to its end.
+type Run = BoxFuture<'static, wasmtime::Result<()>>;
+
 /// Runs commands beside one instance, one at a time.
 pub(crate) struct Commands {
     shared: Arc<Shared>,
@@ -42,7 +50,8 @@ pub(crate) struct Commands {
     meter: Meter,
     log: Arc<RevisionLog>,
     network: Arc<Network>,
-    files: Files,
+    /// Of a module; a component's are its own.
+    files: Option<Files>,
     /// What the image calls its program.
     names: Vec<String>,
     runs: Mutex<Runs>,
@@ -107,25 +116,19 @@ impl Commands {
         let slot = self.shared.slot(engine, deadline).await.ok()?;
         let live = Counted::new(&self.shared.metrics.instances_live);
         let printed = Kept::default();
-        let mut guest = self.guest(command, printed.clone()).ok()?;
         // What it may not reach is said by the first run only.
-        guest.sockets.refused_told = std::mem::replace(&mut runs.begun, true);
-        let wasm_store = guest.into_store(engine.engine());
-        let (loaded, meter) = (Arc::clone(&self.loaded), self.meter.clone());
+        let told = std::mem::replace(&mut runs.begun, true);
+        let program = match &self.loaded.program {
+            component::Program::Module(module) => self.module(module, command, &printed, told).ok()?,
+            component::Program::Cli(pre) => self.component(pre, command, &printed),
+            component::Program::Handler(_) | component::Program::Direct(_) => return None,
+        };
+        let meter = self.meter.clone();
         let mut running = JoinSet::new();
         running.spawn(async move {
-            // Given back in this order, also when the task is aborted: first the guest, then its place.
+            // Given back after the guest, also when the task is aborted.
             let _place = (slot, live);
-            let mut wasm_store = wasm_store;
-            let run = async {
-                let module = loaded.module();
-                let module =
-                    module.ok_or_else(|| wasmtime::Error::msg("commands are run in modules only"))?;
-                let instance = module.pre.instantiate_async(&mut wasm_store).await?;
-                let start = instance.get_typed_func::<(), ()>(&mut wasm_store, "_start")?;
-                start.call_async(&mut wasm_store, ()).await
-            };
-            meter.run(run, |_| ()).await
+            meter.run(program, |_| ()).await
         });
         let ended = match timeout_at(deadline, running.join_next()).await {
             // It ends with `running`.
@@ -138,26 +141,63 @@ impl Commands {
         }))
     }
 
-    fn guest(&self, command: &[String], printed: Kept) -> wasmtime::Result<Guest> {
-        let program = Program {
+    fn program(&self, command: &[String]) -> Program {
+        Program {
             arguments: command.to_vec(),
             env: self.revision.env.clone(),
             // The instance that it asks about has the socket.
             expects_listener: false,
-        };
+        }
+    }
+
+    /// A run of a module.
+    fn module(
+        &self,
+        module: &LoadedModule,
+        command: &[String],
+        printed: &Kept,
+        told: bool,
+    ) -> wasmtime::Result<Run> {
+        let printed = printed.clone();
         let streams = move |builder: &mut WasiCtxBuilder| {
             builder.stdout(printed.clone()).stderr(printed);
         };
         let mut guest = Guest::new(
             &self.revision,
-            &program,
+            &self.program(command),
             Streams::Given(Box::new(streams)),
             Arc::clone(&self.network),
-            self.files.clone(),
+            self.files
+                .clone()
+                .ok_or_else(|| wasmtime::Error::msg("the instance has no files"))?,
             &self.log,
         )?;
         guest.limiter.count_in(&self.meter.memory);
-        Ok(guest)
+        guest.sockets.reach.set_refusal_told(told);
+        let (pre, mut wasm_store) = (module.pre.clone(), guest.into_store(self.loaded.engine.engine()));
+        Ok(Box::pin(async move {
+            let instance = pre.instantiate_async(&mut wasm_store).await?;
+            let start = instance.get_typed_func::<(), ()>(&mut wasm_store, "_start")?;
+            start.call_async(&mut wasm_store, ()).await
+        }))
+    }
+
+    /// A run of a component. It has folders of its own.
+    fn component(&self, pre: &CommandPre<Host>, command: &[String], printed: &Kept) -> Run {
+        let outside = Arc::new(Outside::new(&self.shared.world));
+        let mut host = Host::new(&self.revision, &self.shared.file_root, &self.log, &outside);
+        host.run_as(&self.program(command), &self.revision, &self.log, |streams| {
+            streams.stdout(printed.clone()).stderr(printed.clone());
+        });
+        host.listen_in(&self.network);
+        host.limiter.count_in(&self.meter.memory);
+        let (pre, mut wasm_store) = (pre.clone(), host.into_store(self.loaded.engine.engine()));
+        Box::pin(async move {
+            let program = pre.instantiate_async(&mut wasm_store).await?;
+            let ended = program.wasi_cli_run().call_run(&mut wasm_store).await?;
+            // What a shell would see of a failure.
+            ended.map_err(|()| I32Exit(1).into())
+        })
     }
 }
 
