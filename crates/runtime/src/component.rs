@@ -335,9 +335,12 @@ impl Components {
     }
 
     fn translate_component(&self, binary: &[u8]) -> Result<(Vec<u8>, Form), PrepareError> {
-        let kind = inspect::component_kind(binary)?;
-        if let Some(compiled) = self.translate_core(binary, kind) {
-            let (calls, code) = (Calls::Sequential, Code::Core);
+        // What cannot be read is told by the compiler.
+        let kind = inspect::component_kind(binary);
+        if kind == Ok(FunctionKind::Component)
+            && let Some(compiled) = self.translate_core(binary)
+        {
+            let (calls, kind, code) = (Calls::Sequential, FunctionKind::Component, Code::Core);
             return Ok((compiled, Form { calls, kind, code }));
         }
         let precompile = |calls| {
@@ -348,16 +351,14 @@ impl Components {
         // What the first engine refuses may be what only the second one can; each says so before it compiles anything.
         let (compiled, calls) =
             precompile(Calls::Sequential).or_else(|_: PrepareError| precompile(Calls::Concurrent))?;
-        let code = Code::Component;
+        let (kind, code) = (kind?, Code::Component);
         Ok((compiled, Form { calls, kind, code }))
     }
 
     /// The core module of a component that answers HTTP, where that can be run on its own.
-    fn translate_core(&self, binary: &[u8], kind: FunctionKind) -> Option<Vec<u8>> {
-        if !self.core_modules || kind != FunctionKind::Component {
-            return None;
-        }
-        self.sequential.direct.compile(binary)
+    fn translate_core(&self, binary: &[u8]) -> Option<Vec<u8>> {
+        self.core_modules
+            .then(|| self.sequential.direct.compile(binary))?
     }
 
     /// Sections that are not WebAssembly's own, such as the native code that `wasmedge compile` adds, are passed over.
