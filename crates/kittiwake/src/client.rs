@@ -9,6 +9,12 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::Value;
 use std::path::PathBuf;
 
+/// Content type of a server-side apply.
+const APPLY: &str = "application/apply-patch+yaml";
+/// How often a request that may be repeated is sent when its connection ends: more than that many connections that were
+/// kept do not end at a time.
+const ATTEMPTS_MAX: u32 = 3;
+
 /// A connection to an API server.
 #[derive(Clone)]
 pub struct Connection {
@@ -77,18 +83,28 @@ impl Connection {
         accept: &str,
         body: Vec<u8>,
     ) -> anyhow::Result<Answer> {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::ACCEPT, accept)
-            .header(header::CONTENT_TYPE, content_type)
-            .body(Body::from(body))
-            .context("cannot make the request")?;
-        let response = self
-            .client
-            .send(request)
-            .await
-            .map_err(|error| self.unreachable(error))?;
+        let request = || {
+            Request::builder()
+                .method(&method)
+                .uri(path)
+                .header(header::ACCEPT, accept)
+                .header(header::CONTENT_TYPE, content_type)
+                .body(Body::from(body.clone()))
+                .context("cannot make the request")
+        };
+        // A connection that was kept may end at the very moment when it is used again. What changes nothing the second
+        // time is then sent once more, as Go's clients do it.
+        let mut attempts = match (&method, content_type) {
+            (&Method::GET, _) | (&Method::PATCH, APPLY) => ATTEMPTS_MAX,
+            _ => 1,
+        };
+        let response = loop {
+            attempts -= 1;
+            match self.client.send(request()?).await {
+                Err(kube::Error::Service(_) | kube::Error::HyperError(_)) if attempts > 0 => {}
+                sent => break sent.map_err(|error| self.unreachable(error))?,
+            }
+        };
         let status = response.status();
         let warnings = warnings(response.headers());
         let bytes = http_body_util::BodyExt::collect(response.into_body())
@@ -190,6 +206,39 @@ fn find(args: &ConnectArgs) -> anyhow::Result<Kubeconfig> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// A server that ends its first connection when it has read a request, and answers on all others.
+    async fn ends_its_first_connection() -> Connection {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            for nth in 0.. {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _ = stream.read(&mut [0; 1024]).await;
+                if nth > 0 {
+                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+                    let _ = stream.write_all(answer).await;
+                }
+            }
+        });
+        let client = kube::Client::try_from(kube::Config::new(server.parse().unwrap())).unwrap();
+        Connection::over(client, server)
+    }
+
+    #[tokio::test]
+    async fn what_changes_nothing_is_sent_again_when_its_connection_ends() {
+        let connection = ends_its_first_connection().await;
+        connection.get("/api").await.unwrap();
+        let connection = ends_its_first_connection().await;
+        let json = "application/json";
+        let created = connection
+            .json(Method::POST, "/api", json, json, b"{}".to_vec())
+            .await;
+        let error = created.unwrap_err().to_string();
+        assert!(error.starts_with("cannot reach the API server"), "{error}");
+    }
 
     #[test]
     fn warning_headers_are_read() {
