@@ -1,9 +1,10 @@
 //! `v1` Endpoints and `discovery.k8s.io/v1` EndpointSlice: rows of kinds whose objects [`crate::endpoints`] makes.
 
+use super::pod::read_only;
 use super::{AGE, NAME, core_kind, created, schema_of, version};
 use crate::endpoints;
 use crate::object::{self, text};
-use crate::registry::{Column, Columns, Hooks, Kind, READ_VERBS, RegistryError};
+use crate::registry::{Column, Columns, Kind, RegistryError};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Endpoints;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -47,7 +48,7 @@ pub(super) fn endpoints() -> Result<Kind, RegistryError> {
     let row = core_kind("endpoints", "endpoints", "Endpoints", "ep", vec![v1]);
     Ok(Kind {
         storage_resource: Arc::from(endpoints::ENDPOINTS),
-        ..made(row)
+        ..read_only(row, READ_ONLY)
     })
 }
 
@@ -82,25 +83,13 @@ pub(super) fn slices() -> Result<Kind, RegistryError> {
         group: "discovery.k8s.io".into(),
         storage_resource: Arc::from(endpoints::SLICES),
         storage_api_version: SLICES_API_VERSION.into(),
-        ..made(row)
+        ..read_only(row, READ_ONLY)
     })
 }
 
 /// Nobody writes them, so nothing is checked or pruned; the schema is for clients.
 fn anything() -> Value {
     json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
-}
-
-fn made(row: Kind) -> Kind {
-    Kind {
-        verbs: READ_VERBS,
-        made: true,
-        hooks: Hooks {
-            read_only: Some(READ_ONLY),
-            ..Hooks::default()
-        },
-        ..row
-    }
 }
 
 /// Addresses with ports, as kubectl's own printer has them (`formatEndpoints`).

@@ -75,7 +75,7 @@ pub(super) fn pods() -> Result<Kind, RegistryError> {
     ]
     .map(str::to_owned)
     .to_vec();
-    let mut row = read_only(core_kind("pods", "pod", "Pod", "po", vec![v1]));
+    let mut row = read_only(core_kind("pods", "pod", "Pod", "po", vec![v1]), READ_ONLY);
     row.categories = vec!["all".to_owned()];
     row.verbs = POD_VERBS;
     row.hooks.begin_deletion = Some(pods::give_time);
@@ -150,16 +150,17 @@ pub(super) fn metrics() -> Result<Kind, RegistryError> {
         verbs: &["get", "list"],
         storage_resource: Arc::from(pods::METRICS),
         storage_api_version: METRICS_API_VERSION.into(),
-        ..read_only(row)
+        ..read_only(row, READ_ONLY)
     })
 }
 
-fn read_only(row: Kind) -> Kind {
+/// A kind whose objects are made here; whoever writes one is told why not.
+pub(super) fn read_only(row: Kind, why: &'static str) -> Kind {
     Kind {
         verbs: READ_VERBS,
         made: true,
         hooks: Hooks {
-            read_only: Some(READ_ONLY),
+            read_only: Some(why),
             ..Hooks::default()
         },
         ..row

@@ -1,4 +1,5 @@
-//! A guest's standard output and error, line by line into the log of its revision.
+//! What a guest prints: a stream into whatever takes it, and what most have, which puts it line by line into the log of
+//! the revision.
 
 use bytes::Bytes;
 use kittiwake_core::log::{LINE_BYTES_MAX, LogStream, RevisionLog};
@@ -13,11 +14,41 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError};
 /// Bytes that a guest may write at a time before it has to ask again.
 const WRITE_BYTES_MAX: usize = 64 * 1024;
 
-/// One of the two streams. Clones share the line that is being written.
-#[derive(Clone)]
-pub(crate) struct Output(Arc<Lines>);
+/// What takes what is printed. It never makes a guest wait.
+pub(crate) trait Takes: Send + Sync + 'static {
+    /// Takes bytes, as many as there are.
+    fn accept(&self, bytes: &[u8]);
+}
 
-struct Lines {
+/// A stream on which a guest prints. Clones lead to the same place.
+#[derive(Debug, Default)]
+pub(crate) struct Stream<T>(Arc<T>);
+
+/// One of the two streams into a log. Clones share the line that is being written.
+pub(crate) type Output = Stream<Lines>;
+
+impl<T> Clone for Stream<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Stream<T> {
+    /// Where it leads.
+    pub(crate) fn taker(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: Takes> Stream<T> {
+    /// Prints.
+    pub(crate) fn accept(&self, bytes: &[u8]) {
+        self.0.accept(bytes);
+    }
+}
+
+/// The log of a revision, to which whole lines are written.
+pub(crate) struct Lines {
     log: Arc<RevisionLog>,
     stream: LogStream,
     /// The line that has no end yet; flushed when it is too long or the instance ends.
@@ -33,16 +64,17 @@ impl Output {
             partial: Mutex::default(),
         }))
     }
+}
 
-    /// Takes what is printed.
-    pub(crate) fn accept(&self, bytes: &[u8]) {
-        let mut partial = self.0.partial.lock().unwrap_or_else(PoisonError::into_inner);
+impl Takes for Lines {
+    fn accept(&self, bytes: &[u8]) {
+        let mut partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let room = LINE_BYTES_MAX.saturating_sub(partial.len());
             // One byte more than fits, so that the log marks the line as cut.
             partial.extend(piece.iter().take(room.saturating_add(1)));
             if piece.ends_with(b"\n") {
-                self.0.write(&partial);
+                self.write(&partial);
                 partial.clear();
             }
         }
@@ -64,13 +96,13 @@ impl Drop for Lines {
     }
 }
 
-impl IsTerminal for Output {
+impl<T: Takes> IsTerminal for Stream<T> {
     fn is_terminal(&self) -> bool {
         false
     }
 }
 
-impl StdoutStream for Output {
+impl<T: Takes> StdoutStream for Stream<T> {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
         Box::new(self.clone())
     }
@@ -80,8 +112,8 @@ impl StdoutStream for Output {
     }
 }
 
-impl Pollable for Output {
-    /// Always ready: the log never makes a guest wait. (This is `async fn ready` as the `async_trait` macro writes it.)
+impl<T: Takes> Pollable for Stream<T> {
+    /// Always ready: nobody who takes it makes a guest wait. (This is `async fn ready` as the `async_trait` macro writes it.)
     fn ready<'life, 'future>(&'life mut self) -> Pin<Box<dyn Future<Output = ()> + Send + 'future>>
     where
         'life: 'future,
@@ -91,7 +123,7 @@ impl Pollable for Output {
     }
 }
 
-impl OutputStream for Output {
+impl<T: Takes> OutputStream for Stream<T> {
     fn write(&mut self, bytes: Bytes) -> Result<(), StreamError> {
         self.accept(&bytes);
         Ok(())
@@ -106,7 +138,7 @@ impl OutputStream for Output {
     }
 }
 
-impl AsyncWrite for Output {
+impl<T: Takes> AsyncWrite for Stream<T> {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.accept(bytes);
         Poll::Ready(Ok(bytes.len()))

@@ -136,7 +136,7 @@ impl Commands {
             Ok(ended) => judge(ended?.ok()?)?,
         };
         Some(ended.map_err(|why| {
-            let printed = printed.line().map(|line| format!(": {line}"));
+            let printed = printed.taker().line().map(|line| format!(": {line}"));
             format!("{:?} {why}{}", command.join(" "), printed.unwrap_or_default())
         }))
     }
