@@ -43,11 +43,27 @@ pub trait Resident: Send + Sync + 'static {
     /// Calls it, as [`crate::invoke::Invoke::invoke`] does. The revision's time limits count from `accepted`, when the
     /// caller's request came in. An answer with status 101 has the connection (`hyper::upgrade::OnUpgrade`) in its
     /// extensions.
+    ///
+    /// # Errors
+    /// See [`ResidentError`].
     fn invoke(
         &self,
         request: http::Request<Body>,
         accepted: Instant,
-    ) -> BoxFuture<'static, Result<http::Response<Body>, InvokeError>>;
+    ) -> BoxFuture<'static, Result<http::Response<Body>, ResidentError>>;
+}
+
+/// Why an instance gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ResidentError {
+    /// It had ended before it could get anything of the request, which is here again for another one. Between the end
+    /// of an instance and the word of it there is always a moment in which calls are handed to it (Knative's activator
+    /// dials again then, `pkg/activator/handler`).
+    #[error("the instance has ended")]
+    Ended(Box<http::Request<Body>>),
+    /// The call failed.
+    #[error(transparent)]
+    Failed(#[from] InvokeError),
 }
 
 impl fmt::Debug for dyn Resident {

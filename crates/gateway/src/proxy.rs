@@ -32,6 +32,7 @@ use hyper::upgrade::OnUpgrade;
 use kittiwake_core::body::{self, Body, BodyError};
 use kittiwake_core::clock::Clock;
 use kittiwake_core::invoke::{Invoke, InvokeError};
+use kittiwake_core::resident::ResidentError;
 use kittiwake_core::revision::RevisionSpec;
 use kittiwake_core::routing_table::{HttpOption, Visibility};
 use std::sync::Arc;
@@ -213,20 +214,35 @@ impl Gateway {
         }
     }
 
-    /// Calls the function, once the activator lets the call through.
+    /// Calls the function, once the activator lets the call through. Where an instance has ended before it got anything,
+    /// another one is waited for.
     async fn invoke(
         &self,
         call: &mut Call,
         revision: &Arc<RevisionSpec>,
-        request: Request<Body>,
+        mut request: Request<Body>,
     ) -> Result<Response<Body>, InvokeError> {
-        let (admission, waited) = call.target.throttle.admit(&self.activator).await?;
-        let calling = match &admission {
-            Admission::PerCall { .. } => self.invoke.invoke(Arc::clone(revision), request),
-            Admission::Resident(seat) => seat.resident().invoke(request, call.accepted()),
-        };
-        call.admitted(admission, waited);
-        calling.await
+        loop {
+            let admitted = call.target.throttle.admit(&self.activator, || call.accepted());
+            let (admission, waited) = admitted.await?;
+            let seat = match admission {
+                Admission::PerCall { .. } => {
+                    call.admitted(admission, waited);
+                    return self.invoke.invoke(Arc::clone(revision), request).await;
+                }
+                Admission::Resident(seat) => seat,
+            };
+            let calling = seat.resident().invoke(request, call.accepted());
+            call.admitted(Admission::Resident(seat), waited);
+            match calling.await {
+                Ok(answer) => return Ok(answer),
+                Err(ResidentError::Failed(error)) => return Err(error),
+                Err(ResidentError::Ended(same)) => {
+                    request = *same;
+                    call.instance_ended();
+                }
+            }
+        }
     }
 
     /// The function goes on with another protocol: so does the connection, once this answer is sent.

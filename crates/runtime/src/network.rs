@@ -147,6 +147,11 @@ impl Network {
         self.changes.send_replace(());
     }
 
+    /// Whether the guest has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.ports().closed
+    }
+
     /// The ports that are listened on.
     pub(crate) fn listening(&self) -> Vec<u16> {
         self.ports().listeners.keys().copied().collect()

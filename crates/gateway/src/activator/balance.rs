@@ -111,7 +111,7 @@ pub(crate) mod tests {
     use super::*;
     use futures::future::BoxFuture;
     use kittiwake_core::body::{self, Body};
-    use kittiwake_core::invoke::InvokeError;
+    use kittiwake_core::resident::ResidentError;
     use tokio::time::Instant;
 
     /// Answers with its number.
@@ -126,7 +126,7 @@ pub(crate) mod tests {
             &self,
             _: http::Request<Body>,
             _: Instant,
-        ) -> BoxFuture<'static, Result<http::Response<Body>, InvokeError>> {
+        ) -> BoxFuture<'static, Result<http::Response<Body>, ResidentError>> {
             let answer = http::Response::new(body::full(self.0.to_string()));
             Box::pin(async move { Ok(answer) })
         }

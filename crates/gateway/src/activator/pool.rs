@@ -6,14 +6,16 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use kittiwake_core::resident::{Instances, Resident};
 use std::num::NonZeroU32;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Pool {
     members: ArcSwap<Vec<Arc<Member>>>,
+    /// Members that were found to have ended, by number, until the word of it comes.
+    ended: Mutex<Vec<u64>>,
     policy: Policy,
     limit: Option<NonZeroU32>,
     /// Slots of all members together; has none to give where `limit` is `None`, as then only a missing member is waited
@@ -44,6 +46,11 @@ impl Seat {
     pub(crate) fn resident(&self) -> &Arc<dyn Resident> {
         &self.member.resident
     }
+
+    /// Gives the seat back: its instance has ended and shall get no more calls, although the word of it is still to come.
+    pub(crate) fn ended(self) {
+        self.pool.forget(self.member.resident.id());
+    }
 }
 
 impl Drop for Seat {
@@ -68,6 +75,7 @@ impl Pool {
     pub(crate) fn new(limit: Option<NonZeroU32>) -> Self {
         Self {
             members: ArcSwap::default(),
+            ended: Mutex::default(),
             policy: Policy::of(limit),
             limit,
             capacity: Arc::new(Capacity::new(0)),
@@ -83,6 +91,8 @@ impl Pool {
 
     /// Takes over what runs. Instances that stay keep the count of their calls.
     pub(crate) fn update(&self, instances: &Instances) {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.retain(|id| instances.ready.iter().any(|resident| resident.id() == *id));
         let old = self.members.load();
         let member = |resident: &Arc<dyn Resident>| {
             let known = old.iter().find(|member| member.resident.id() == resident.id());
@@ -90,18 +100,39 @@ impl Pool {
                 .cloned()
                 .unwrap_or_else(|| Arc::new(Member::new(Arc::clone(resident))))
         };
-        let members: Vec<_> = instances.ready.iter().map(member).collect();
-        let count = members.len();
-        self.members.store(Arc::new(members));
+        let lives = |resident: &&Arc<dyn Resident>| !ended.contains(&resident.id());
+        let members = instances.ready.iter().filter(lives).map(member).collect();
         self.starting.store(instances.starting, Ordering::Relaxed);
         self.stopping.store(instances.stopping, Ordering::Relaxed);
         self.failure.store(instances.failure.clone().map(Arc::new));
-        if let Some(limit) = self.limit {
-            let each = usize::try_from(limit.get()).unwrap_or(usize::MAX);
-            self.capacity.resize(count.saturating_mul(each));
-        }
+        self.set_members(members);
+        drop(ended);
         self.changed.notify_waiters();
         self.updated.notify_waiters();
+    }
+
+    /// Takes out a member, until it is known to everybody that it has ended.
+    fn forget(&self, id: u64) {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.members.load();
+        let left: Vec<_> = old
+            .iter()
+            .filter(|member| member.resident.id() != id)
+            .cloned()
+            .collect();
+        if left.len() < old.len() {
+            ended.push(id);
+            self.set_members(left);
+        }
+    }
+
+    /// Called under the lock of `ended`.
+    fn set_members(&self, members: Vec<Arc<Member>>) {
+        if let Some(limit) = self.limit {
+            let each = usize::try_from(limit.get()).unwrap_or(usize::MAX);
+            self.capacity.resize(members.len().saturating_mul(each));
+        }
+        self.members.store(Arc::new(members));
     }
 
     /// A seat, if there is one and nobody waits.
@@ -252,6 +283,27 @@ mod tests {
         drop(other);
         assert_eq!(pool.try_seat().unwrap().resident().id(), 2);
         assert_eq!(pool.counts().ready, 1);
+    }
+
+    #[test]
+    fn an_instance_that_was_found_to_have_ended_gets_no_more_calls() {
+        for limit in [0, 1] {
+            let pool = pool(limit);
+            pool.update(&instances(&[1, 2]));
+            let all = |count: usize| (0..count).filter_map(|_| pool.try_seat()).collect::<Vec<_>>();
+            let mut seats = all(20);
+            let of_one = seats.iter().position(|seat| seat.resident().id() == 1).unwrap();
+            seats.swap_remove(of_one).ended();
+            seats.clear();
+            for told in [&[1, 2][..], &[2], &[2, 3]] {
+                let seats = all(20);
+                assert!(!seats.is_empty() && seats.iter().all(|seat| seat.resident().id() != 1));
+                drop(seats);
+                pool.update(&instances(told));
+            }
+            assert_eq!(pool.counts().ready, 2);
+            assert!(pool.ended.lock().unwrap().is_empty());
+        }
     }
 
     #[test]

@@ -121,18 +121,22 @@ impl Throttle {
         self.meter.end(now);
     }
 
-    /// What a call needs to run, at once where it is free; and whether it had to wait.
+    /// What a call needs to run, at once where it is free; and whether it had to wait. `accepted` tells when it came in.
     ///
     /// # Errors
     /// The queue is full, the call's time passed, or no instance can be started.
-    pub(crate) async fn admit(&self, activator: &Activator) -> Result<(Admission, bool), InvokeError> {
+    pub(crate) async fn admit(
+        &self,
+        activator: &Activator,
+        accepted: impl FnOnce() -> Instant,
+    ) -> Result<(Admission, bool), InvokeError> {
         if self.at_zero.load(Ordering::Relaxed) {
             self.poke(activator);
         }
         if let Some(admission) = self.try_admit(activator) {
             return Ok((admission, false));
         }
-        let deadline = Instant::now() + self.revision.load().limits.head_limit();
+        let deadline = accepted() + self.revision.load().limits.head_limit();
         let full = InvokeError::Overloaded {
             retry_after: RETRY_AFTER,
         };

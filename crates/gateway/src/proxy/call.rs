@@ -122,6 +122,13 @@ impl Call {
         self.admission = Some(admission);
     }
 
+    /// The instance that was to take it has ended.
+    pub(crate) fn instance_ended(&mut self) {
+        if let Some(Admission::Resident(seat)) = self.admission.take() {
+            seat.ended();
+        }
+    }
+
     /// Time since its head came in.
     pub(crate) fn age(&self) -> Duration {
         self.clock.elapsed().saturating_sub(self.started)

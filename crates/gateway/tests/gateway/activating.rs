@@ -5,8 +5,7 @@ use futures::future::BoxFuture;
 use http::{Request, Response};
 use kittiwake_core::artifact::FunctionKind;
 use kittiwake_core::body::{self, Body};
-use kittiwake_core::invoke::InvokeError;
-use kittiwake_core::resident::{Instances, Resident, Residents};
+use kittiwake_core::resident::{Instances, Resident, ResidentError, Residents};
 use kittiwake_core::revision::{Limits, RevisionKey, RevisionSpec, Scaling};
 use kittiwake_core::routing_table::{RouteEntry, RouteTarget};
 use kittiwake_core::scale::{self, ScaleTable, Stats};
@@ -17,6 +16,8 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
+/// Instances with this number and above have ended, but nobody has said so.
+const ENDED: u64 = 100;
 const OTHER: &str = "other.default.localhost";
 
 /// Instances as a test wants them; what is asked for is written down.
@@ -57,9 +58,12 @@ impl Resident for Instance {
         &self,
         request: Request<Body>,
         _: Instant,
-    ) -> BoxFuture<'static, Result<Response<Body>, InvokeError>> {
+    ) -> BoxFuture<'static, Result<Response<Body>, ResidentError>> {
         let (id, turns, running) = (self.id, Arc::clone(&self.turns), Arc::clone(&self.running));
         Box::pin(async move {
+            if id >= ENDED {
+                return Err(ResidentError::Ended(Box::new(request)));
+            }
             {
                 let mut running = running.lock().unwrap();
                 running.now += 1;
@@ -248,6 +252,23 @@ async fn an_instance_gets_no_more_calls_than_it_takes() {
         assert!(call.await.unwrap().starts_with("HTTP/1.1 200"));
     }
     assert_eq!(stage.running.lock().unwrap().most, 4);
+}
+
+#[tokio::test]
+async fn a_call_that_is_handed_to_an_ended_instance_waits_for_another() {
+    for concurrency in [0, 1] {
+        let mut stage = stage(concurrency, Config::default());
+        stage.runs(&[ENDED]);
+        let call = stage.call("/");
+        assert_eq!(stage.asked.recv().await, Some(1));
+        stage.until_in_flight(1).await;
+        stage.runs(&[ENDED, ENDED + 1, 7]);
+        let answer = call.await.unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\n7"),
+            "{answer}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -58,6 +58,11 @@ impl CallBody {
         }
     }
 
+    /// What was made into it, for a request of which nothing was sent.
+    pub(crate) fn into_inner(self) -> Body {
+        self.inner
+    }
+
     /// Holds it back until it is wanted.
     pub(crate) fn hold_back(&mut self) -> Arc<Wanted> {
         let wanted = Arc::<Wanted>::default();

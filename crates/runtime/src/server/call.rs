@@ -7,12 +7,14 @@ use super::instance::Instance;
 use super::request;
 use crate::gate::Refused;
 use crate::invoke::state::{CallFailure, CallState};
+use crate::network;
 use crate::runtime::Shared;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use kittiwake_core::body::{self, Body};
 use kittiwake_core::invoke::{CallReport, InvokeError};
 use kittiwake_core::log::LogStream;
+use kittiwake_core::resident::ResidentError;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -50,10 +52,10 @@ impl Instance {
         shared: Arc<Shared>,
         request: http::Request<Body>,
         accepted: Instant,
-    ) -> Result<http::Response<Body>, InvokeError> {
+    ) -> Result<http::Response<Body>, ResidentError> {
         let limits = &self.revision.limits;
         if http_body::Body::size_hint(request.body()).lower() > limits.request_body.0 {
-            return Err(too_large(&shared));
+            return Err(too_large(&shared).into());
         }
         let deadline = accepted + limits.timeout;
         let head_deadline = accepted + limits.head_limit();
@@ -74,14 +76,17 @@ impl Instance {
         let request = self.prepare(request, &state);
         let answered = tokio::select! {
             biased;
-            () = state.body_too_large() => return Err(too_large(&shared)),
+            () = state.body_too_large() => return Err(too_large(&shared).into()),
             answered = timeout_at(head_deadline, self.exchange(request)) => answered,
         };
         let (sender, response) = match answered {
             Ok(Ok(answered)) => answered,
-            Ok(Err(_)) if state.is_body_too_large() => return Err(too_large(&shared)),
-            Ok(Err(error)) => return Err(self.bad(&shared, &error)),
-            Err(_) => return Err(self.timed_out(&shared)),
+            Ok(Err(Unanswered::Ended(request))) => {
+                return Err(ResidentError::Ended(Box::new(request.map(CallBody::into_inner))));
+            }
+            Ok(Err(_)) if state.is_body_too_large() => return Err(too_large(&shared).into()),
+            Ok(Err(Unanswered::Failed(error))) => return Err(self.bad(&shared, &error).into()),
+            Err(_) => return Err(self.timed_out(&shared).into()),
         };
         self.function
             .succeeded(&self.revision, &shared.reporter, &shared.answered);
@@ -118,8 +123,11 @@ impl Instance {
     async fn exchange(
         &self,
         request: http::Request<CallBody>,
-    ) -> Result<(Sender, http::Response<Incoming>), ConnectionError> {
-        let mut sender = self.connections.get().await?;
+    ) -> Result<(Sender, http::Response<Incoming>), Unanswered> {
+        let mut sender = match self.connections.get().await {
+            Ok(sender) => sender,
+            Err(error) => return Err(Unanswered::new(request, error)),
+        };
         let again = (sender.is_reused()
             && http_body::Body::is_end_stream(request.body())
             && request.method().is_idempotent())
@@ -130,13 +138,16 @@ impl Instance {
         };
         match not_sent.request.or(again) {
             Some(request) if sender.is_reused() => {
-                let mut sender = self.connections.open().await?;
+                let mut sender = match self.connections.open().await {
+                    Ok(sender) => sender,
+                    Err(error) => return Err(Unanswered::new(request, error)),
+                };
                 match sender.send(request).await {
                     Ok(response) => Ok((sender, response)),
-                    Err(not_sent) => Err(not_sent.error.into()),
+                    Err(not_sent) => Err(Unanswered::Failed(not_sent.error.into())),
                 }
             }
-            _ => Err(not_sent.error.into()),
+            _ => Err(Unanswered::Failed(not_sent.error.into())),
         }
     }
 
@@ -157,6 +168,23 @@ impl Instance {
             "a call was given up because it took longer than its time limit (timeoutSeconds, responseStartTimeoutSeconds or idleTimeoutSeconds)",
         );
         InvokeError::TimedOut
+    }
+}
+
+/// A request that got no answer.
+enum Unanswered {
+    /// The instance had ended, and nothing of the request was sent.
+    Ended(Box<http::Request<CallBody>>),
+    Failed(ConnectionError),
+}
+
+impl Unanswered {
+    /// A request for which there was no connection.
+    fn new(request: http::Request<CallBody>, error: ConnectionError) -> Self {
+        match error {
+            ConnectionError::Refused(network::Refused::Ended) => Self::Ended(Box::new(request)),
+            error => Self::Failed(error),
+        }
     }
 }
 

@@ -109,6 +109,10 @@ impl Connections {
 
     /// A connection for a call: one that waits, or a new one.
     pub(crate) async fn get(&self) -> Result<Sender, ConnectionError> {
+        if self.network.is_closed() {
+            // Its connections may be there a moment longer.
+            return Err(Refused::Ended.into());
+        }
         match self.protocol {
             Protocol::Http1 => {
                 let waiting = {

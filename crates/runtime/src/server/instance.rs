@@ -8,8 +8,7 @@ use crate::network::Network;
 use crate::runtime::Shared;
 use futures::future::BoxFuture;
 use kittiwake_core::body::Body;
-use kittiwake_core::invoke::InvokeError;
-use kittiwake_core::resident::Resident;
+use kittiwake_core::resident::{Resident, ResidentError};
 use kittiwake_core::revision::RevisionSpec;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -82,13 +81,13 @@ impl Resident for Instance {
         &self,
         request: http::Request<Body>,
         accepted: Instant,
-    ) -> BoxFuture<'static, Result<http::Response<Body>, InvokeError>> {
+    ) -> BoxFuture<'static, Result<http::Response<Body>, ResidentError>> {
         let this = self.this.upgrade();
         Box::pin(async move {
             let shared = this.as_ref().and_then(|this| this.shared.upgrade());
             match (this, shared) {
                 (Some(this), Some(shared)) => this.call(shared, request, accepted).await,
-                _ => Err(InvokeError::BadGateway("the instance has ended".to_owned())),
+                _ => Err(ResidentError::Ended(Box::new(request))),
             }
         })
     }

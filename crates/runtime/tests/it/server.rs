@@ -11,7 +11,7 @@ use kittiwake_core::instances::{Ending, Instance, InstanceId};
 use kittiwake_core::invoke::InvokeError;
 use kittiwake_core::log::LogStream;
 use kittiwake_core::report::Health;
-use kittiwake_core::resident::{Instances, Resident, Residents};
+use kittiwake_core::resident::{Instances, Resident, ResidentError, Residents};
 use kittiwake_core::revision::{Limits, RevisionSpec};
 use kittiwake_core::unit::ByteCount;
 use kittiwake_core::volume::{Content, Mount};
@@ -39,7 +39,7 @@ pub async fn one(rig: &Rig, revision: &Arc<RevisionSpec>) -> Arc<dyn Resident> {
     Arc::clone(&until(&mut instances, |now| now.ready.len() == 1).await.ready[0])
 }
 
-pub async fn call(instance: &Arc<dyn Resident>, path: &str) -> Result<http::Response<Body>, InvokeError> {
+pub async fn call(instance: &Arc<dyn Resident>, path: &str) -> Result<http::Response<Body>, ResidentError> {
     send(instance, path, body::empty()).await
 }
 
@@ -47,7 +47,7 @@ pub async fn send(
     instance: &Arc<dyn Resident>,
     path: &str,
     body: Body,
-) -> Result<http::Response<Body>, InvokeError> {
+) -> Result<http::Response<Body>, ResidentError> {
     let request = http::Request::post(path)
         .header("host", "fn.localhost")
         .body(body)
@@ -195,7 +195,10 @@ async fn a_crash_is_told_and_another_instance_started() {
     ] {
         let instance = one(&rig, &revision).await;
         let error = call(&instance, path).await.unwrap_err();
-        assert!(matches!(error, InvokeError::BadGateway(_)), "{path}: {error}");
+        assert!(
+            matches!(error, ResidentError::Failed(InvokeError::BadGateway(_))),
+            "{path}: {error}"
+        );
         until(&mut instances, |now| {
             now.ready.first().is_none_or(|one| one.id() != instance.id())
         })
@@ -207,7 +210,16 @@ async fn a_crash_is_told_and_another_instance_started() {
         assert!(message.contains(words), "{path}: {message}");
         assert_eq!(exit_code, code, "{path}");
         assert_eq!(rig.reports.recv().await.unwrap().health, Health::Recovered);
-        assert!(call(&instance, "/").await.is_err(), "the old one takes no calls");
+        let mine = send(&instance, "/mine", body::full("my body")).await.unwrap_err();
+        let ResidentError::Ended(mine) = mine else {
+            panic!("the old one takes no calls: {mine}")
+        };
+        let (parts, body) = mine.into_parts();
+        assert_eq!(
+            (parts.uri.path(), &parts.headers["host"]),
+            ("/mine", &"fn.localhost".parse().unwrap())
+        );
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "my body");
         let next = until(&mut instances, |now| now.ready.len() == 1).await;
         assert_eq!(text(call(&next.ready[0], "/").await.unwrap()).await, "hello");
     }
@@ -221,7 +233,10 @@ async fn guests_that_misbehave_harm_one_call() {
     let instance = one(&rig, &revision).await;
     for path in ["/c", "/g"] {
         let error = call(&instance, path).await.unwrap_err();
-        assert!(matches!(error, InvokeError::BadGateway(_)), "{path}: {error}");
+        assert!(
+            matches!(error, ResidentError::Failed(InvokeError::BadGateway(_))),
+            "{path}: {error}"
+        );
         assert_eq!(
             text(call(&instance, "/").await.unwrap()).await,
             "hello",
@@ -257,7 +272,10 @@ async fn time_limits_hold_before_and_within_an_answer() {
         )
         .await;
     let instance = one(&rig, &revision).await;
-    assert!(matches!(call(&instance, "/w").await, Err(InvokeError::TimedOut)));
+    assert!(matches!(
+        call(&instance, "/w").await,
+        Err(ResidentError::Failed(InvokeError::TimedOut))
+    ));
     assert_eq!(
         text(call(&instance, "/").await.unwrap()).await,
         "hello",
@@ -271,7 +289,7 @@ async fn time_limits_hold_before_and_within_an_answer() {
     let late = instance
         .invoke(request, Instant::now() - Duration::from_secs(1))
         .await;
-    assert!(matches!(late, Err(InvokeError::TimedOut)));
+    assert!(matches!(late, Err(ResidentError::Failed(InvokeError::TimedOut))));
     let idle = Arc::new(RevisionSpec {
         uid: "uid-2".into(),
         limits: limits(|limits| limits.idle_timeout = Some(Duration::from_millis(100))),
@@ -364,7 +382,10 @@ async fn a_loop_holds_up_nobody_else() {
         }
     };
     let (looped, ()) = tokio::join!(looping, others);
-    assert!(matches!(looped, Err(InvokeError::TimedOut)));
+    assert!(matches!(
+        looped,
+        Err(ResidentError::Failed(InvokeError::TimedOut))
+    ));
     rig.runtime.scale(&patient, 0);
     rig.runtime.scale(&revision, 0);
     until(&mut instances, |now| now.ready.is_empty() && now.stopping == 0).await;
@@ -430,11 +451,14 @@ async fn bodies_and_concurrency_are_limited() {
     let revision = rig.deploy(&guest::server(), limits).await;
     let instance = one(&rig, &revision).await;
     let announced = send(&instance, "/", body::full(vec![0; 11])).await;
-    assert!(matches!(announced, Err(InvokeError::BodyTooLarge)));
+    assert!(matches!(
+        announced,
+        Err(ResidentError::Failed(InvokeError::BodyTooLarge))
+    ));
     let parts = vec![Bytes::from_static(b"12345678"); 2];
     let found_out = send(&instance, "/w", pieces(parts, None)).await;
     assert!(
-        matches!(found_out, Err(InvokeError::BodyTooLarge)),
+        matches!(found_out, Err(ResidentError::Failed(InvokeError::BodyTooLarge))),
         "{found_out:?}"
     );
     // One call is in, ten wait, the next is refused (Knative's breaker).
@@ -445,7 +469,10 @@ async fn bodies_and_concurrency_are_limited() {
     }
     let refused = calls.pop().unwrap().await;
     assert!(
-        matches!(refused, Err(InvokeError::Overloaded { .. })),
+        matches!(
+            refused,
+            Err(ResidentError::Failed(InvokeError::Overloaded { .. }))
+        ),
         "{refused:?}"
     );
 }

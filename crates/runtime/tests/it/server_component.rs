@@ -10,7 +10,7 @@ use kittiwake_core::code::ErrorCode;
 use kittiwake_core::invoke::InvokeError;
 use kittiwake_core::log::LogStream;
 use kittiwake_core::report::Health;
-use kittiwake_core::resident::{Resident, Residents};
+use kittiwake_core::resident::{Resident, ResidentError, Residents};
 use kittiwake_core::revision::{Limits, RevisionSpec};
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,7 +93,10 @@ async fn its_end_is_told_and_another_instance_started() {
     for (path, words, code) in [("/crash", "code 1", 1), ("/fill", "memory limit", 134)] {
         let instance = one(&rig, &revision).await;
         let error = call(&instance, path).await.unwrap_err();
-        assert!(matches!(error, InvokeError::BadGateway(_)), "{path}: {error}");
+        assert!(
+            matches!(error, ResidentError::Failed(InvokeError::BadGateway(_))),
+            "{path}: {error}"
+        );
         until(&mut instances, |now| {
             now.ready.first().is_none_or(|one| one.id() != instance.id())
         })
