@@ -5,6 +5,7 @@ use crate::drain::Ending;
 use crate::guarded_io::GuardedIo;
 use crate::metrics::Counted;
 use crate::proxy::Gateway;
+use crate::proxy::called::LastCalled;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Version};
 use hyper::body::Incoming;
@@ -34,6 +35,8 @@ pub(crate) struct Connection {
     pub(crate) is_secure: bool,
     /// Whether it may call hosts that are only for those inside.
     pub(crate) is_inside: bool,
+    /// The host that the last request was for.
+    pub(crate) last_called: LastCalled,
     /// Whether a request came.
     spoke: AtomicBool,
     /// Whether it speaks HTTP/2.
@@ -58,6 +61,7 @@ impl Connection {
             peer,
             is_secure,
             is_inside,
+            last_called: LastCalled::default(),
             spoke: AtomicBool::new(false),
             multiplexed: AtomicBool::new(false),
             calls: AtomicU32::new(0),
@@ -72,6 +76,7 @@ impl Connection {
             peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             is_secure,
             is_inside: true,
+            last_called: LastCalled::default(),
             spoke: AtomicBool::new(true),
             multiplexed: AtomicBool::new(false),
             calls: AtomicU32::new(0),

@@ -1,9 +1,9 @@
 //! Entry points for the fuzz targets in `fuzz/`. Not part of the API. Each function takes any bytes and must return.
 
+use crate::proxy::called::Called;
 use crate::proxy::{headers, host};
 use crate::{acme, grpc, probe, tls};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
-use kittiwake_core::host::normalize_host;
 use kittiwake_core::routing_table::Certificate;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -43,14 +43,10 @@ pub fn request_head(bytes: &[u8]) {
         let Ok(called) = host::authority(version, &target, &fields) else {
             continue;
         };
-        let _ = normalize_host(&called);
-        let facts = headers::Facts {
-            peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            called: &called,
-            is_secure: false,
-            is_default_route: false,
+        let Ok(called) = Called::new(&called, IpAddr::V4(Ipv4Addr::LOCALHOST), false) else {
+            continue;
         };
-        headers::prepare(&mut fields, &facts);
+        headers::prepare(&mut fields, &called, false);
         let internal = fields
             .keys()
             .find(|name| name.as_str().starts_with("k-") || *name == "connection");

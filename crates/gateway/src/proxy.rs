@@ -1,6 +1,7 @@
 //! One request: host, route, share of the traffic, headers, call, answer.
 
 pub(crate) mod call;
+pub(crate) mod called;
 mod client_body;
 pub(crate) mod headers;
 pub(crate) mod host;
@@ -21,8 +22,8 @@ use crate::upgrade::{self, Wanted};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use call::{Call, MeteredBody};
+use called::Called;
 use client_body::Stall;
-use headers::Facts;
 use http::header::{CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
@@ -62,8 +63,7 @@ pub(crate) struct Gateway {
 /// A request on its way to a host.
 struct Routed {
     host: Arc<Host>,
-    /// What was called, as the client wrote it.
-    authority: String,
+    called: Arc<Called>,
 }
 
 impl Gateway {
@@ -75,16 +75,13 @@ impl Gateway {
         let in_flight = self.metrics.call();
         let is_grpc = request.method() == Method::POST && grpc::is_call(request.headers());
         let refused = match self.route(connection, &request) {
-            Ok(Routed { host, authority }) => match pick(&host, request.headers()) {
+            Ok(Routed { host, called }) => match pick(&host, request.headers()) {
                 Some((target, is_default_route)) => {
-                    let call = Call::new(self, in_flight, target, connection.peer, &authority, &request);
-                    let facts = Facts {
-                        peer: connection.peer.ip(),
-                        called: &authority,
-                        is_secure: connection.is_secure,
-                        is_default_route,
-                    };
-                    return self.call(call, connection, &facts, request).await;
+                    let authority = called.authority();
+                    let call = Call::new(self, in_flight, target, connection.peer, authority, &request);
+                    return self
+                        .call(call, connection, (&called, is_default_route), request)
+                        .await;
                 }
                 None => {
                     self.metrics.unrouted(Unrouted::NotReady);
@@ -135,29 +132,29 @@ impl Gateway {
         if request.method() == Method::CONNECT && is_tunnel() {
             return bad_request(response::no_tunnels());
         }
-        let authority = match host::authority(request.version(), request.uri(), request.headers()) {
-            Ok(authority) => authority,
+        let head = (request.version(), request.uri(), request.headers());
+        let (peer, is_secure) = (connection.peer.ip(), connection.is_secure);
+        let called = match connection.last_called.of(head, peer, is_secure) {
+            Ok(called) => called,
             Err(why) => return bad_request(response::bad_host(why)),
         };
-        let Some(name) = kittiwake_core::host::normalize_host(&authority) else {
-            return bad_request(response::bad_host("the host is empty or too long"));
-        };
+        let name = &*called.name;
         let may_call =
             |host: &Arc<Host>| connection.is_inside || host.entry.visibility == Visibility::External;
-        let Some(host) = self.router.lookup(&name).filter(may_call) else {
+        let Some(host) = self.router.lookup(name).filter(may_call) else {
             self.metrics.unrouted(Unrouted::NoRoute);
-            return Err(response::no_route(&name));
+            return Err(response::no_route(name));
         };
         if host.entry.http == HttpOption::Redirected
             && !connection.is_secure
             && !headers::came_with_tls(request.headers())
         {
             self.metrics.unrouted(Unrouted::Redirected);
-            return Err(response::redirect(&secure_url(&name, self.https_port, target)));
+            return Err(response::redirect(&secure_url(name, self.https_port, target)));
         }
         match probe {
             Some(probe) if !host.targets.is_empty() => Err(probe::answer(probe, request.headers())),
-            _ => Ok(Routed { host, authority }),
+            _ => Ok(Routed { host, called }),
         }
     }
 
@@ -165,7 +162,7 @@ impl Gateway {
         &self,
         mut call: Call,
         connection: &Arc<Connection>,
-        facts: &Facts<'_>,
+        (called, is_default_route): (&Called, bool),
         mut request: Request<B>,
     ) -> Response<Body>
     where
@@ -187,7 +184,7 @@ impl Gateway {
         } else {
             self.config.body_idle_timeout
         };
-        let (request, stall) = forwarded(request, facts, wanted.as_ref(), patience);
+        let (request, stall) = forwarded(request, (called, is_default_route), wanted.as_ref(), patience);
         let answer = self.invoke(&mut call, &revision, request);
         let Some(answer) = unless_stalled(answer, stall).await else {
             return call.answered_by_us(response::client_stalled());
@@ -360,7 +357,7 @@ async fn unless_stalled<T>(answer: impl Future<Output = T>, stall: Option<Stall>
 /// The request as the function sees it: origin form, with `Host`, and the headers of [`headers`].
 fn forwarded<B>(
     request: Request<B>,
-    facts: &Facts<'_>,
+    (called, is_default_route): (&Called, bool),
     wanted: Option<&Wanted>,
     patience: Duration,
 ) -> (Request<Body>, Option<Stall>)
@@ -368,7 +365,7 @@ where
     B: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + Unpin + 'static,
 {
     let (mut parts, body) = request.into_parts();
-    headers::prepare(&mut parts.headers, facts);
+    headers::prepare(&mut parts.headers, called, is_default_route);
     if let Some(wanted) = wanted {
         wanted.ask(&mut parts.headers);
     }

@@ -1,10 +1,10 @@
 //! What happens to headers between caller and function (knative/specs `runtime-contract.md`, knative/serving
 //! `pkg/http/handler`): hop-by-hop and internal ones go, forwarding ones come, all others pass unchanged.
 
+use super::called::Called;
 use http::header::{CONNECTION, EXPECT, FORWARDED, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::borrow::Cow;
-use std::net::IpAddr;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -26,58 +26,121 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     UPGRADE,
     HeaderName::from_static("proxy-authorization"),
 ];
-/// Room for a `Forwarded` header of one hop, so that it grows only where there are more.
-const FORWARDED_BYTES_USUAL: usize = 128;
+/// Headers that most requests have more when they reach the function, so that the map grows once.
+const ADDED_USUAL: usize = 6;
 /// Headers that Knative's components send one another. From outside they would be lies; but [`TAG`] is the caller's.
 const INTERNAL_PREFIXES: [&str; 2] = ["k-", "knative-serving-"];
 
-/// What is known of a request that its headers do not say, or say otherwise.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Facts<'a> {
-    pub(crate) peer: IpAddr,
-    /// The authority that was called.
-    pub(crate) called: &'a str,
-    /// Whether it came with TLS.
-    pub(crate) is_secure: bool,
-    /// Whether it could have named a tag and is answered by the default all the same.
-    pub(crate) is_default_route: bool,
+/// The headers of a request that matter here, found in one pass: most requests have hardly any of them.
+#[derive(Debug, Default)]
+struct Present {
+    hop_by_hop: bool,
+    te: bool,
+    expect: bool,
+    internal: bool,
+    /// The host that was called.
+    host: bool,
+    forwarded: bool,
+    forwarded_for: bool,
+    forwarded_host: bool,
+    /// With a scheme that is one.
+    forwarded_proto: bool,
+    request_id: bool,
 }
 
-/// Makes a request's headers those that the function sees.
-pub(crate) fn prepare(headers: &mut HeaderMap, facts: &Facts<'_>) {
-    let takes_trailers = headers.get_all(TE).iter().any(takes_trailers);
-    strip_hop_by_hop(headers);
-    headers.remove(TE);
+impl Present {
+    fn of(headers: &HeaderMap, called: &Called) -> Self {
+        let mut present = Self::default();
+        for (name, value) in headers {
+            match name.as_str() {
+                "host" => present.host = *value == called.authority,
+                "te" => present.te = true,
+                "expect" => present.expect = true,
+                "forwarded" => present.forwarded = true,
+                "x-forwarded-for" => present.forwarded_for = true,
+                "x-forwarded-host" => present.forwarded_host = true,
+                "x-forwarded-proto" => present.forwarded_proto = is_scheme(headers.get(X_FORWARDED_PROTO)),
+                "x-request-id" => present.request_id = true,
+                _ if HOP_BY_HOP.contains(name) => present.hop_by_hop = true,
+                other => {
+                    present.internal |= INTERNAL_PREFIXES.iter().any(|prefix| other.starts_with(prefix));
+                }
+            }
+        }
+        present
+    }
+}
+
+/// Makes a request's headers those that the function sees. `is_default_route` tells whether it could have named a tag and
+/// is answered by the default all the same.
+pub(crate) fn prepare(headers: &mut HeaderMap, called: &Called, is_default_route: bool) {
+    let mut present = Present::of(headers, called);
+    let takes_trailers = present.te && headers.get_all(TE).iter().any(takes_trailers);
+    if present.hop_by_hop {
+        strip_hop_by_hop(headers);
+        // `Connection` may have named any.
+        present = Present::of(headers, called);
+    }
+    if present.te {
+        headers.remove(TE);
+    }
     if takes_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
-    // Said to the gateway, which lets the client go on when the function begins to read.
-    headers.remove(EXPECT);
-    strip_internal(headers);
-    if facts.is_default_route {
+    if present.expect {
+        // Said to the gateway, which lets the client go on when the function begins to read.
+        headers.remove(EXPECT);
+    }
+    if present.internal {
+        strip_internal(headers);
+    }
+    if headers.try_reserve(ADDED_USUAL).is_err() {
+        // There are too many for more; the configuration's limit is far below.
+        return;
+    }
+    if is_default_route {
         headers.insert(DEFAULT_ROUTE, HeaderValue::from_static("true"));
     }
-    let Ok(called) = HeaderValue::from_str(facts.called) else {
-        return;
-    };
-    headers.insert(HOST, called.clone());
-    append_peer(headers, facts.peer);
-    let known_proto = |proto: &HeaderValue| matches!(proto.as_bytes(), b"http" | b"https");
-    if !headers.get(X_FORWARDED_PROTO).is_some_and(known_proto) {
-        let proto = if facts.is_secure { "https" } else { "http" };
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
+    if !present.host {
+        headers.insert(HOST, called.authority.clone());
     }
-    headers.entry(X_FORWARDED_HOST).or_insert(called);
-    if !headers.contains_key(FORWARDED)
-        && let Some(forwarded) = forwarded(headers)
-    {
-        headers.insert(FORWARDED, forwarded);
+    let was_passed_on = present.forwarded_for || present.forwarded_host || present.forwarded_proto;
+    if present.forwarded_for {
+        append_peer(headers, called);
+    } else {
+        headers.insert(X_FORWARDED_FOR, called.peer.clone());
     }
-    if !headers.contains_key(X_REQUEST_ID)
-        && let Ok(id) = HeaderValue::try_from(request_id())
+    if !present.forwarded_proto {
+        let scheme = HeaderValue::from_static(scheme(called.is_secure));
+        headers.insert(X_FORWARDED_PROTO, scheme);
+    }
+    if !present.forwarded_host {
+        headers.insert(X_FORWARDED_HOST, called.authority.clone());
+    }
+    if !present.forwarded {
+        let forwarded = if was_passed_on {
+            forwarded_of(headers)
+        } else {
+            Some(called.forwarded.clone())
+        };
+        if let Some(forwarded) = forwarded {
+            headers.insert(FORWARDED, forwarded);
+        }
+    }
+    if !present.request_id
+        && let Some(id) = request_id()
     {
         headers.insert(X_REQUEST_ID, id);
     }
+}
+
+/// How a request came, as `X-Forwarded-Proto` says it.
+pub(crate) fn scheme(is_secure: bool) -> &'static str {
+    if is_secure { "https" } else { "http" }
+}
+
+fn is_scheme(proto: Option<&HeaderValue>) -> bool {
+    proto.is_some_and(|proto| matches!(proto.as_bytes(), b"http" | b"https"))
 }
 
 /// Whether a proxy before us took the request with TLS.
@@ -129,28 +192,34 @@ fn takes_trailers(value: &HeaderValue) -> bool {
 }
 
 /// Adds the caller's address to the end of `X-Forwarded-For`, as one line.
-fn append_peer(headers: &mut HeaderMap, peer: IpAddr) {
-    let mut hops = String::new();
+fn append_peer(headers: &mut HeaderMap, called: &Called) {
+    let mut hops = Vec::new();
     let earlier = headers.get_all(X_FORWARDED_FOR).iter();
     for hop in earlier
         .filter_map(|value| value.to_str().ok())
         .filter(|hop| !hop.trim().is_empty())
     {
-        hops.push_str(hop);
-        hops.push_str(", ");
+        hops.extend_from_slice(hop.as_bytes());
+        hops.extend_from_slice(b", ");
     }
-    hops.push_str(&peer.to_canonical().to_string());
+    hops.extend_from_slice(called.peer.as_bytes());
     if let Ok(value) = HeaderValue::try_from(hops) {
         headers.insert(X_FORWARDED_FOR, value);
     }
 }
 
-/// `Forwarded` (RFC 7239) from the `X-Forwarded-*` headers: one element per hop, host and protocol with the first
-/// (knative/serving `pkg/http/handler`, the Forwarded shim).
-fn forwarded(headers: &HeaderMap) -> Option<HeaderValue> {
+/// `Forwarded` from the `X-Forwarded-*` headers.
+fn forwarded_of(headers: &HeaderMap) -> Option<HeaderValue> {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let hops = text(X_FORWARDED_FOR).unwrap_or_default();
-    let mut elements = String::with_capacity(FORWARDED_BYTES_USUAL);
+    let forwarded = forwarded(hops, text(X_FORWARDED_HOST), text(X_FORWARDED_PROTO));
+    HeaderValue::try_from(forwarded).ok()
+}
+
+/// `Forwarded` (RFC 7239): one element per hop, host and protocol with the first (knative/serving `pkg/http/handler`, the
+/// Forwarded shim).
+pub(crate) fn forwarded(hops: &str, host: Option<&str>, proto: Option<&str>) -> String {
+    let mut elements = String::new();
     for (index, hop) in hops.split(',').enumerate() {
         if index > 0 {
             elements.push_str(", ");
@@ -160,16 +229,16 @@ fn forwarded(headers: &HeaderMap) -> Option<HeaderValue> {
         if index > 0 {
             continue;
         }
-        if let Some(host) = text(X_FORWARDED_HOST) {
+        if let Some(host) = host {
             elements.push_str(";host=");
             elements.push_str(&quoted(host));
         }
-        if let Some(proto) = text(X_FORWARDED_PROTO) {
+        if let Some(proto) = proto {
             elements.push_str(";proto=");
             elements.push_str(proto);
         }
     }
-    HeaderValue::try_from(elements).ok()
+    elements
 }
 
 /// A node identifier: addresses of version 6 stand in brackets and quotes (RFC 7239 §6).
@@ -190,10 +259,10 @@ fn quoted(text: &str) -> Cow<'_, str> {
 }
 
 /// A random UUID, from the thread's random numbers: asking the system each time would cost a system call.
-fn request_id() -> String {
-    uuid::Builder::from_random_bytes(rand::random())
-        .into_uuid()
-        .to_string()
+fn request_id() -> Option<HeaderValue> {
+    let id = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+    let mut text = uuid::Uuid::encode_buffer();
+    HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)).ok()
 }
 
 #[cfg(test)]
@@ -201,16 +270,15 @@ mod tests {
     use super::*;
 
     fn prepared(given: &[(&'static str, &'static str)], peer: &str) -> Vec<(String, String)> {
-        let facts = Facts {
-            peer: peer.parse().unwrap(),
-            called: "hello.default.localhost:8080",
-            is_secure: false,
-            is_default_route: false,
-        };
-        prepared_with(given, &facts)
+        let called = Called::new("hello.default.localhost:8080", peer.parse().unwrap(), false).unwrap();
+        prepared_with(given, &called, false)
     }
 
-    fn prepared_with(given: &[(&'static str, &'static str)], facts: &Facts<'_>) -> Vec<(String, String)> {
+    fn prepared_with(
+        given: &[(&'static str, &'static str)],
+        called: &Called,
+        is_default_route: bool,
+    ) -> Vec<(String, String)> {
         let pairs = given
             .iter()
             .map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v)));
@@ -218,7 +286,7 @@ mod tests {
         for (name, value) in pairs {
             headers.append(name, value);
         }
-        prepare(&mut headers, facts);
+        prepare(&mut headers, called, is_default_route);
         let mut pairs: Vec<_> = headers
             .iter()
             .map(|(n, v)| (n.as_str().to_owned(), v.to_str().unwrap().to_owned()))
@@ -289,15 +357,10 @@ mod tests {
 
     #[test]
     fn tls_and_the_default_route_are_seen() {
-        let facts = Facts {
-            peer: "192.0.2.9".parse().unwrap(),
-            called: "shop.example",
-            is_secure: true,
-            is_default_route: true,
-        };
+        let called = Called::new("shop.example", "192.0.2.9".parse().unwrap(), true).unwrap();
         let given = [("knative-serving-tag", "none"), ("x-request-id", "mine")];
         assert_eq!(
-            prepared_with(&given, &facts),
+            prepared_with(&given, &called, true),
             pairs(&[
                 ("forwarded", "for=192.0.2.9;host=shop.example;proto=https"),
                 ("host", "shop.example"),
