@@ -15,8 +15,10 @@ use kittiwake_core::log::RevisionLog;
 use kittiwake_core::report::{Health, Report, Reporter};
 use kittiwake_core::revision::{RevisionKey, RevisionSpec};
 use kittiwake_core::unit::ByteCount;
+use pin_project_lite::pin_project;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -84,22 +86,13 @@ impl Meter {
 
     /// Runs a guest in its turns, and counts the time in which it is polled. `waited` is told how long the first turn
     /// took to come, before the guest runs, unless it came at once.
-    pub(crate) async fn run<T>(self, guest: impl Future<Output = T>, waited: impl FnOnce(Duration)) -> T {
-        let mut guest = std::pin::pin!(guest);
-        let (mut line, mut waited) = (self.line(), Some(waited));
-        std::future::poll_fn(move |cx| {
-            let polled = self.poll(&mut line, cx, |cx, wait| {
-                if let Some(waited) = waited.take()
-                    && !wait.is_zero()
-                {
-                    waited(wait);
-                }
-                guest.as_mut().poll(cx)
-            });
-            // Without its turn it is pending too.
-            polled.unwrap_or(Poll::Pending)
-        })
-        .await
+    pub(crate) fn run<F: Future, W: FnOnce(Duration)>(self, guest: F, waited: W) -> Metered<F, W> {
+        Metered {
+            line: self.line(),
+            waited: Some(waited),
+            guest,
+            meter: self,
+        }
     }
 
     /// The turns of one guest.
@@ -125,6 +118,35 @@ impl Meter {
     /// Processor time since this was last asked.
     fn take_busy(&self) -> Duration {
         Duration::from_nanos(self.processor.busy_nanos.swap(0, Ordering::Relaxed))
+    }
+}
+
+pin_project! {
+    /// A guest as [`Meter::run`] runs it. Not an async function, whose future would have room for the guest twice.
+    pub(crate) struct Metered<F, W> {
+        line: Line,
+        waited: Option<W>,
+        #[pin]
+        guest: F,
+        meter: Meter,
+    }
+}
+
+impl<F: Future, W: FnOnce(Duration)> Future for Metered<F, W> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let polled = this.meter.poll(this.line, cx, |cx, wait| {
+            if let Some(waited) = this.waited.take()
+                && !wait.is_zero()
+            {
+                waited(wait);
+            }
+            this.guest.poll(cx)
+        });
+        // Without its turn it is pending too.
+        polled.unwrap_or(Poll::Pending)
     }
 }
 

@@ -5,6 +5,7 @@ use crate::direct;
 use crate::engine::{Calls, TABLE_ELEMENTS_MAX, WasmEngine};
 use crate::files::FileRoot;
 use crate::outside::{Asking, Outside, Sent};
+use http::HeaderName;
 use kittiwake_core::inside::Hops;
 use kittiwake_core::log::{LogStream, RevisionLog};
 use kittiwake_core::revision::RevisionSpec;
@@ -19,8 +20,8 @@ use wasmtime_wasi_http::p2::types::{
     HostFutureIncomingResponse, HostIncomingRequest, HostIncomingResponse, HostOutgoingRequest,
     HostOutgoingResponse, HostResponseOutparam,
 };
-use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView};
-use wasmtime_wasi_http::{WasiHttpHooks, WasiHttpView};
+use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error as HttpError, RequestOptions, WasiBody};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 
 pub(crate) mod folders;
 mod outgoing;
@@ -264,7 +265,14 @@ impl WasiHttpView for Host {
     }
 }
 
+/// Headers that no guest sees or sets. Not the constant itself, which would be made anew for each question.
+static FORBIDDEN_HEADERS: [HeaderName; 9] = DEFAULT_FORBIDDEN_HEADERS;
+
 impl WasiHttpHooks for Doors {
+    fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
+        FORBIDDEN_HEADERS.contains(name)
+    }
+
     fn send_request(
         &mut self,
         request: http::Request<WasiBody>,

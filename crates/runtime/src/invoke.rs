@@ -112,14 +112,16 @@ impl Shared {
         let held = Held {
             _running: call.function.run(begun),
         };
+        // The usual way is last and has the least room: all of this is moved for each call.
         let (mut response, queued, reused) = if call.function.loaded.is_service() {
             let queued = call.shared.clock.elapsed().saturating_sub(begun);
-            let (response, reused) = call.answer_as_service(request, held).await?;
+            let (response, reused) = call.answer_as_service(request, held).boxed().await?;
             (response, queued, reused)
         } else if call.function.loaded.kind != FunctionKind::Component {
             let place = call.place().await?;
             let queued = call.shared.clock.elapsed().saturating_sub(begun);
-            (call.answer_as_program(request, held, place).await?, queued, false)
+            let answer = call.answer_as_program(request, held, place).boxed().await?;
+            (answer, queued, false)
         } else {
             let source = call.source().await?;
             let reused = matches!(source, Source::Kept(_));
@@ -350,7 +352,7 @@ impl Call {
         let handler = match &loaded.program {
             Program::Direct(direct) => Handler::Core(direct.instantiate(&mut wasm_store).await?),
             Program::Handler(ProxyPre::P2(pre)) => {
-                Handler::Component(pre.instantiate_async(&mut wasm_store).await?)
+                Handler::Component(pre.instantiate_async(&mut wasm_store).boxed().await?)
             }
             Program::Handler(ProxyPre::P3(_)) | Program::Cli(_) | Program::Module(_) => {
                 return Err(wasmtime::Error::msg("services are called in another way"));
@@ -389,7 +391,8 @@ impl Call {
             Handler::Core(handler) => handler.call(wasm_store, &request, &response).await,
             Handler::Component(proxy) => {
                 let handler = proxy.wasi_http_incoming_handler();
-                handler.call_handle(&mut *wasm_store, request, response).await
+                let calling = handler.call_handle(&mut *wasm_store, request, response);
+                calling.boxed().await
             }
         }
     }

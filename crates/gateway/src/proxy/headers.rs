@@ -17,7 +17,7 @@ pub(crate) const TAG: HeaderName = HeaderName::from_static("knative-serving-tag"
 const DEFAULT_ROUTE: HeaderName = HeaderName::from_static("knative-serving-default-route");
 
 /// Headers about one connection (RFC 9110 §7.6.1). `Trailer` stays: trailers pass.
-const HOP_BY_HOP: [HeaderName; 7] = [
+static HOP_BY_HOP: [HeaderName; 7] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),

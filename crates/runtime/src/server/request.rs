@@ -5,7 +5,7 @@ use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use kittiwake_core::revision::Protocol;
 
 /// What is of the connection that a request came over, not of the request (RFC 9110 §7.6.1).
-const OF_CONNECTION: [HeaderName; 5] = [
+static OF_CONNECTION: [HeaderName; 5] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     header::TRANSFER_ENCODING,
