@@ -1,11 +1,12 @@
 //! `GET …/pods/{name}/log` and `…/revisions/{name}/log`: what a function printed.
 //!
 //! A pod stands for a revision that is in memory; both have the same log. The container [`QUEUE_PROXY`] has the lines of
-//! the platform alone, the user's container has all.
+//! the platform alone, each of the user's containers has its own. The log of a revision has all, and says of each line of a
+//! container that takes no calls which one that is.
 
 use crate::handler::{Call, reply};
 use crate::object::text;
-use crate::pods::{PODS, QUEUE_PROXY};
+use crate::pods::{PODS, QUEUE_PROXY, default_container};
 use crate::registry::Served;
 use crate::request_info::ResourcePath;
 use crate::server::Server;
@@ -18,6 +19,7 @@ use kittiwake_core::log::{LogLine, LogStream};
 use kittiwake_core::revision::RevisionKey;
 use serde_json::Value;
 use std::convert::Infallible;
+use std::sync::Arc;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
@@ -42,7 +44,7 @@ pub(crate) fn handle(call: &Call) -> Result<Response, ApiError> {
     let stored = call.server.store_of(&call.served.kind).get(&key);
     let stored = stored.ok_or_else(|| ApiError::not_found(call.served.names(), call.name()))?;
     let options = Options::read(call)?;
-    let (revision, platform_only) = if &*call.served.kind.storage_resource == PODS {
+    let (revision, from) = if &*call.served.kind.storage_resource == PODS {
         let pod = stored.object.tree();
         let container = container(&pod, call.query.get("container"))?;
         if call.query.flag("previous") {
@@ -53,10 +55,10 @@ pub(crate) fn handle(call: &Call) -> Result<Response, ApiError> {
         }
         (
             text(&pod, "/metadata/labels/serving.knative.dev~1revision").to_owned(),
-            container == QUEUE_PROXY,
+            From::container(container, default_container(&pod)),
         )
     } else {
-        (call.name().to_owned(), false)
+        (call.name().to_owned(), From::Everyone)
     };
     let log = call
         .server
@@ -65,7 +67,7 @@ pub(crate) fn handle(call: &Call) -> Result<Response, ApiError> {
     let (lines, feed) = log.follow();
     let mut writer = Writer {
         timestamps: options.timestamps,
-        platform_only,
+        from,
         left: options.limit_bytes,
     };
     let history = Bytes::from(history(&lines, &options, &mut writer));
@@ -177,26 +179,56 @@ fn history(lines: &[LogLine], options: &Options, writer: &mut Writer) -> String 
         .collect()
 }
 
+/// Whose lines are wanted.
+enum From {
+    /// All there are.
+    Everyone,
+    /// Those of the platform.
+    Platform,
+    /// Those of one container: see [`LogLine::sidecar`].
+    Container(Arc<str>),
+}
+
+impl From {
+    /// A container of a pod whose calls are taken by `serving`.
+    fn container(name: &str, serving: &str) -> Self {
+        match name {
+            QUEUE_PROXY => Self::Platform,
+            name if name == serving => Self::Container(Arc::default()),
+            name => Self::Container(name.into()),
+        }
+    }
+}
+
 /// Writes lines until as many bytes are written as are wanted.
 struct Writer {
     timestamps: bool,
-    platform_only: bool,
+    from: From,
     /// Bytes that may still be written; `None`: any number.
     left: Option<usize>,
 }
 
 impl Writer {
     fn wants(&self, line: &LogLine) -> bool {
-        !self.platform_only || line.stream == LogStream::Platform
+        match &self.from {
+            From::Everyone => true,
+            From::Platform => line.stream == LogStream::Platform,
+            From::Container(name) => line.sidecar == *name,
+        }
     }
 
     /// One line, cut where the bytes end; `None` when they have ended.
     fn write(&mut self, line: &LogLine) -> Option<String> {
         let mut written = if self.timestamps {
-            format!("{} {}\n", line.at, line.text)
+            format!("{} ", line.at)
         } else {
-            format!("{}\n", line.text)
+            String::new()
         };
+        if !line.sidecar.is_empty() && !matches!(self.from, From::Container(_)) {
+            written.push_str(&format!("[{}] ", line.sidecar));
+        }
+        written.push_str(&line.text);
+        written.push('\n');
         if let Some(left) = &mut self.left {
             if *left == 0 {
                 return None;
@@ -247,6 +279,7 @@ mod tests {
         LogLine {
             at: Timestamp::from_second(second).unwrap(),
             revision: RevisionKey::new("a", "b"),
+            sidecar: Arc::default(),
             stream,
             text: text.into(),
         }
@@ -283,10 +316,41 @@ mod tests {
             };
             let mut writer = Writer {
                 timestamps,
-                platform_only,
+                from: if platform_only {
+                    From::Platform
+                } else {
+                    From::Everyone
+                },
                 left: limit_bytes,
             };
             assert_eq!(history(&lines, &options, &mut writer), wanted);
+        }
+    }
+
+    #[test]
+    fn each_container_has_its_own_lines() {
+        let side = |line: LogLine| LogLine {
+            sidecar: "side".into(),
+            ..line
+        };
+        let lines = [
+            line(1, LogStream::Stdout, "one"),
+            side(line(2, LogStream::Stdout, "two")),
+            side(line(3, LogStream::Platform, "three")),
+        ];
+        for (from, wanted) in [
+            (From::Everyone, "one\n[side] two\n[side] three\n"),
+            (From::container("app", "app"), "one\n"),
+            (From::container("side", "app"), "two\nthree\n"),
+            (From::container("other", "app"), ""),
+            (From::container(QUEUE_PROXY, "app"), "[side] three\n"),
+        ] {
+            let mut writer = Writer {
+                timestamps: false,
+                from,
+                left: None,
+            };
+            assert_eq!(history(&lines, &Options::default(), &mut writer), wanted);
         }
     }
 

@@ -8,7 +8,9 @@
 
 mod object;
 
-pub(crate) use object::{NODE, POD_IP, containers, copy_pod_fields, give_time, instance_of, uid_of};
+pub(crate) use object::{
+    NODE, POD_IP, containers, copy_pod_fields, default_container, give_time, instance_of, uid_of,
+};
 
 use crate::server::Server;
 use jiff::Timestamp;

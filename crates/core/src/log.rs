@@ -39,6 +39,8 @@ pub struct LogLine {
     pub at: Timestamp,
     /// The revision that wrote it.
     pub revision: RevisionKey,
+    /// The sidecar that wrote it; empty for the container that takes calls.
+    pub sidecar: Arc<str>,
     /// Where it came from.
     pub stream: LogStream,
     /// The text, without its line end.
@@ -64,6 +66,13 @@ struct Forward {
 
 /// The log of one revision; cheap to write to from many calls at once, and small while nothing was written.
 pub struct RevisionLog {
+    book: Arc<Book>,
+    /// Who writes by this: see [`LogLine::sidecar`].
+    sidecar: Arc<str>,
+}
+
+/// What all containers of a revision write into.
+struct Book {
     clock: Arc<dyn Clock>,
     revision: RevisionKey,
     total: Arc<AtomicUsize>,
@@ -121,12 +130,16 @@ impl LogHub {
         }
         let mut revisions = self.revisions.write().unwrap_or_else(PoisonError::into_inner);
         let log = revisions.entry(key.clone()).or_insert_with(|| {
-            Arc::new(RevisionLog {
+            let book = Book {
                 clock: Arc::clone(&self.clock),
                 revision: key.clone(),
                 total: Arc::clone(&self.total),
                 kept: Mutex::default(),
                 forward: self.forward.clone(),
+            };
+            Arc::new(RevisionLog {
+                book: Arc::new(book),
+                sidecar: Arc::default(),
             })
         });
         Arc::clone(log)
@@ -142,12 +155,22 @@ impl LogHub {
 }
 
 impl RevisionLog {
+    /// The same log, whose lines are from now on those of a sidecar.
+    #[must_use]
+    pub fn of_sidecar(&self, name: &Arc<str>) -> Arc<Self> {
+        Arc::new(Self {
+            book: Arc::clone(&self.book),
+            sidecar: Arc::clone(name),
+        })
+    }
+
     /// Adds a text: one entry for each of its lines.
     pub fn write(&self, stream: LogStream, text: &str) {
         for line in text.lines() {
             let line = LogLine {
-                at: self.clock.now(),
-                revision: self.revision.clone(),
+                at: self.book.clock.now(),
+                revision: self.book.revision.clone(),
+                sidecar: Arc::clone(&self.sidecar),
                 stream,
                 text: cut(line).into(),
             };
@@ -157,13 +180,13 @@ impl RevisionLog {
 
     /// Adds a line that was written elsewhere, as it is.
     pub fn append(&self, line: LogLine) {
-        match &self.forward {
+        match &self.book.forward {
             Some(forward) => {
                 if forward.lines.try_send(line).is_err() {
                     forward.lost.fetch_add(1, Ordering::Relaxed);
                 }
             }
-            None => self.kept().push(line, &self.total),
+            None => self.kept().push(line, &self.book.total),
         }
     }
 
@@ -185,11 +208,17 @@ impl RevisionLog {
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.book.kept()
+    }
+}
+
+impl Book {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for RevisionLog {
+impl Drop for Book {
     fn drop(&mut self) {
         self.total.fetch_sub(self.kept().bytes, Ordering::Relaxed);
     }
@@ -261,6 +290,18 @@ mod tests {
         hub.forget(&key);
         drop(log);
         assert_eq!(hub.total.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn lines_of_sidecars_are_in_their_order_among_the_others() {
+        let log = hub().revision(&RevisionKey::new("default", "a-00001"));
+        let side = log.of_sidecar(&"side".into());
+        log.write(LogStream::Stdout, "one");
+        side.write(LogStream::Stdout, "two");
+        log.write(LogStream::Stdout, "three");
+        let lines = side.lines();
+        let lines: Vec<_> = lines.iter().map(|line| (&*line.sidecar, &*line.text)).collect();
+        assert_eq!(lines, [("", "one"), ("side", "two"), ("", "three")]);
     }
 
     #[test]

@@ -16,6 +16,8 @@ const NOT_OF_PODS: [&str; 1] = ["serving.knative.dev/routingState"];
 
 /// Bytes of a pod's digest that its name ends with: no two of a thousand pods have the same.
 const ENDING_BYTES: usize = 5;
+/// Which container `kubectl logs` shows when it is told none.
+const DEFAULT_CONTAINER_ANNOTATION: &str = "kubectl.kubernetes.io/default-container";
 /// Which instance a pod stands for: its process and place.
 const INSTANCE_ANNOTATION: &str = "kittiwake.dev/instance";
 
@@ -56,10 +58,7 @@ pub(super) fn pod(revision: &Value, part: &Part) -> Value {
     labels.insert("serving.knative.dev/revision".into(), name.into());
     labels.insert("serving.knative.dev/revisionUID".into(), uid.into());
     let containers = containers(revision);
-    let default_container = containers
-        .first()
-        .map_or(USER_CONTAINER, |container| text(container, "/name"))
-        .to_owned();
+    let default_container = serving(&containers).to_owned();
     let statuses: Vec<Value> = containers
         .iter()
         .map(|container| {
@@ -81,7 +80,7 @@ pub(super) fn pod(revision: &Value, part: &Part) -> Value {
         .map(condition)
         .to_vec()
         .into();
-    let mut annotations = json!({"kubectl.kubernetes.io/default-container": default_container});
+    let mut annotations = json!({DEFAULT_CONTAINER_ANNOTATION: default_container});
     if let Some(Instance { id, .. }) = part.instance {
         let text = format!("{}/{}", id.process, id.place);
         object::map_mut(&mut annotations).insert(INSTANCE_ANNOTATION.into(), text.into());
@@ -115,6 +114,23 @@ pub(super) fn pod(revision: &Value, part: &Part) -> Value {
             "qosClass": "Burstable",
         },
     })
+}
+
+/// The container that takes the calls of a pod: the one with a port, else the first.
+fn serving(containers: &[Value]) -> &str {
+    let has_port = |container: &&Value| {
+        let ports = container.get("ports").and_then(Value::as_array);
+        ports.is_some_and(|ports| !ports.is_empty())
+    };
+    let container = containers.iter().find(has_port).or(containers.first());
+    container.map_or(USER_CONTAINER, |container| text(container, "/name"))
+}
+
+/// The container that a pod says to be looked at first, which takes its calls.
+pub(crate) fn default_container(pod: &Value) -> &str {
+    let annotations = pod.pointer("/metadata/annotations");
+    let named = annotations.and_then(|all| all.get(DEFAULT_CONTAINER_ANNOTATION)?.as_str());
+    named.unwrap_or_default()
 }
 
 /// The instance that a pod stands for; `None` where it stands for all there is of its revision.
@@ -196,7 +212,7 @@ pub(crate) fn uid_of(digest: &[u8]) -> String {
     uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
 }
 
-/// What the containers of a pod use: all of it is the user's.
+/// What the containers of a pod use: all of it is told of the one that takes the calls.
 pub(super) fn metrics(pod: &Value, live: &Live, now: Timestamp) -> Value {
     let window = live.usage.window.max(std::time::Duration::from_millis(1));
     let nanocores = live.usage.cpu.as_nanos() * 1_000_000_000 / window.as_nanos().max(1);
@@ -205,10 +221,14 @@ pub(super) fn metrics(pod: &Value, live: &Live, now: Timestamp) -> Value {
     let containers: Vec<Value> = containers
         .into_iter()
         .flatten()
-        .enumerate()
-        .map(|(index, container)| {
-            let (cpu, memory) = if index == 0 { (nanocores, kib) } else { (0, 0) };
-            json!({"name": text(container, "/name"), "usage": {"cpu": format!("{cpu}n"), "memory": format!("{memory}Ki")}})
+        .map(|container| {
+            let name = text(container, "/name");
+            let (cpu, memory) = if name == default_container(pod) {
+                (nanocores, kib)
+            } else {
+                (0, 0)
+            };
+            json!({"name": name, "usage": {"cpu": format!("{cpu}n"), "memory": format!("{memory}Ki")}})
         })
         .collect();
     json!({
@@ -311,6 +331,19 @@ mod tests {
         assert_eq!(ends["metadata"]["deletionTimestamp"], "1970-01-01T00:00:09Z");
         assert_eq!(ends["metadata"]["deletionGracePeriodSeconds"], 300);
         assert_eq!(ending(&ends, Timestamp::from_second(10).unwrap()), None);
+    }
+
+    #[test]
+    fn the_container_with_the_port_is_the_one_to_look_at() {
+        let mut several = revision();
+        several["spec"]["containers"] = json!([{"name": "side", "image": "s"},
+            {"name": "app", "image": "a", "ports": [{"containerPort": 8881}]}]);
+        let pod = pod(&several, &part());
+        assert_eq!(default_container(&pod), "app");
+        assert_eq!(pod["status"]["containerStatuses"].as_array().unwrap().len(), 3);
+        let metrics = metrics(&pod, &part().live, Timestamp::from_second(2).unwrap());
+        let used = |index: usize| metrics["containers"][index]["usage"]["cpu"].clone();
+        assert_eq!((used(0), used(1)), (json!("0n"), json!("50000000n")));
     }
 
     #[test]

@@ -125,6 +125,8 @@ pub struct Line {
     at_micros: i64,
     namespace: String,
     revision: String,
+    #[serde(default)]
+    sidecar: String,
     stream: Stream,
     text: String,
 }
@@ -142,6 +144,7 @@ impl From<LogLine> for Line {
             at_micros: line.at.as_microsecond(),
             namespace: line.revision.namespace.to_string(),
             revision: line.revision.name.to_string(),
+            sidecar: line.sidecar.to_string(),
             stream: match line.stream {
                 LogStream::Stdout => Stream::Stdout,
                 LogStream::Stderr => Stream::Stderr,
@@ -157,6 +160,7 @@ impl From<Line> for LogLine {
         Self {
             at: Timestamp::from_microsecond(line.at_micros).unwrap_or(Timestamp::UNIX_EPOCH),
             revision: RevisionKey::new(line.namespace, line.revision),
+            sidecar: line.sidecar.into(),
             stream: match line.stream {
                 Stream::Stdout => LogStream::Stdout,
                 Stream::Stderr => LogStream::Stderr,
@@ -405,6 +409,7 @@ mod tests {
         let line = LogLine {
             at: Timestamp::from_second(1_750_000_000).unwrap(),
             revision: RevisionKey::new("default", "a-00001"),
+            sidecar: "side".into(),
             stream: LogStream::Platform,
             text: "trap: \"unreachable\" é".into(),
         };
