@@ -278,14 +278,14 @@ fn callable(
     key: &ObjectKey,
     revision: &Revision,
 ) -> Option<RevisionSpec> {
-    let image = spec::pinned_image(revision)?;
+    let images = spec::Images::pinned(revision)?;
     let secret = |name: &str| stores.secrets.by_key(&key.sibling(name));
     let config_map = |name: &str| stores.config_maps.by_key(&key.sibling(name));
     let token = |projection: &ServiceAccountTokenProjection| tokens.get(revision, projection, now);
     let surroundings = environment::surroundings(revision, &secret, &config_map, &token).ok()?;
     Some(spec::revision_spec(
         revision,
-        image,
+        &images,
         spec::kind(revision),
         surroundings,
     ))

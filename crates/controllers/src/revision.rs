@@ -67,6 +67,6 @@ pub async fn reconcile(context: Arc<Context>, key: ObjectKey) -> Result<Next, Er
 
 /// What an earlier process left of a Revision that had become ready: its digest is on record then.
 fn recall(context: &Context, key: &ObjectKey, revision: &Revision) -> Option<Preparation> {
-    let image = spec::pinned_image(revision)?;
-    context.preparations.recall(key, revision.uid_str(), image)
+    let images = spec::Images::pinned(revision)?;
+    context.preparations.recall(key, revision.uid_str(), &images)
 }

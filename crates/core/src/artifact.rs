@@ -100,6 +100,9 @@ pub struct Prepared {
     pub image: String,
     /// What kind of program it is.
     pub kind: FunctionKind,
+    /// The images of the sidecars pinned to their digests, in the order of
+    /// [`RevisionSpec::sidecars`].
+    pub sidecars: Vec<Arc<str>>,
 }
 
 /// Why an artifact could not be made ready.
@@ -112,6 +115,8 @@ pub struct PrepareError {
     pub message: String,
     /// The guest's exit code where it ended by itself; a trap counts as 134 (SIGABRT), as a container's would.
     pub exit_code: Option<i32>,
+    /// The container that failed, where it is a sidecar.
+    pub sidecar: Option<Arc<str>>,
 }
 
 impl PrepareError {
@@ -122,6 +127,17 @@ impl PrepareError {
             code,
             message: message.into(),
             exit_code: None,
+            sidecar: None,
+        }
+    }
+
+    /// The same failure, as that of a sidecar, which the message names.
+    #[must_use]
+    pub fn of_sidecar(self, name: &Arc<str>) -> Self {
+        Self {
+            message: format!("container {name:?}: {}", self.message),
+            sidecar: Some(Arc::clone(name)),
+            ..self
         }
     }
 
@@ -144,7 +160,7 @@ impl PrepareError {
 
 /// Makes artifacts ready to be called.
 pub trait Prepare: Send + Sync + 'static {
-    /// Fetches, verifies, compiles and starts once. Doing it again for what is ready is cheap (no network for a
+    /// Fetches, verifies, compiles and starts once, with all sidecars. Doing it again for what is ready is cheap (no network for a
     /// pinned image whose compiled form is on disk).
     /// `progress` is called at each change of phase; it must not block.
     fn prepare(
@@ -153,7 +169,8 @@ pub trait Prepare: Send + Sync + 'static {
         progress: Arc<dyn Fn(PreparePhase) + Send + Sync>,
     ) -> BoxFuture<'static, Result<Prepared, PrepareError>>;
 
-    /// What a pinned image was prepared to before, perhaps by an earlier process, if all of it is still on disk.
+    /// What a pinned image, without sidecars, was prepared to before, perhaps by an earlier process, if all of it is still
+    /// on disk.
     /// Asks nobody and compiles nothing: a few looks at the file system.
     fn recall(&self, image: &str) -> Option<Prepared>;
 }

@@ -27,5 +27,6 @@ pub mod resident;
 pub mod revision;
 pub mod routing_table;
 pub mod scale;
+pub mod sidecar;
 pub mod unit;
 pub mod volume;

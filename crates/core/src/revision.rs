@@ -3,6 +3,7 @@
 use crate::artifact::FunctionKind;
 use crate::outbound::Outbound;
 use crate::probe::Probes;
+use crate::sidecar::Sidecar;
 use crate::unit::ByteCount;
 use crate::volume::Mount;
 use std::fmt;
@@ -158,7 +159,8 @@ pub struct RevisionSpec {
     pub env: Vec<(String, String)>,
     /// Folders that an instance finds, besides `/tmp`.
     pub mounts: Vec<Mount>,
-    /// The port on which a resident function listens, as it believes: its `containerPort`, or 8080.
+    /// The port on which a resident function listens, as it believes: its `containerPort`, or 8080. 0 for one that takes
+    /// no calls ([`Sidecar::alone`]).
     pub port: u16,
     /// What it speaks there.
     pub protocol: Protocol,
@@ -172,6 +174,9 @@ pub struct RevisionSpec {
     pub isolation: Isolation,
     /// How many instances there may be.
     pub scaling: Scaling,
+    /// The containers that run beside the one that takes calls, in the order of the template. Only a resident function has
+    /// some.
+    pub sidecars: Vec<Sidecar>,
 }
 
 /// The port of a container that names none (Knative's default).
@@ -200,6 +205,7 @@ impl RevisionSpec {
             limits: Limits::default(),
             isolation: Isolation::default(),
             scaling: Scaling::default(),
+            sidecars: Vec::new(),
         }
     }
 }

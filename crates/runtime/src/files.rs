@@ -18,9 +18,12 @@ use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 mod mounted;
 mod place;
+mod volumes;
 
 use mounted::{Key, Tree, Written};
 use place::{Folder, RunFolder};
+use volumes::Made;
+pub(crate) use volumes::Volumes;
 
 /// Where every instance may write.
 const TMP: &str = "/tmp";
@@ -56,6 +59,7 @@ struct Own {
     mounts: Vec<(PathBuf, Arc<str>, Access)>,
     limits: Vec<(PathBuf, ByteCount, Arc<str>)>,
     _written: Vec<Arc<Written>>,
+    _volumes: Option<Volumes>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,15 +87,26 @@ impl FileRoot {
 
     /// What an instance of a revision finds.
     pub(crate) fn instance(&self, revision: &RevisionSpec) -> io::Result<Files> {
-        let process = match self.process.get() {
-            Some(process) => process,
-            None => {
-                let made = ProcessFolder::open(&self.data_dir)?;
-                // Of two that are made at a time, one is kept.
-                self.process.get_or_init(|| made)
-            }
-        };
-        process.instance(revision)
+        self.container(revision, None)
+    }
+
+    /// What one container of an instance finds, whose scratch volumes are `shared` with the others; `None`: its own.
+    pub(crate) fn container(&self, revision: &RevisionSpec, shared: Option<&Volumes>) -> io::Result<Files> {
+        self.process()?.container(revision, shared)
+    }
+
+    /// Scratch volumes that containers share.
+    pub(crate) fn volumes(&self) -> io::Result<Volumes> {
+        Volumes::make(self.process()?.disk.path())
+    }
+
+    fn process(&self) -> io::Result<&ProcessFolder> {
+        if let Some(process) = self.process.get() {
+            return Ok(process);
+        }
+        let made = ProcessFolder::open(&self.data_dir)?;
+        // Of two that are made at a time, one is kept.
+        Ok(self.process.get_or_init(|| made))
     }
 
     /// Lets the instances that stay find what the newest version of their revision has in its volumes. `newest` is asked
@@ -120,14 +135,15 @@ impl ProcessFolder {
         })
     }
 
-    fn instance(&self, revision: &RevisionSpec) -> io::Result<Files> {
+    fn container(&self, revision: &RevisionSpec, shared: Option<&Volumes>) -> io::Result<Files> {
         let mut own = Own {
             folder: Folder::make("i-", self.disk.path())?,
             mounts: Vec::new(),
             limits: Vec::new(),
             _written: Vec::new(),
+            _volumes: shared.cloned(),
         };
-        let mut scratch: HashMap<Arc<str>, PathBuf> = HashMap::new();
+        let mut scratch = Made::default();
         let mut tmp = true;
         for mount in &revision.mounts {
             let path = &mount.path;
@@ -140,20 +156,17 @@ impl ProcessFolder {
                     own._written.push(written);
                 }
                 Content::Scratch { volume, limit } => {
-                    let at = match scratch.get(volume) {
-                        Some(at) => at.clone(),
-                        None => {
-                            let at = own.folder.path().join(format!("v{}", scratch.len()));
-                            fs::create_dir(&at)?;
-                            own.limits.push((
-                                at.clone(),
-                                limit.unwrap_or(SCRATCH_BYTES_MAX),
-                                format!("the volume {volume}").into(),
-                            ));
-                            scratch.insert(Arc::clone(volume), at.clone());
-                            at
-                        }
+                    let at = match shared {
+                        Some(shared) => shared.folder(volume)?,
+                        None => scratch.folder(volume, own.folder.path())?,
                     };
+                    if own.limits.iter().all(|(known, ..)| *known != at) {
+                        own.limits.push((
+                            at.clone(),
+                            limit.unwrap_or(SCRATCH_BYTES_MAX),
+                            format!("the volume {volume}").into(),
+                        ));
+                    }
                     own.mounts.push((at, Arc::clone(path), Access::Write));
                 }
             }
@@ -188,10 +201,13 @@ impl ProcessFolder {
     fn renew(&self, newest: impl FnOnce() -> Arc<RevisionSpec>) -> io::Result<()> {
         let all = self.written();
         let revision = newest();
-        for (mount, tree) in mounted::trees(&revision) {
-            let key = Key::of(&revision, mount, tree);
-            if let (Key::Renewed(..), Some(written)) = (&key, all.get(&key)) {
-                written.renew(tree)?;
+        let sidecars: Vec<RevisionSpec> = revision.sidecars.iter().map(|one| one.alone(&revision)).collect();
+        for container in std::iter::once(&*revision).chain(&sidecars) {
+            for (mount, tree) in mounted::trees(container) {
+                let key = Key::of(container, mount, tree);
+                if let (Key::Renewed(..), Some(written)) = (&key, all.get(&key)) {
+                    written.renew(tree)?;
+                }
             }
         }
         Ok(())
@@ -391,6 +407,33 @@ mod tests {
     fn place_of(files: &Files, path: &str) -> PathBuf {
         let mut found = files.0.mounts.iter().filter(|(_, known, _)| &**known == path);
         found.next().unwrap().0.clone()
+    }
+
+    #[test]
+    fn containers_of_one_instance_share_scratch_volumes_and_nothing_else() {
+        let data = tempfile::tempdir().unwrap();
+        let root = FileRoot::new(data.path());
+        let (one, other) = (
+            revision(vec![
+                mount("/a", scratch("v", 10)),
+                mount("/own", scratch("w", 10)),
+            ]),
+            revision(vec![mount("/b", scratch("v", 10))]),
+        );
+        let volumes = root.volumes().unwrap();
+        let files = [&one, &other].map(|one| root.container(one, Some(&volumes)).unwrap());
+        drop(volumes);
+        let shared = place_of(&files[0], "/a");
+        assert_eq!(shared, place_of(&files[1], "/b"));
+        assert_ne!(shared, place_of(&files[0], "/own"));
+        assert_ne!(place_of(&files[0], "/tmp"), place_of(&files[1], "/tmp"));
+        fs::write(shared.join("file"), [0; 11]).unwrap();
+        assert!(files.iter().all(|files| files.check().is_err()));
+        let [first, last] = files;
+        drop(first);
+        assert!(shared.join("file").exists(), "the other container has it");
+        drop(last);
+        assert!(!shared.exists());
     }
 
     #[test]

@@ -35,6 +35,8 @@ const ANSWERED_REVISIONS_MAX: usize = 32 * 1024;
 pub(crate) struct Function {
     /// Its component.
     pub loaded: Arc<Loaded>,
+    /// The programs of its sidecars, in the order of the revision.
+    pub sidecars: Vec<Arc<Loaded>>,
     /// Its log.
     pub log: Arc<RevisionLog>,
     /// Instances kept from earlier calls.
@@ -165,7 +167,7 @@ impl Function {
     /// revision ever answered a call.
     pub(crate) fn new(
         revision: &RevisionSpec,
-        loaded: Arc<Loaded>,
+        (loaded, sidecars): (Arc<Loaded>, Vec<Arc<Loaded>>),
         log: Arc<RevisionLog>,
         turns: &Arc<Turns>,
         world: &Arc<World>,
@@ -175,6 +177,7 @@ impl Function {
         let now = clock.elapsed();
         Self {
             loaded,
+            sidecars,
             log,
             waiting: Waiting::default(),
             service: Service::default(),

@@ -4,7 +4,7 @@
 //! timer or wake-up. Only a guest that still runs when the head of its response is known gets a task of its own, so
 //! that its time limit holds even while the client reads nothing.
 
-use crate::component::Program;
+use crate::component::{Loaded, Program};
 use crate::function::{Function, Running};
 use crate::gate::Refused;
 use crate::host::Host;
@@ -175,19 +175,21 @@ impl Shared {
             return Ok((function, None));
         }
         let begun = self.clock.elapsed();
-        let mut found = self.artifact(&revision.image, &[], &|_| ()).await;
+        let mut found = self.programs(&revision).await;
         // The engine may have been replaced meanwhile; then so must be what was loaded for the old one.
-        if let Ok((_, loaded)) = &found
-            && !self.components.load().is_engine_of(loaded)
-        {
-            found = self.artifact(&revision.image, &[], &|_| ()).await;
+        if let Ok((loaded, sidecars)) = &found {
+            let components = self.components.load();
+            let mut all = std::iter::once(loaded).chain(sidecars);
+            if !all.all(|loaded| components.is_engine_of(loaded)) {
+                found = self.programs(&revision).await;
+            }
         }
-        let (_, loaded) = found.inspect_err(|error| self.tell_if_lost(&revision, error))?;
+        let programs = found.inspect_err(|error| self.tell_if_lost(&revision, error))?;
         let log = self.logs.revision(&revision.key);
         let answered = self.answered.contains(&revision.uid);
         let function = Arc::new(Function::new(
             &revision,
-            loaded,
+            programs,
             log,
             &self.turns,
             &self.world,
@@ -201,6 +203,20 @@ impl Shared {
 }
 
 impl Shared {
+    /// The program of a revision, and those of its sidecars.
+    async fn programs(
+        self: &Arc<Self>,
+        revision: &RevisionSpec,
+    ) -> Result<(Arc<Loaded>, Vec<Arc<Loaded>>), PrepareError> {
+        let (_, loaded) = self.artifact(&revision.image, &[], &|_| ()).await?;
+        let mut sidecars = Vec::new();
+        for sidecar in &revision.sidecars {
+            let found = self.artifact(&sidecar.image, &[], &|_| ()).await;
+            sidecars.push(found.map_err(|error| error.of_sidecar(&sidecar.name))?.1);
+        }
+        Ok((loaded, sidecars))
+    }
+
     /// An artifact that left the cache may need the revision's own credentials, which only the controllers know.
     fn tell_if_lost(&self, revision: &RevisionSpec, error: &PrepareError) {
         if matches!(

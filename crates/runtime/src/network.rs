@@ -159,11 +159,15 @@ impl Network {
 
     /// Resolves once a port is listened on; `false` when that can never be.
     pub(crate) async fn until_listening(&self, port: u16) -> bool {
+        self.until(|ports| ports.listeners.contains_key(&port)).await
+    }
+
+    async fn until(&self, is_met: impl Fn(&Ports) -> bool) -> bool {
         let mut changes = self.changes.subscribe();
         loop {
             {
                 let ports = self.ports();
-                if ports.listeners.contains_key(&port) {
+                if is_met(&ports) {
                     return true;
                 }
                 if ports.closed {
@@ -174,6 +178,11 @@ impl Network {
                 return false;
             }
         }
+    }
+
+    /// Resolves once as many ports are listened on; `false` when that can never be.
+    pub(crate) async fn until_listeners(&self, count: usize) -> bool {
+        self.until(|ports| ports.listeners.len() >= count).await
     }
 
     /// A connection to a port, at once unless its backlog is full.

@@ -21,12 +21,14 @@ use kittiwake_core::revision::RevisionSpec;
 use rustix::io::Errno;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 mod module;
+mod together;
 
 /// Exit code of a guest that traps, as a container's process would have that aborts (128 + SIGABRT).
 pub(crate) const EXIT_CODE_OF_TRAP: i32 = 134;
@@ -95,12 +97,32 @@ impl Shared {
         request: PrepareRequest,
         progress: Progress,
     ) -> Result<Prepared, PrepareError> {
-        let (image, loaded) = self.artifact_shared(&request, &progress).await?;
+        let PrepareRequest {
+            revision,
+            credentials,
+            progress_deadline,
+        } = request;
+        let mut revision = revision;
+        let found = self.artifact_shared(&revision.image, &credentials, &progress);
+        let (image, loaded) = found.await?;
+        revision.image = image.into();
+        let mut programs = Vec::new();
+        for sidecar in &mut revision.sidecars {
+            let found = self.artifact_shared(&sidecar.image, &credentials, &progress);
+            let found = found.await.map_err(|error| error.of_sidecar(&sidecar.name));
+            let (image, loaded) = found?;
+            sidecar.image = image.into();
+            programs.push(loaded);
+        }
+        together::check(&loaded, &revision.sidecars, &programs)?;
         progress(PreparePhase::Starting);
-        self.start_once(&request, &image, &loaded).await?;
+        self.start_once(&revision, &loaded, &programs, progress_deadline)
+            .await?;
+        let sidecars = revision.sidecars.iter();
         Ok(Prepared {
-            image,
+            image: revision.image.to_string(),
             kind: loaded.kind,
+            sidecars: sidecars.map(|sidecar| Arc::clone(&sidecar.image)).collect(),
         })
     }
 
@@ -113,19 +135,22 @@ impl Shared {
         Some(Prepared {
             image: image.to_owned(),
             kind,
+            sidecars: Vec::new(),
         })
     }
 
-    /// Joins or starts the preparation of the request's image and passes its phases on.
-    async fn artifact_shared(self: &Arc<Self>, request: &PrepareRequest, progress: &Progress) -> Artifact {
-        let key = (
-            request.revision.image.to_string(),
-            fingerprint(&request.credentials),
-        );
+    /// Joins or starts the preparation of an image and passes its phases on.
+    async fn artifact_shared(
+        self: &Arc<Self>,
+        image: &str,
+        credentials: &[RegistryCredential],
+        progress: &Progress,
+    ) -> Artifact {
+        let key = (image.to_owned(), fingerprint(credentials));
         let mut phases = self.preparations.phases(&key);
         progress(*phases.borrow_and_update());
         let (this, flight_key) = (Arc::clone(self), key.clone());
-        let (image, credentials) = (key.0.clone(), request.credentials.clone());
+        let (image, credentials) = (key.0.clone(), credentials.to_vec());
         let start = move || {
             async move {
                 let tell = |phase| this.preparations.enter(&flight_key, phase);
@@ -214,18 +239,15 @@ impl Shared {
     /// Starts one instance, to see at deploy time what would otherwise fail at the first call.
     async fn start_once(
         self: &Arc<Self>,
-        request: &PrepareRequest,
-        pinned: &str,
+        revision: &RevisionSpec,
         loaded: &Arc<Loaded>,
+        sidecars: &[Arc<Loaded>],
+        progress_deadline: Duration,
     ) -> Result<(), PrepareError> {
-        let revision = &RevisionSpec {
-            image: pinned.into(),
-            ..request.revision.clone()
-        };
         match (&loaded.program, loaded.kind) {
             (Program::Module(_), _) | (Program::Cli(_), FunctionKind::Server) => {
-                let limit = request.progress_deadline;
-                self.start_program_once(revision, loaded, limit).await
+                self.start_program_once(revision, loaded, sidecars, progress_deadline)
+                    .await
             }
             (Program::Handler(_) | Program::Direct(_) | Program::Cli(_), _) => {
                 self.start_component_once(revision, loaded).await
@@ -331,6 +353,7 @@ fn start_failure(error: &wasmtime::Error) -> PrepareError {
             root_cause(error)
         ),
         exit_code: Some(exit_code),
+        sidecar: None,
     }
 }
 

@@ -221,9 +221,12 @@ impl Shared {
         self.functions.take_idle(self.clock.elapsed(), idle)
     }
 
-    /// A function has left memory. Its program stays for a while.
+    /// A function has left memory. Its programs stay for a while.
     fn retire(&self, function: &Function) {
-        self.components.load().keep(None, &function.loaded);
+        let components = self.components.load();
+        for loaded in std::iter::once(&function.loaded).chain(&function.sidecars) {
+            components.keep(None, loaded);
+        }
     }
 
     /// Drops the instances that have waited for a call for `wait_max` or longer, if any wait at all.

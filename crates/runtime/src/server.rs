@@ -25,6 +25,7 @@ mod flights;
 mod instance;
 pub(crate) mod launch;
 mod place;
+pub(crate) mod pod;
 pub(crate) mod probe;
 pub(crate) mod request;
 
@@ -221,7 +222,7 @@ impl Group {
             self.tell(&state);
         }
         drop(state);
-        if older.mounts != revision.mounts
+        if (&older.mounts, &older.sidecars) != (&revision.mounts, &revision.sidecars)
             && let Some(shared) = self.shared.upgrade()
         {
             self.renew_files(&shared);

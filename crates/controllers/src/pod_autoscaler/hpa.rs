@@ -6,8 +6,8 @@
 use super::status::{is_prepared, set_way};
 use crate::kpa::deciders::{Counts, Instances};
 use crate::object::{Meta, keep_times};
-use crate::revision::environment::serving_container;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Container;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kittiwake_api::autoscaling::annotations::{METRIC_CPU, METRIC_MEMORY};
 use kittiwake_api::autoscaling::pod_autoscaler::condition::{ACTIVE, SCALE_TARGET_INITIALIZED, SKS_READY};
@@ -42,11 +42,17 @@ pub fn spec(revision: &Revision, settings: &Settings, instances: Instances, reac
     }
 }
 
+/// What an instance asks for: all of its containers, and nothing where one of them does not say (kubernetes
+/// `pkg/controller/podautoscaler/replica_calculator.go`, `calculatePodRequests`).
 fn requested_cores(revision: &Revision) -> Option<f64> {
-    let resources = serving_container(revision)?.resources.as_ref()?;
     let of = |map: &Option<BTreeMap<String, Quantity>>| map.as_ref()?.get("cpu").cloned();
-    let quantity = of(&resources.requests).or_else(|| of(&resources.limits))?;
-    let milli = parse_milli_cpu(&quantity.0).ok()?;
+    let of_container = |container: &Container| {
+        let resources = container.resources.as_ref()?;
+        let quantity = of(&resources.requests).or_else(|| of(&resources.limits))?;
+        parse_milli_cpu(&quantity.0).ok()
+    };
+    let containers = revision.spec.pod_spec.containers.iter();
+    let milli: u64 = containers.map(of_container).sum::<Option<_>>()?;
     #[expect(clippy::cast_precision_loss, reason = "no machine has so many cores")]
     let cores = milli as f64 / 1000.0;
     (cores > 0.0).then_some(cores)

@@ -1,4 +1,4 @@
-//! The environment variables of a Revision's container, with ConfigMaps and Secrets looked up.
+//! The environment variables of a Revision's containers, with ConfigMaps and Secrets looked up.
 
 use super::volumes;
 use crate::object::Meta;
@@ -22,6 +22,13 @@ pub fn serving_container(revision: &Revision) -> Option<&Container> {
         .or_else(|| containers.first())
 }
 
+/// The containers beside it, in their order.
+pub fn sidecars(revision: &Revision) -> impl Iterator<Item = &Container> {
+    let serving = serving_container(revision);
+    let containers = revision.spec.pod_spec.containers.iter();
+    containers.filter(move |container| !serving.is_some_and(|serving| std::ptr::eq(*container, serving)))
+}
+
 /// The port that the container of a Revision takes calls on. A port that is only named has Knative's default (serving
 /// `pkg/reconciler/revision/resources/deploy.go`, `getUserPort`).
 #[must_use]
@@ -33,16 +40,18 @@ pub fn serving_port(revision: &Revision) -> u16 {
         .unwrap_or(PORT_DEFAULT)
 }
 
-/// What an instance finds around it.
+/// What a container finds around it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Surroundings {
     /// Environment variables, in order.
     pub env: Vec<(String, String)>,
     /// Folders.
     pub mounts: Vec<Mount>,
+    /// What those beside it find.
+    pub sidecars: Vec<Surroundings>,
 }
 
-/// The surroundings of the serving container.
+/// The surroundings of the serving container, and of those beside it.
 ///
 /// # Errors
 /// What is missing, in kubelet's words.
@@ -52,42 +61,54 @@ pub fn surroundings(
     config_map: &dyn Fn(&str) -> Option<Arc<ConfigMap>>,
     token: &dyn Fn(&ServiceAccountTokenProjection) -> Result<String, String>,
 ) -> Result<Surroundings, String> {
+    let sources = volumes::Sources {
+        secret,
+        config_map,
+        token,
+    };
+    let one = |container: Option<&Container>, port: Option<u16>| {
+        Ok::<_, String>(Surroundings {
+            env: of(revision, container, port, secret, config_map)?,
+            mounts: volumes::of(revision, container, &sources)?,
+            sidecars: Vec::new(),
+        })
+    };
+    let beside = sidecars(revision).map(|container| {
+        let found = one(Some(container), None);
+        found.map_err(|missing| format!("container {:?}: {missing}", container.name))
+    });
     Ok(Surroundings {
-        env: of(revision, secret, config_map)?,
-        mounts: volumes::of(
-            revision,
-            &volumes::Sources {
-                secret,
-                config_map,
-                token,
-            },
-        )?,
+        sidecars: beside.collect::<Result<_, _>>()?,
+        ..one(serving_container(revision), Some(serving_port(revision)))?
     })
 }
 
-/// Environment of the serving container in order, Knative's own variables last.
+/// Environment of a container in order, Knative's own variables last: `PORT` for the one that takes calls there (serving
+/// `pkg/reconciler/revision/resources/deploy.go`, `makeContainer` and `makeServingContainer`).
 ///
 /// # Errors
 /// A Secret, a ConfigMap or a key in one that is missing, or a source that is not supported, in kubelet's words.
 pub fn of(
     revision: &Revision,
+    container: Option<&Container>,
+    port: Option<u16>,
     secret: impl Fn(&str) -> Option<Arc<Secret>>,
     config_map: impl Fn(&str) -> Option<Arc<ConfigMap>>,
 ) -> Result<Vec<(String, String)>, String> {
     let mut environment = Vec::new();
-    let container = serving_container(revision);
     for source in container.iter().flat_map(|c| c.env_from.iter().flatten()) {
         for (name, value) in all_of(source, &secret, &config_map)? {
             set(&mut environment, name, value);
         }
     }
     for variable in container.iter().flat_map(|c| c.env.iter().flatten()) {
-        if let Some(value) = value_of(variable, revision, &secret, &config_map)? {
+        if let Some(value) = value_of(variable, revision, container, &secret, &config_map)? {
             set(&mut environment, variable.name.clone(), value);
         }
     }
-    let port = serving_port(revision);
-    set(&mut environment, "PORT".to_owned(), port.to_string());
+    if let Some(port) = port {
+        set(&mut environment, "PORT".to_owned(), port.to_string());
+    }
     set(
         &mut environment,
         "K_REVISION".to_owned(),
@@ -160,6 +181,7 @@ fn texts(secret: &Secret) -> BTreeMap<String, String> {
 fn value_of(
     variable: &EnvVar,
     revision: &Revision,
+    container: Option<&Container>,
     secret: &impl Fn(&str) -> Option<Arc<Secret>>,
     config_map: &impl Fn(&str) -> Option<Arc<ConfigMap>>,
 ) -> Result<Option<String>, String> {
@@ -203,7 +225,7 @@ fn value_of(
     }
     if let Some(field) = &source.resource_field_ref {
         let divisor = field.divisor.as_ref().map(|divisor| divisor.0.as_str());
-        return volumes::resource_of(&field.resource, divisor, revision)
+        return volumes::resource_of(&field.resource, divisor, container)
             .map(Some)
             .map_err(named);
     }

@@ -17,8 +17,11 @@ fn environment(container: Value) -> Result<Vec<(String, String)>, String> {
     let secret: Secret =
         serde_json::from_value(json!({ "data": { "key": "dmFsdWU=", "binary": "/w==" } })).unwrap();
     let config_map: ConfigMap = serde_json::from_value(json!({ "data": { "a": "1", "b": "2" } })).unwrap();
+    let revision = revision(container);
     of(
-        &revision(container),
+        &revision,
+        serving_container(&revision),
+        Some(serving_port(&revision)),
         |name| (name == "secret").then(|| Arc::new(secret.clone())),
         |name| (name == "map").then(|| Arc::new(config_map.clone())),
     )
@@ -88,4 +91,57 @@ fn what_is_missing_is_named() {
         let error = environment(container).unwrap_err();
         assert!(error.starts_with(wanted), "{error}");
     }
+}
+
+#[test]
+fn each_container_has_its_own_and_only_one_a_port() {
+    let revision: Revision = serde_json::from_value(json!({
+        "apiVersion": "serving.knative.dev/v1", "kind": "Revision",
+        "metadata": { "name": "r-1", "namespace": "ns" },
+        "spec": {
+            "containers": [
+                { "name": "side", "env": [{ "name": "PORT", "value": "8882" }],
+                  "volumeMounts": [{ "name": "shared", "mountPath": "/out" }] },
+                { "name": "app", "ports": [{ "containerPort": 8881 }], "env": [{ "name": "A", "value": "1" }],
+                  "volumeMounts": [{ "name": "shared", "mountPath": "/in" }] },
+            ],
+            "volumes": [{ "name": "shared", "emptyDir": {} }],
+        },
+    }))
+    .unwrap();
+    let found = |revision: &Revision| surroundings(revision, &|_| None, &|_| None, &|_| Ok(String::new()));
+    let app = found(&revision).unwrap();
+    let shown = |one: &Surroundings| {
+        let env: Vec<_> = one
+            .env
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        (
+            env.join(" "),
+            one.mounts
+                .iter()
+                .map(|mount| mount.path.to_string())
+                .collect::<Vec<_>>(),
+        )
+    };
+    let own = "K_REVISION=r-1 K_CONFIGURATION= K_SERVICE=";
+    assert_eq!(
+        shown(&app),
+        (format!("A=1 PORT=8881 {own}"), vec!["/in".to_owned()])
+    );
+    assert_eq!(
+        app.sidecars.iter().map(shown).collect::<Vec<_>>(),
+        [(format!("PORT=8882 {own}"), vec!["/out".to_owned()])]
+    );
+    assert_eq!(app.mounts[0].content, app.sidecars[0].mounts[0].content);
+    let mut broken = revision;
+    broken.spec.pod_spec.containers[0].env = serde_json::from_value(
+        json!([{ "name": "X", "valueFrom": { "secretKeyRef": { "name": "gone", "key": "k" } } }]),
+    )
+    .unwrap();
+    assert_eq!(
+        found(&broken).unwrap_err(),
+        "container \"side\": secret \"gone\" not found"
+    );
 }

@@ -2,9 +2,9 @@
 //! (serving `pkg/apis/serving/v1/revision_lifecycle.go`, `pkg/reconciler/revision/reconcile_resources.go`).
 
 use super::credentials::Credentials;
-use super::environment::{Surroundings, serving_container};
+use super::environment::{Surroundings, serving_container, sidecars};
 use super::preparation::{Failure, Preparation};
-use super::spec;
+use super::spec::{self, Images};
 use crate::context::Servable;
 use crate::events::Notice;
 use crate::health::Failing;
@@ -19,6 +19,7 @@ use kittiwake_api::serving::revision::{CONDITIONS, reason};
 use kittiwake_api::serving::{ContainerStatus, Revision, RevisionStatus};
 use kittiwake_core::artifact::{FunctionKind, PreparePhase, PrepareRequest, Prepared};
 use kittiwake_core::code::ErrorCode;
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// Reason when the environment cannot be put together (kubelet's word).
@@ -27,10 +28,6 @@ const CONFIG_ERROR: &str = "CreateContainerConfigError";
 /// it to the kubelet, whose words these are; the second while the next try is waited for.
 const PULL_FAILED: &str = "ErrImagePull";
 const PULL_BACK_OFF: &str = "ImagePullBackOff";
-/// Reason when there are several containers.
-const SIDECARS_REASON: &str = "SidecarsNotSupported";
-const SIDECARS_MESSAGE: &str = "spec.containers: there are several, but a WebAssembly function runs alone: no container can share \
-     its localhost or its memory. Leave the container with the port, and call what the others do as Services of their own.";
 /// The message while the instances that it begins with are started.
 const STARTING_MESSAGE: &str = "Starting the instances that it begins with.";
 /// What Knative says with `ProgressDeadlineExceeded`.
@@ -86,10 +83,6 @@ pub fn plan(revision: &Revision, observed: Observed<'_>, now: Timestamp) -> Plan
         next: Next::OnChange,
     };
     match &observed.surroundings {
-        _ if revision.spec.pod_spec.containers.len() > 1 => {
-            plan.serve = Servable::No;
-            manager.mark_false(CONTAINER_HEALTHY, SIDECARS_REASON, SIDECARS_MESSAGE);
-        }
         Err(missing) => {
             plan.serve = Servable::No;
             manager.mark_false(CONTAINER_HEALTHY, CONFIG_ERROR, missing);
@@ -123,7 +116,7 @@ fn request(revision: &Revision, surroundings: Surroundings, observed: &Observed<
     PrepareRequest {
         revision: spec::revision_spec(
             revision,
-            &spec::image(revision),
+            &Images::of(revision),
             FunctionKind::default(),
             surroundings,
         ),
@@ -167,15 +160,14 @@ fn follow_preparation(
             status
                 .annotations
                 .insert(meta::KIND_ANNOTATION.to_owned(), prepared.kind.name().to_owned());
-            plan.serve = Servable::Yes(Box::new(spec::revision_spec(
-                revision,
-                &prepared.image,
-                prepared.kind,
-                Surroundings {
-                    env: request.revision.env,
-                    mounts: request.revision.mounts,
-                },
-            )));
+            let mut prepared_spec = request.revision;
+            let images = Images::prepared(prepared);
+            prepared_spec.kind = prepared.kind;
+            prepared_spec.image = images.serving;
+            for (sidecar, image) in prepared_spec.sidecars.iter_mut().zip(images.sidecars) {
+                sidecar.image = image;
+            }
+            plan.serve = Servable::Yes(Box::new(prepared_spec));
             mark_resources(conditions, prepared, observed.pod_autoscaler);
             match &observed.failure {
                 None => conditions.mark_true(CONTAINER_HEALTHY),
@@ -279,7 +271,10 @@ fn mark_failure(
 
 /// Reason and message when what failed is the pull of an image that is named by its digest.
 fn pull_failure(failure: &Failure, message: &str) -> Option<(&'static str, String)> {
-    let image = &failure.request.revision.image;
+    let revision = &failure.request.revision;
+    let mut sidecars = revision.sidecars.iter();
+    let sidecar = sidecars.find(|sidecar| Some(&sidecar.name) == failure.error.sidecar.as_ref());
+    let image = sidecar.map_or(&revision.image, |sidecar| &sidecar.image);
     let pulls = matches!(
         failure.error.code,
         ErrorCode::ArtifactNotFound
@@ -306,11 +301,21 @@ fn deadline(revision: &Revision, observed: &Observed<'_>) -> Duration {
 }
 
 fn container_statuses(revision: &Revision, prepared: &Prepared) -> Vec<ContainerStatus> {
-    let name = serving_container(revision).map(|container| container.name.clone());
-    vec![ContainerStatus {
-        name,
-        image_digest: Some(prepared.image.clone()),
-    }]
+    let serving = serving_container(revision).map(|container| container.name.as_str());
+    let beside = sidecars(revision).map(|container| container.name.as_str());
+    let images: HashMap<&str, &str> = beside
+        .zip(prepared.sidecars.iter().map(|image| &**image))
+        .chain(serving.map(|name| (name, prepared.image.as_str())))
+        .collect();
+    let containers = revision.spec.pod_spec.containers.iter();
+    containers
+        .map(|container| ContainerStatus {
+            name: Some(container.name.clone()),
+            image_digest: images
+                .get(container.name.as_str())
+                .map(|image| (*image).to_owned()),
+        })
+        .collect()
 }
 
 /// Copies what concerns the Revision from its PodAutoscaler (`PropagateAutoscalerStatus`).

@@ -29,7 +29,7 @@ fn observed(preparation: Option<Preparation>) -> Observed<'static> {
         pod_autoscaler: None,
         surroundings: Ok(Surroundings {
             env: vec![("A".to_owned(), "1".to_owned())],
-            mounts: Vec::new(),
+            ..Surroundings::default()
         }),
         credentials: Credentials::default(),
         preparation,
@@ -43,6 +43,7 @@ fn ready() -> Preparation {
     Preparation::Ready(Prepared {
         image: "ghcr.io/me/hello@sha256:1".to_owned(),
         kind: FunctionKind::Component,
+        sidecars: Vec::new(),
     })
 }
 
@@ -124,6 +125,7 @@ fn one_whose_instances_stay_is_ready_once_they_are() {
             let prepared = Preparation::Ready(Prepared {
                 image: "ghcr.io/me/hello@sha256:1".to_owned(),
                 kind,
+                sidecars: Vec::new(),
             });
             let observed = Observed {
                 pod_autoscaler: scaler,
@@ -472,5 +474,122 @@ fn an_image_pinned_by_the_user_fails_in_the_kubelets_words() {
     assert_eq!(
         find(&conditions, "ResourcesAvailable").unwrap().message,
         "Back-off pulling image \"ghcr.io/me/hello@sha256:2\": ErrImagePull: the cause, and the fix [KW0101]"
+    );
+}
+
+/// One whose second container takes the calls.
+fn several() -> Revision {
+    let mut revision = revision();
+    revision.spec.pod_spec.containers = serde_json::from_value(json!([
+        { "name": "side", "image": "side:v1", "args": ["-q"], "resources": { "limits": { "memory": "8Mi" } },
+          "readinessProbe": { "httpGet": { "port": 8882 } } },
+        { "name": "app", "image": "app:v1", "ports": [{ "containerPort": 8881 }] },
+        { "name": "other", "image": "other@sha256:3" },
+    ]))
+    .unwrap();
+    revision
+}
+
+fn observed_several(preparation: Option<Preparation>) -> Observed<'static> {
+    let of = |name: &str| Surroundings {
+        env: vec![("A".to_owned(), name.to_owned())],
+        ..Surroundings::default()
+    };
+    Observed {
+        surroundings: Ok(Surroundings {
+            sidecars: vec![of("side"), of("other")],
+            ..of("app")
+        }),
+        ..observed(preparation)
+    }
+}
+
+#[test]
+fn all_containers_are_prepared_and_served_together() {
+    let begun = plan(&several(), observed_several(None), at(0));
+    let request = &begun.prepare.as_ref().unwrap().revision;
+    assert_eq!((&*request.image, request.port), ("app:v1", 8881));
+    let [side, other] = &*request.sidecars else {
+        panic!("{:?}", request.sidecars)
+    };
+    assert_eq!(
+        (&*side.name, &*side.image, &*side.args),
+        ("side", "side:v1", &["-q".to_owned()][..])
+    );
+    assert_eq!(side.memory.0, 8 << 20);
+    assert!(side.probes.readiness.is_some() && other.probes.readiness.is_none());
+    assert_eq!(other.env, [("A".to_owned(), "other".to_owned())]);
+    let prepared = Preparation::Ready(Prepared {
+        image: "app@sha256:1".to_owned(),
+        kind: FunctionKind::Server,
+        sidecars: vec!["side@sha256:2".into(), "other@sha256:3".into()],
+    });
+    let mut revision = several();
+    let done = plan(&revision, observed_several(Some(prepared.clone())), at(1));
+    let Servable::Yes(served) = &done.serve else {
+        panic!("{:?}", done.serve)
+    };
+    assert_eq!(
+        (&*served.image, served.kind),
+        ("app@sha256:1", FunctionKind::Server)
+    );
+    assert_eq!(&*served.sidecars[0].image, "side@sha256:2");
+    let status = done.status.unwrap();
+    let digests: Vec<_> = status
+        .container_statuses
+        .iter()
+        .map(|one| {
+            format!(
+                "{} {}",
+                one.name.as_deref().unwrap(),
+                one.image_digest.as_deref().unwrap()
+            )
+        })
+        .collect();
+    assert_eq!(
+        digests,
+        ["side side@sha256:2", "app app@sha256:1", "other other@sha256:3"]
+    );
+    // What is on record then is what the data plane serves, without being prepared.
+    assert_eq!(Images::pinned(&revision), None);
+    revision.status = Some(RevisionStatus {
+        container_statuses: status.container_statuses,
+        ..RevisionStatus::default()
+    });
+    let images = Images::pinned(&revision).unwrap();
+    assert_eq!((&*images.serving, images.sidecars.len()), ("app@sha256:1", 2));
+    assert_eq!(&*images.sidecars[0], "side@sha256:2");
+}
+
+#[test]
+fn what_is_wrong_with_a_sidecar_is_told_of_it() {
+    let failed = |code: ErrorCode, name: &str| {
+        let observed = observed_several(None);
+        let request = request(&several(), observed.surroundings.clone().unwrap(), &observed);
+        let failure = Failure {
+            error: PrepareError::new(code, "the cause, and the fix").of_sidecar(&name.into()),
+            request: Arc::new(request),
+            ..failure(code, None)
+        };
+        let preparation = Preparation::Failed {
+            failure,
+            retry_at: at(5),
+        };
+        plan(&several(), observed_several(Some(preparation)), at(0))
+    };
+    let pull = failed(ErrorCode::ArtifactNotFound, "other");
+    assert_eq!(
+        says(&pull, "ResourcesAvailable"),
+        ("False", "ErrImagePull".to_owned())
+    );
+    let tag = failed(ErrorCode::ArtifactNotFound, "side");
+    assert_eq!(
+        says(&tag, "ContainerHealthy"),
+        ("False", "ContainerMissing".to_owned())
+    );
+    let conditions = tag.status.unwrap().conditions;
+    assert_eq!(
+        find(&conditions, "ContainerHealthy").unwrap().message,
+        "container \"side\": the cause, and the fix [KW0101]"
     );
 }

@@ -1,6 +1,7 @@
 //! Makes artifacts ready beside the reconcilers: each preparation is a task of its own, a few are fetched and compiled at
 //! a time, and it leaves what became of it where the Revision's next reconcile finds it.
 
+use super::spec::Images;
 use crate::context::Queues;
 use crate::object::ObjectKey;
 use jiff::Timestamp;
@@ -113,10 +114,18 @@ impl Preparations {
             .map(|entry| entry.state.clone())
     }
 
-    /// Takes up the work of an earlier process: when the artifact `image` (pinned) of a Revision object is still on
+    /// Takes up the work of an earlier process: when the artifacts `images` (pinned) of a Revision object are still on
     /// disk, it is ready without being prepared again, so that a restart costs the same however much is deployed.
-    pub fn recall(&self, key: &ObjectKey, uid: &str, image: &str) -> Option<Preparation> {
-        let state = Preparation::Ready(self.prepare.recall(image)?);
+    pub fn recall(&self, key: &ObjectKey, uid: &str, images: &Images) -> Option<Preparation> {
+        let serving = self.prepare.recall(&images.serving)?;
+        let mut sidecars = images.sidecars.iter();
+        if !sidecars.all(|image| self.prepare.recall(image).is_some()) {
+            return None;
+        }
+        let state = Preparation::Ready(Prepared {
+            sidecars: images.sidecars.clone(),
+            ..serving
+        });
         let entry = Entry {
             uid: uid.to_owned(),
             state: state.clone(),

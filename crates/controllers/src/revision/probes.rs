@@ -1,9 +1,7 @@
-//! The probes of a Revision's container → what the runtime asks (serving `pkg/queue/readiness`).
+//! The probes of a Revision's containers → what the runtime asks (serving `pkg/queue/readiness`).
 
-use super::environment::{serving_container, serving_port};
-use k8s_openapi::api::core::v1::Probe as KubernetesProbe;
+use k8s_openapi::api::core::v1::{Container, Probe as KubernetesProbe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kittiwake_api::serving::Revision;
 use kittiwake_core::probe::{Handler, Probe, Probes};
 use std::time::Duration;
 
@@ -12,13 +10,12 @@ const PERIOD_SECONDS: i32 = 10;
 const TIMEOUT_SECONDS: i32 = 1;
 const FAILURE_THRESHOLD: i32 = 3;
 
-/// The probes of the serving container.
+/// The probes of a container, where they ask at `port` unless they say otherwise; `None` for a container that takes no
+/// calls.
 #[must_use]
-pub fn of(revision: &Revision) -> Probes {
-    let container = serving_container(revision);
-    let serving_port = serving_port(revision);
+pub fn of(container: Option<&Container>, port: Option<u16>) -> Probes {
     let probe = |probe: Option<&KubernetesProbe>, period_default: i32| {
-        probe.and_then(|probe| one(probe, period_default, serving_port))
+        probe.and_then(|probe| one(probe, period_default, port.unwrap_or(0)))
     };
     Probes {
         startup: probe(container.and_then(|c| c.startup_probe.as_ref()), PERIOD_SECONDS),
@@ -91,7 +88,9 @@ fn handler(probe: &KubernetesProbe, serving_port: u16) -> Option<Handler> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::environment::{serving_container, serving_port};
     use super::*;
+    use kittiwake_api::serving::Revision;
     use serde_json::{Value, json};
 
     fn probes(fields: Value) -> Probes {
@@ -104,7 +103,7 @@ mod tests {
             "spec": { "containers": [container] },
         }))
         .unwrap();
-        of(&revision)
+        of(serving_container(&revision), Some(serving_port(&revision)))
     }
 
     #[test]

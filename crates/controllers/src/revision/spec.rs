@@ -1,46 +1,74 @@
 //! A Revision object → what the data plane needs of it.
 
-use super::environment::{Surroundings, serving_container, serving_port};
+use super::environment::{Surroundings, serving_container, serving_port, sidecars};
 use super::probes;
 use crate::object::{Meta, ObjectKey};
+use k8s_openapi::api::core::v1::Container;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kittiwake_api::autoscaling::annotations::{ACTIVATION_SCALE, Key, MAX_SCALE};
 use kittiwake_api::meta;
 use kittiwake_api::quantity::parse_bytes;
 use kittiwake_api::serving::Revision;
-use kittiwake_core::artifact::FunctionKind;
+use kittiwake_core::artifact::{FunctionKind, Prepared};
 use kittiwake_core::outbound::Outbound;
 use kittiwake_core::revision::{Isolation, Limits, Protocol, RevisionKey, RevisionSpec, Scaling};
+use kittiwake_core::sidecar::Sidecar;
 use kittiwake_core::unit::ByteCount;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The image as the user wrote it, or pinned where the digest is known already.
-#[must_use]
-pub fn image(revision: &Revision) -> String {
-    let as_written = || serving_container(revision)?.image.as_deref();
-    pinned_image(revision)
-        .or_else(as_written)
-        .unwrap_or_default()
-        .to_owned()
+/// The images of a Revision's containers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Images {
+    /// Of the one that takes calls.
+    pub serving: Arc<str>,
+    /// Of those beside it, in their order.
+    pub sidecars: Vec<Arc<str>>,
 }
 
-/// The image pinned to its digest, once the Revision was ready.
+impl Images {
+    /// As the user wrote them, or pinned where the digests are known already.
+    #[must_use]
+    pub fn of(revision: &Revision) -> Self {
+        let written = |container: &Container| container.image.as_deref().unwrap_or_default().into();
+        Self::pinned(revision).unwrap_or_else(|| Self {
+            serving: serving_container(revision).map(written).unwrap_or_default(),
+            sidecars: sidecars(revision).map(written).collect(),
+        })
+    }
+
+    /// Pinned to their digests, once the Revision was ready.
+    #[must_use]
+    pub fn pinned(revision: &Revision) -> Option<Self> {
+        let sidecars = sidecars(revision).map(|container| pinned(revision, container).map(Into::into));
+        Some(Self {
+            serving: pinned_image(revision)?.into(),
+            sidecars: sidecars.collect::<Option<_>>()?,
+        })
+    }
+
+    /// What they were prepared to.
+    #[must_use]
+    pub fn prepared(prepared: &Prepared) -> Self {
+        Self {
+            serving: prepared.image.as_str().into(),
+            sidecars: prepared.sidecars.clone(),
+        }
+    }
+}
+
+/// The image of the serving container pinned to its digest, once the Revision was ready.
 #[must_use]
 pub fn pinned_image(revision: &Revision) -> Option<&str> {
-    let name = serving_container(revision).map(|container| &container.name);
+    pinned(revision, serving_container(revision)?)
+}
+
+fn pinned<'r>(revision: &'r Revision, container: &Container) -> Option<&'r str> {
+    let name = Some(&container.name);
     let statuses = &revision.status.as_ref()?.container_statuses;
     let status = statuses.iter().find(|status| status.name.as_ref() == name)?;
     status.image_digest.as_deref()
-}
-
-/// The `args` of the serving container.
-#[must_use]
-pub fn args(revision: &Revision) -> Vec<String> {
-    serving_container(revision)
-        .and_then(|c| c.args.clone())
-        .unwrap_or_default()
 }
 
 /// What a Revision and its calls may use.
@@ -54,16 +82,8 @@ pub fn limits(revision: &Revision) -> Limits {
             .filter(|s| *s > 0)
             .map(Duration::from_secs)
     };
-    let memory = serving_container(revision).and_then(|c| {
-        c.resources
-            .as_ref()?
-            .limits
-            .as_ref()?
-            .get("memory")
-            .and_then(bytes)
-    });
     Limits {
-        memory: memory.unwrap_or(defaults.memory),
+        memory: serving_container(revision).map_or(defaults.memory, memory),
         timeout: seconds(spec.timeout_seconds).unwrap_or(defaults.timeout),
         response_start_timeout: seconds(spec.response_start_timeout_seconds),
         idle_timeout: seconds(spec.idle_timeout_seconds),
@@ -73,6 +93,13 @@ pub fn limits(revision: &Revision) -> Limits {
             .and_then(|c| u32::try_from(c).ok())
             .and_then(NonZeroU32::new),
     }
+}
+
+/// The memory that a container may have.
+fn memory(container: &Container) -> ByteCount {
+    let limits = container.resources.as_ref().and_then(|all| all.limits.as_ref());
+    let memory = limits.and_then(|limits| bytes(limits.get("memory")?));
+    memory.unwrap_or_else(|| Limits::default().memory)
 }
 
 /// A quantity in whole bytes, rounded up. `None` for zero and for what cannot be read, which admission refuses.
@@ -102,11 +129,11 @@ fn scaling(revision: &Revision) -> Scaling {
     }
 }
 
-/// The Revision as the data plane sees it, running `image`, which is a `kind` of program.
+/// The Revision as the data plane sees it, running these images; that of the serving container is a `kind` of program.
 #[must_use]
 pub fn revision_spec(
     revision: &Revision,
-    image: &str,
+    images: &Images,
     kind: FunctionKind,
     surroundings: Surroundings,
 ) -> RevisionSpec {
@@ -120,11 +147,12 @@ pub fn revision_spec(
             .into(),
         kind,
         command: container.and_then(|c| c.command.clone()).unwrap_or_default(),
-        args: args(revision),
+        args: container.and_then(|c| c.args.clone()).unwrap_or_default(),
         working_dir: container.and_then(|c| c.working_dir.as_deref().map(Into::into)),
+        sidecars: beside(revision, images, surroundings.sidecars),
         env: surroundings.env,
         mounts: surroundings.mounts,
-        probes: probes::of(revision),
+        probes: probes::of(container, Some(serving_port(revision))),
         scaling: scaling(revision),
         port: serving_port(revision),
         protocol: match port.and_then(|port| port.name.as_deref()) {
@@ -134,8 +162,29 @@ pub fn revision_spec(
         outbound: outbound(revision),
         limits: limits(revision),
         isolation: isolation(revision),
-        ..RevisionSpec::new(revision_key(revision), revision.uid_str(), image)
+        ..RevisionSpec::new(
+            revision_key(revision),
+            revision.uid_str(),
+            Arc::clone(&images.serving),
+        )
     }
+}
+
+/// The containers beside the serving one.
+fn beside(revision: &Revision, images: &Images, surroundings: Vec<Surroundings>) -> Vec<Sidecar> {
+    let containers = sidecars(revision).zip(&images.sidecars).zip(surroundings);
+    containers
+        .map(|((container, image), surroundings)| Sidecar {
+            command: container.command.clone().unwrap_or_default(),
+            args: container.args.clone().unwrap_or_default(),
+            working_dir: container.working_dir.as_deref().map(Into::into),
+            env: surroundings.env,
+            mounts: surroundings.mounts,
+            probes: probes::of(Some(container), None),
+            memory: memory(container),
+            ..Sidecar::new(container.name.as_str(), Arc::clone(image))
+        })
+        .collect()
 }
 
 /// Which servers may be reached. Admission lets only lists through that can be read.

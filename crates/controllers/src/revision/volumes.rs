@@ -1,4 +1,4 @@
-//! The folders that a Revision's container finds: volumes and their mounts, with ConfigMaps and Secrets looked up.
+//! The folders that a Revision's containers find: volumes and their mounts, with ConfigMaps and Secrets looked up.
 //!
 //! Files of `subPath` mounts are put where they are mounted: a mount is a folder here, so the mount of one file becomes
 //! a mount of the folder that it lies in. Instances that stay see new contents of a volume, but not of a part of one; a file
@@ -9,7 +9,7 @@ use super::spec::bytes;
 use crate::object::{Map, Meta};
 use bytes::Bytes;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, DownwardAPIVolumeFile, KeyToPath, Secret, ServiceAccountTokenProjection, Volume,
+    ConfigMap, Container, DownwardAPIVolumeFile, KeyToPath, Secret, ServiceAccountTokenProjection, Volume,
     VolumeProjection,
 };
 use kittiwake_api::serving::Revision;
@@ -32,20 +32,21 @@ pub struct Sources<'a> {
     pub token: &'a dyn Fn(&ServiceAccountTokenProjection) -> Result<String, String>,
 }
 
-/// The mounts of the serving container, those of outer folders first.
+/// The mounts of a container, those of outer folders first.
 ///
 /// # Errors
 /// A volume that cannot be set up, in kubelet's words.
-pub fn of(revision: &Revision, sources: &Sources<'_>) -> Result<Vec<Mount>, String> {
+pub fn of(
+    revision: &Revision,
+    container: Option<&Container>,
+    sources: &Sources<'_>,
+) -> Result<Vec<Mount>, String> {
     let volumes = revision.spec.pod_spec.volumes.as_deref().unwrap_or_default();
     let mut mounts = Vec::new();
     // Files that are mounted one by one, by the folder that they lie in.
     let mut single: BTreeMap<String, Files> = BTreeMap::new();
     let mut count = 0;
-    for mount in serving_container(revision)
-        .iter()
-        .flat_map(|c| c.volume_mounts.iter().flatten())
-    {
+    for mount in container.iter().flat_map(|c| c.volume_mounts.iter().flatten()) {
         let volume = volumes
             .iter()
             .find(|volume| volume.name == mount.name)
@@ -288,11 +289,19 @@ fn downward(item: &DownwardAPIVolumeFile, revision: &Revision) -> Result<String,
         return field_of(&field.field_path, revision);
     }
     match &item.resource_field_ref {
-        Some(field) => resource_of(
-            &field.resource,
-            field.divisor.as_ref().map(|d| d.0.as_str()),
-            revision,
-        ),
+        Some(field) => {
+            // In a volume the container is always named, in Kubernetes.
+            let named = field.container_name.as_deref();
+            let containers = &revision.spec.pod_spec.containers;
+            let found = containers
+                .iter()
+                .find(|container| Some(&*container.name) == named);
+            resource_of(
+                &field.resource,
+                field.divisor.as_ref().map(|d| d.0.as_str()),
+                found.or_else(|| serving_container(revision)),
+            )
+        }
         None => Err(format!("downwardAPI item {:?} has no source", item.path)),
     }
 }
@@ -348,15 +357,19 @@ pub fn field_of(path: &str, revision: &Revision) -> Result<String, String> {
     }
 }
 
-/// What a `resourceFieldRef` stands for: a limit or request of the serving container in units of the divisor.
+/// What a `resourceFieldRef` stands for: a limit or request of a container in units of the divisor.
 ///
 /// # Errors
 /// For a resource that is not known.
-pub fn resource_of(resource: &str, divisor: Option<&str>, revision: &Revision) -> Result<String, String> {
+pub fn resource_of(
+    resource: &str,
+    divisor: Option<&str>,
+    container: Option<&Container>,
+) -> Result<String, String> {
     use kittiwake_api::quantity::Quantity;
     let unsupported = || format!("unsupported container resource: {resource}");
     let (list, name) = resource.split_once('.').ok_or_else(unsupported)?;
-    let resources = serving_container(revision).and_then(|c| c.resources.as_ref());
+    let resources = container.and_then(|c| c.resources.as_ref());
     let quantities = match list {
         "limits" => resources.and_then(|r| r.limits.as_ref()),
         "requests" => resources.and_then(|r| r.requests.as_ref()),

@@ -49,7 +49,8 @@ fn shown(volumes: Value, mounts: Value) -> Result<Vec<String>, String> {
             audience => Ok(format!("token for {}", audience.unwrap_or("the API"))),
         },
     };
-    let mounts = of(&revision(volumes, mounts), &sources)?;
+    let revision = revision(volumes, mounts);
+    let mounts = of(&revision, serving_container(&revision), &sources)?;
     let show = |mount: &Mount| match &mount.content {
         Content::Files(files) => {
             let files = files
@@ -173,10 +174,11 @@ fn fields_are_the_revisions() {
             .contains("no pod")
     );
     assert!(field_of("metadata.odd", &revision).is_err());
-    assert_eq!(resource_of("limits.cpu", None, &revision).as_deref(), Ok("2"));
+    let container = serving_container(&revision);
+    assert_eq!(resource_of("limits.cpu", None, container).as_deref(), Ok("2"));
     assert_eq!(
-        resource_of("limits.cpu", Some("1m"), &revision).as_deref(),
+        resource_of("limits.cpu", Some("1m"), container).as_deref(),
         Ok("1500")
     );
-    assert_eq!(resource_of("requests.cpu", None, &revision).as_deref(), Ok("0"));
+    assert_eq!(resource_of("requests.cpu", None, container).as_deref(), Ok("0"));
 }

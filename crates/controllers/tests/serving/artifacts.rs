@@ -82,17 +82,19 @@ impl Prepare for Artifacts {
                 tokio::time::sleep(WORK / 3).await;
             }
             let state = state.lock().unwrap();
-            let image = &*request.revision.image;
-            if let Some(error) = state.failures.get(image) {
+            let revision = &request.revision;
+            if let Some(error) = state.failures.get(&*revision.image) {
                 return Err(error.clone());
             }
-            let image = match image.split_once('@') {
-                Some(_) => image.to_owned(),
-                None => image.replace(':', "@sha256:"),
-            };
+            let sidecars = revision.sidecars.iter();
+            let sidecars = sidecars.map(|sidecar| match state.failures.get(&*sidecar.image) {
+                Some(error) => Err(error.clone().of_sidecar(&sidecar.name)),
+                None => Ok(pinned(&sidecar.image).into()),
+            });
             Ok(Prepared {
-                kind: kind(&image),
-                image,
+                kind: kind(&revision.image),
+                image: pinned(&revision.image),
+                sidecars: sidecars.collect::<Result<_, _>>()?,
             })
         }
         .boxed()
@@ -103,7 +105,15 @@ impl Prepare for Artifacts {
         state.recalled.contains(image).then(|| Prepared {
             image: image.to_owned(),
             kind: kind(image),
+            sidecars: Vec::new(),
         })
+    }
+}
+
+fn pinned(image: &str) -> String {
+    match image.split_once('@') {
+        Some(_) => image.to_owned(),
+        None => image.replace(':', "@sha256:"),
     }
 }
 

@@ -1,8 +1,10 @@
 //! Rollouts and names, with virtual time.
 
-use crate::platform::{Platform, image, ready, reason, service};
+use crate::platform::{Platform, image, message, ready, reason, service};
 use k8s_openapi::api::core::v1::Service as KubernetesService;
 use kittiwake_api::serving::{Configuration, Revision, Route, Service};
+use kittiwake_core::artifact::PrepareError;
+use kittiwake_core::code::ErrorCode;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -119,9 +121,11 @@ async fn a_failing_revision_gets_no_traffic() {
     let platform = Platform::start().await;
     platform.create::<Service>(service("hello", "good:v1")).await;
     platform.wait::<Service>("hello", ready).await;
+    let error = PrepareError::new(ErrorCode::UnsupportedKind, "it does not stay");
+    platform.artifacts.fail("ends:v1", error);
     let sidecars: Value = json!({ "spec": { "template": { "spec": { "containers": [
-        { "name": "a", "image": "good:v2", "ports": [{ "containerPort": 8080 }] },
-        { "name": "b", "image": "good:v2" },
+        { "name": "a", "image": "server:v2", "ports": [{ "containerPort": 8080 }] },
+        { "name": "b", "image": "ends:v1" },
     ] } } } });
     platform.merge::<Service>("hello", sidecars).await;
     let failed = |c: &Configuration| reason(c, "Ready") == "RevisionFailed";
@@ -133,7 +137,11 @@ async fn a_failing_revision_gets_no_traffic() {
     );
     assert_eq!(status.latest_ready_revision_name.as_deref(), Some("hello-00001"));
     let revision = platform.get::<Revision>("hello-00002").await;
-    assert_eq!(reason(&revision, "Ready"), "SidecarsNotSupported");
+    assert_eq!(reason(&revision, "Ready"), "ContainerMissing");
+    assert_eq!(
+        message(&revision, "Ready"),
+        "container \"b\": it does not stay [KW0112]"
+    );
     assert_eq!(platform.split(HOST), "hello-00001:100");
 }
 

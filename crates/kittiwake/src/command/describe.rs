@@ -137,14 +137,21 @@ fn array<'v>(object: &'v Value, pointer: &str) -> &'v [Value] {
         .unwrap_or_default()
 }
 
+/// The image of the container that takes calls: the one with a port, else the first.
 fn image(object: &Value) -> &str {
-    [
-        "/spec/template/spec/containers/0/image",
-        "/spec/containers/0/image",
-    ]
-    .iter()
-    .find_map(|pointer| object.pointer(pointer).and_then(Value::as_str))
-    .unwrap_or_default()
+    let lists = ["/spec/template/spec/containers", "/spec/containers"];
+    let containers = lists
+        .iter()
+        .map(|pointer| array(object, pointer))
+        .find(|containers| !containers.is_empty())
+        .unwrap_or_default();
+    let serving = containers
+        .iter()
+        .find(|container| !array(container, "/ports").is_empty())
+        .or(containers.first());
+    serving
+        .and_then(|container| container.get("image")?.as_str())
+        .unwrap_or_default()
 }
 
 fn traffic(out: &mut String, object: &Value) {

@@ -2,7 +2,7 @@
 //! most, do not pay for them.
 
 use super::Host;
-use crate::files::{FileRoot, Files, TooMuchKept};
+use crate::files::{FileRoot, Files, TooMuchKept, Volumes};
 use kittiwake_core::revision::RevisionSpec;
 use std::sync::{Arc, OnceLock};
 use tokio::task::AbortHandle;
@@ -14,6 +14,8 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, p2, p3};
 pub(crate) struct Folders {
     revision: Arc<RevisionSpec>,
     file_root: Arc<FileRoot>,
+    /// What it shares with other containers of its instance.
+    volumes: Option<Volumes>,
     made: Option<Made>,
 }
 
@@ -35,8 +37,14 @@ impl Folders {
         Self {
             revision: Arc::clone(revision),
             file_root: Arc::clone(file_root),
+            volumes: None,
             made: None,
         }
+    }
+
+    /// Lets the scratch volumes be those of other containers, too. Before the guest begins.
+    pub(crate) fn share(&mut self, volumes: Option<&Volumes>) {
+        self.volumes = volumes.cloned();
     }
 
     /// Whether the instance may go on: it keeps no more than it may.
@@ -54,7 +62,8 @@ impl Folders {
         }
         // Done right here: a few calls of the system, which handing them to another thread and back would double. What
         // is mounted is written once for a revision.
-        let files = self.file_root.instance(&self.revision).map_err(NoFolders)?;
+        let files = self.file_root.container(&self.revision, self.volumes.as_ref());
+        let files = files.map_err(NoFolders)?;
         let mut builder = WasiCtx::builder();
         files.open(&mut builder)?;
         *wasi.filesystem() = builder.build().filesystem().clone();

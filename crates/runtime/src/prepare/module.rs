@@ -4,9 +4,9 @@ use crate::component::Loaded;
 use crate::function::Meter;
 use crate::runtime::Shared;
 use crate::server::EXIT_CODE_WHEN_ENDED;
-use crate::server::launch::{self, LaunchError};
-use crate::server::probe::Prober;
-use crate::server::probe::command::{self, Commands, EXIT_CODE_NOT_FOUND};
+use crate::server::launch::LaunchError;
+use crate::server::pod::{Parts, Pod};
+use crate::server::probe::command::{self, EXIT_CODE_NOT_FOUND};
 use kittiwake_core::artifact::{FunctionKind, PrepareError};
 use kittiwake_core::code::ErrorCode;
 use kittiwake_core::log::{LogStream, RevisionLog};
@@ -22,6 +22,7 @@ impl Shared {
         self: &Arc<Self>,
         revision: &RevisionSpec,
         loaded: &Arc<Loaded>,
+        sidecars: &[Arc<Loaded>],
         limit: Duration,
     ) -> Result<(), PrepareError> {
         let revision = &Arc::new(RevisionSpec {
@@ -34,30 +35,37 @@ impl Shared {
         }
         let slot_deadline = Instant::now() + self.config.start_timeout;
         let meter = Meter::new(&self.turns);
-        let launched = launch::launch(self, revision, loaded, &meter, &log, slot_deadline);
-        let mut launched = launched.await.map_err(|error| not_launched(&error))?;
+        let parts = Parts {
+            revision,
+            loaded,
+            sidecars,
+            meter: &meter,
+            log: &log,
+        };
+        let launched = Pod::launch(self, &parts, slot_deadline).await;
+        let mut pod = launched.map_err(|error| not_launched(&error))?;
         if loaded.kind != FunctionKind::Server {
             return Ok(());
         }
         let deadline = Instant::now() + limit;
-        let commands = Commands::of(self, revision, loaded, &meter, &log, &launched);
-        let prober = Prober::new(revision, &launched.network, commands);
         let failure = tokio::select! {
             biased;
-            exit = launched.guest.ended() => PrepareError {
+            exit = pod.programs.ended() => PrepareError {
                 code: ErrorCode::StartFailed,
                 message: format!(
                     "the function ended before it was ready: {}; its log has the details",
                     exit.message
                 ),
                 exit_code: Some(exit.code),
+                sidecar: None,
             },
-            ready = prober.until_ready_told(&log) => match ready {
+            ready = pod.probers.until_ready_told(&log) => match ready {
                 Ok(()) => return Ok(()),
                 Err(problem) => PrepareError {
                     code: ErrorCode::StartFailed,
                     message: problem.to_string(),
                     exit_code: Some(EXIT_CODE_WHEN_ENDED),
+                    sidecar: None,
                 },
             },
             () = tokio::time::sleep_until(deadline) => PrepareError::new(
@@ -65,7 +73,7 @@ impl Shared {
                 format!(
                     "the function was not ready within {} s: {}",
                     limit.as_secs_f32(),
-                    prober.waits_for()
+                    pod.probers.waits_for()
                 ),
             ),
         };
@@ -75,8 +83,20 @@ impl Shared {
 
     /// Refuses probes whose command is no program of the image: they would fail for ever.
     fn check_commands(&self, revision: &RevisionSpec, log: &RevisionLog) -> Result<(), PrepareError> {
-        let names = self.cache.program_names(&revision.image);
-        let Some(message) = command::impossible(revision, &names) else {
+        let names = |image: &str| self.cache.program_names(image);
+        let place = if revision.sidecars.is_empty() {
+            "spec.containers[0]"
+        } else {
+            "spec.containers[*]"
+        };
+        let mut impossible = command::impossible(revision, &names(&revision.image), place);
+        for sidecar in &revision.sidecars {
+            let alone = sidecar.alone(revision);
+            let of_sidecar = || command::impossible(&alone, &names(&alone.image), place);
+            let named = |message| format!("container {:?}: {message}", sidecar.name);
+            impossible = impossible.or_else(|| of_sidecar().map(named));
+        }
+        let Some(message) = impossible else {
             return Ok(());
         };
         log.write(LogStream::Platform, &message);
@@ -84,6 +104,7 @@ impl Shared {
             code: ErrorCode::StartFailed,
             message,
             exit_code: Some(EXIT_CODE_NOT_FOUND),
+            sidecar: None,
         })
     }
 }
@@ -97,6 +118,7 @@ fn not_launched(error: &LaunchError) -> PrepareError {
                 exit.message
             ),
             exit_code: Some(exit.code),
+            sidecar: None,
         },
         LaunchError::NoRoom | LaunchError::Internal(_) => {
             PrepareError::new(ErrorCode::Internal, format!("{error}; the start is tried again"))

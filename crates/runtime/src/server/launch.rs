@@ -1,7 +1,7 @@
 //! Starting an instance, and its end.
 
 use crate::component::{self, Loaded};
-use crate::files::Files;
+use crate::files::{Files, Volumes};
 use crate::function::Meter;
 use crate::host::Host;
 use crate::host::output::Output;
@@ -73,6 +73,15 @@ pub(crate) fn arguments(revision: &RevisionSpec) -> Vec<String> {
     [command, revision.args.as_slice()].concat()
 }
 
+/// Where programs find each other.
+#[derive(Default)]
+pub(crate) struct Home {
+    /// The network that they are in. It ends with the first of them that ends.
+    pub network: Arc<Network>,
+    /// The scratch volumes that they share; `None` for one that is alone.
+    pub volumes: Option<Volumes>,
+}
+
 /// Makes an instance and lets its program run. Waits for a slot until `deadline`.
 pub(crate) async fn launch(
     shared: &Arc<Shared>,
@@ -80,20 +89,20 @@ pub(crate) async fn launch(
     loaded: &Arc<Loaded>,
     meter: &Meter,
     log: &Arc<RevisionLog>,
+    home: &Home,
     deadline: Instant,
 ) -> Result<Launched, LaunchError> {
     let slot = shared.slot(&loaded.engine, deadline).await;
     let slot = slot.map_err(|_| LaunchError::NoRoom)?;
     let live = Counted::new(&shared.metrics.instances_live);
     let begun = shared.clock.elapsed();
-    let network = Arc::<Network>::default();
     let scene = Scene {
         shared,
         revision,
         loaded,
         meter,
         log,
-        network: &network,
+        home,
     };
     let (program, files) = match &loaded.program {
         component::Program::Module(module) => scene.make_module(module).await?,
@@ -110,7 +119,7 @@ pub(crate) async fn launch(
         meter.run(program, |_| ()).await
     });
     Ok(Launched {
-        network,
+        network: Arc::clone(&home.network),
         guest: RunningGuest(guest),
         files,
         instantiated: shared.clock.elapsed().saturating_sub(begun),
@@ -124,7 +133,7 @@ struct Scene<'a> {
     loaded: &'a Arc<Loaded>,
     meter: &'a Meter,
     log: &'a Arc<RevisionLog>,
-    network: &'a Arc<Network>,
+    home: &'a Home,
 }
 
 /// An instance with its program, to be run to its end, and what it finds in its file system.
@@ -150,18 +159,19 @@ impl Scene<'_> {
     fn ending<T: 'static>(&self, wasm_store: Store<T>) -> Ending<T> {
         Ending {
             wasm_store,
-            network: Arc::clone(self.network),
+            network: Arc::clone(&self.home.network),
         }
     }
 
     async fn make_module(&self, module: &LoadedModule) -> Made {
-        let files = self.shared.file_root.instance(self.revision);
+        let volumes = self.home.volumes.as_ref();
+        let files = self.shared.file_root.container(self.revision, volumes);
         let files = files.map_err(|error| LaunchError::Internal(error.to_string()))?;
         let guest = Guest::new(
             self.revision,
             &self.program(module.expects_listener),
             Streams::Log,
-            Arc::clone(self.network),
+            Arc::clone(&self.home.network),
             files.clone(),
             self.log,
         );
@@ -187,7 +197,8 @@ impl Scene<'_> {
         host.run_as(&self.program(false), revision, log, |streams| {
             streams.stdout(Output::new(log, LogStream::Stdout));
         });
-        host.listen_in(self.network);
+        host.listen_in(&self.home.network);
+        host.folders.share(self.home.volumes.as_ref());
         host.limiter.count_in(&self.meter.memory);
         let mut wasm_store = host.into_store(self.loaded.engine.engine());
         let command = pre.instantiate_async(&mut wasm_store).await;

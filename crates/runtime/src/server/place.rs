@@ -2,11 +2,9 @@
 
 use super::backoff::Backoff;
 use super::instance::{Instance, Start};
-use super::launch::{self, Exit, LaunchError, Launched};
-use super::probe::Prober;
-use super::probe::command::Commands;
+use super::launch::{Exit, LaunchError};
+use super::pod::{Parts, Pod};
 use super::{EXIT_CODE_WHEN_ENDED, Group};
-use crate::files::until_too_much;
 use crate::function::Function;
 use crate::prepare::EXIT_CODE_OF_TRAP;
 use crate::runtime::Shared;
@@ -73,7 +71,7 @@ async fn live(
         _ = wanted.changed() => return End::Unwanted,
         started = start(shared, revision) => started,
     };
-    let (function, mut launched) = match started {
+    let (function, mut pod) = match started {
         Ok(started) => started,
         Err(end) => return end,
     };
@@ -82,23 +80,14 @@ async fn live(
         // What it has mounted may be older than what the others were given meanwhile.
         group.renew_files(shared);
     }
-    let commands = Commands::of(
-        shared,
-        revision,
-        &function.loaded,
-        &function.meter,
-        &function.log,
-        &launched,
-    );
-    let prober = Prober::new(revision, &launched.network, commands);
     let ready = tokio::select! {
         biased;
         _ = wanted.changed() => return End::Unwanted,
-        exit = launched.guest.ended() => {
+        exit = pod.programs.ended() => {
             group.set_unready(place);
             return crashed(shared, group, revision, &function, place, &exit);
         }
-        ready = prober.until_ready() => ready,
+        ready = pod.probers.until_ready() => ready,
     };
     if let Err(problem) = ready {
         return failed(shared, group, revision, &function, place, &problem);
@@ -106,14 +95,14 @@ async fn live(
     let start = Start {
         ready: Instant::now(),
         took: shared.clock.elapsed().saturating_sub(begun),
-        instantiated: launched.instantiated,
+        instantiated: pod.instantiated,
     };
-    let instance = Instance::new(shared, revision, &function, &launched.network, start);
+    let instance = Instance::new(shared, revision, &function, &pod.network, start);
     if !group.set_ready(place, &instance) {
         return End::Unwanted;
     }
     function.recovered(revision, &shared.reporter);
-    serve(shared, group, place, wanted, &mut launched, &instance, &prober).await
+    serve(shared, group, place, wanted, &mut pod, &instance).await
 }
 
 /// The time in which an instance takes calls.
@@ -122,13 +111,11 @@ async fn serve(
     group: &Arc<Group>,
     place: u64,
     wanted: &mut watch::Receiver<()>,
-    launched: &mut Launched,
+    pod: &mut Pod,
     instance: &Arc<Instance>,
-    prober: &Prober,
 ) -> End {
     let (revision, function) = (&instance.revision, &instance.function);
-    let files = launched.files.clone();
-    let readiness = prober.watch_readiness(|ready| {
+    let readiness = pod.probers.watch_readiness(|ready| {
         if ready {
             group.set_ready(place, instance);
         } else {
@@ -137,14 +124,14 @@ async fn serve(
     });
     tokio::select! {
         biased;
-        exit = launched.guest.ended() => crashed(shared, group, revision, function, place, &exit),
-        problem = prober.until_dead() => failed(shared, group, revision, function, place, &problem),
-        problem = until_too_much(files) => failed(shared, group, revision, function, place, &problem),
+        exit = pod.programs.ended() => crashed(shared, group, revision, function, place, &exit),
+        problem = pod.probers.until_dead() => failed(shared, group, revision, function, place, &problem),
+        problem = pod.files.until_too_much() => failed(shared, group, revision, function, place, &problem),
         _ = wanted.changed() => {
             let limit = revision.limits.timeout;
             tokio::select! {
                 _ = timeout(limit, instance.flights.until_none()) => {}
-                _ = launched.guest.ended() => {}
+                _ = pod.programs.ended() => {}
             }
             End::Unwanted
         }
@@ -153,7 +140,7 @@ async fn serve(
 }
 
 /// Brings the function up and makes an instance of it.
-async fn start(shared: &Arc<Shared>, revision: &Arc<RevisionSpec>) -> Result<(Arc<Function>, Launched), End> {
+async fn start(shared: &Arc<Shared>, revision: &Arc<RevisionSpec>) -> Result<(Arc<Function>, Pod), End> {
     let deadline = Instant::now() + SLOT_WAIT_MAX;
     let function = match shared.functions.get(&revision.uid) {
         Some(function) => function,
@@ -163,16 +150,15 @@ async fn start(shared: &Arc<Shared>, revision: &Arc<RevisionSpec>) -> Result<(Ar
             brought_up.map_err(|error| End::Failed(error.to_string()))?.0
         }
     };
-    let launched = launch::launch(
-        shared,
+    let parts = Parts {
         revision,
-        &function.loaded,
-        &function.meter,
-        &function.log,
-        deadline,
-    );
-    match launched.await {
-        Ok(launched) => Ok((function, launched)),
+        loaded: &function.loaded,
+        sidecars: &function.sidecars,
+        meter: &function.meter,
+        log: &function.log,
+    };
+    match Pod::launch(shared, &parts, deadline).await {
+        Ok(pod) => Ok((function, pod)),
         Err(LaunchError::NoRoom) => Err(End::NoRoom),
         Err(error) => {
             let exit_code = match &error {

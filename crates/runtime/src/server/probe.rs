@@ -1,7 +1,6 @@
 //! Asking an instance whether it has started, is ready and is alive (Kubernetes' container probes): over its own network
 //! ([`ask`]), or by a command that is run beside it ([`command`]).
 
-use kittiwake_core::log::{LogStream, RevisionLog};
 use kittiwake_core::probe::{Handler, Probe};
 use kittiwake_core::revision::RevisionSpec;
 use std::convert::Infallible;
@@ -27,8 +26,7 @@ const COMMAND_PERIOD: Duration = Duration::from_secs(1);
 const PERIOD: Duration = Duration::from_secs(10);
 /// Time for an answer where nothing is said.
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// How long an instance may be silent before its log says what it is waited for.
-const HINT_AFTER: Duration = Duration::from_secs(5);
+
 /// Asks one instance.
 pub(crate) struct Prober {
     revision: Arc<RevisionSpec>,
@@ -70,6 +68,13 @@ impl Role {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem(String);
 
+impl Problem {
+    /// The same in other words.
+    pub(crate) fn map(&self, say: impl FnOnce(&str) -> String) -> Self {
+        Self(say(&self.0))
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -99,6 +104,8 @@ impl Prober {
         }
         match &probes.readiness {
             Some(readiness) => self.until(readiness, Role::Readiness).await,
+            // One that takes no calls is ready at once, as in a pod.
+            None if self.revision.port == 0 => Ok(()),
             None => {
                 self.network.until_listening(self.revision.port).await;
                 Ok(())
@@ -106,26 +113,19 @@ impl Prober {
         }
     }
 
-    /// The same, with a hint in the log for one who waits long.
-    pub(crate) async fn until_ready_told(&self, log: &RevisionLog) -> Result<(), Problem> {
-        let mut ready = std::pin::pin!(self.until_ready());
-        if let Ok(ready) = timeout(HINT_AFTER, ready.as_mut()).await {
-            return ready;
-        }
-        log.write(LogStream::Platform, &self.waits_for());
-        ready.await
-    }
-
     /// What an instance that is not ready is waited for.
     pub(crate) fn waits_for(&self) -> String {
         let (port, listening) = (self.revision.port, self.network.listening());
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let why = last
+            .as_ref()
+            .map(|problem| format!(": {problem}"))
+            .unwrap_or_default();
+        if port == 0 {
+            return format!("its probe has not succeeded yet{why}");
+        }
         if listening.contains(&port) {
-            let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            let why = last.as_ref().map(|problem| format!(": {problem}"));
-            return format!(
-                "the function listens, but its readiness probe has not succeeded yet{}",
-                why.unwrap_or_default()
-            );
+            return format!("the function listens, but its readiness probe has not succeeded yet{why}");
         }
         let others: Vec<String> = listening.iter().map(ToString::to_string).collect();
         if others.is_empty() {

@@ -18,6 +18,7 @@ mod registry;
 mod server;
 mod server_component;
 mod service;
+mod sidecar;
 mod support;
 mod turns;
 

@@ -232,13 +232,14 @@ fn foreign(command: &[String], revision: &RevisionSpec, names: &[String]) -> Opt
     })
 }
 
-/// The first probe of a revision whose command cannot be run, and why: it could never succeed.
-pub(crate) fn impossible(revision: &RevisionSpec, names: &[String]) -> Option<String> {
+/// The first probe of a revision whose command cannot be run, and why: it could never succeed. `place` is where the
+/// container is, in the words of the manifest.
+pub(crate) fn impossible(revision: &RevisionSpec, names: &[String], place: &str) -> Option<String> {
     commands(&revision.probes).find_map(|(role, command)| {
         let problem = foreign(command, revision, names)?;
         let (name, field) = (role.name(), role.field());
         Some(format!(
-            "the {name} probe cannot succeed: {problem} (spec.containers[0].{field}.exec.command)"
+            "the {name} probe cannot succeed: {problem} ({place}.{field}.exec.command)"
         ))
     })
 }
@@ -266,7 +267,7 @@ mod tests {
     fn a_command_of_another_program_is_known_before_it_is_run() {
         let image = "file:///images/readiness.wasm@sha256:00";
         let mut spec = RevisionSpec::new(RevisionKey::new("default", "a"), "uid", image);
-        assert_eq!(impossible(&spec, &[]), None);
+        assert_eq!(impossible(&spec, &[], "spec.containers[0]"), None);
         let mut with = |command: &[&str], names: &[&str]| {
             let command = command.iter().map(|word| (*word).to_owned()).collect();
             spec.probes.liveness = Some(Probe {
@@ -278,7 +279,7 @@ mod tests {
                 failure_threshold: 3,
             });
             let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-            impossible(&spec, &names)
+            impossible(&spec, &names, "spec.containers[0]")
         };
         assert_eq!(with(&["/ko-app/readiness", "probe"], &[]), None);
         assert_eq!(with(&["/app/serve", "probe"], &["/app/serve"]), None);
