@@ -23,6 +23,7 @@ mod e2e;
 mod e2e_calls;
 mod e2e_told;
 mod grpc;
+mod multi_container;
 mod routing;
 mod runtime;
 mod scale;
