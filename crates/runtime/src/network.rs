@@ -1,7 +1,9 @@
-//! The network of one resident instance: ports that it listens on and connections to them, in memory. Nothing of it is
-//! known to the kernel, so any number of instances can listen on the same port.
+//! The network of one resident instance, with all of its containers: ports that it listens on and connections to them, in
+//! memory. Nothing of it is known to the kernel, so any number of instances can listen on the same port.
 
+use kittiwake_core::outbound::Outbound;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use tokio::sync::{Notify, watch};
@@ -25,6 +27,8 @@ const LISTENERS_MAX: usize = 64;
 pub(crate) struct Network {
     ports: Mutex<Ports>,
     changes: watch::Sender<()>,
+    /// See [`Network::of_several`].
+    several: bool,
 }
 
 #[derive(Debug, Default)]
@@ -79,6 +83,21 @@ impl Ports {
 impl Network {
     fn ports(&self) -> MutexGuard<'_, Ports> {
         self.ports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// That of an instance with several containers: on loopback each of them means the others, so nobody who is not there
+    /// (yet) is looked for on the machine itself, unless the template allows that.
+    pub(crate) fn of_several() -> Self {
+        Self {
+            several: true,
+            ..Self::default()
+        }
+    }
+
+    /// Whether a connection to a loopback address, where nothing listens, is refused as it would be in a pod: it is meant
+    /// for another container, which may be there in a moment.
+    pub(crate) fn refuses(&self, peer: SocketAddr, allowed: &Outbound) -> bool {
+        self.several && peer.ip().is_loopback() && !allowed.allows(peer.ip(), peer.port(), [])
     }
 
     /// Starts listening on a port; 0 means any that is free.
@@ -343,6 +362,17 @@ mod tests {
         assert!(waiting.watch().is_ended(), "nobody will accept it");
         assert!(network.listening().is_empty());
         network.bind(8080).unwrap();
+    }
+
+    #[test]
+    fn whoever_is_not_there_yet_is_not_looked_for_outside() {
+        let (alone, several) = (Network::default(), Network::of_several());
+        let of = |network: &Network, peer: &str, allowed: &str| {
+            network.refuses(peer.parse().unwrap(), &allowed.parse().unwrap())
+        };
+        assert!(of(&several, "127.0.0.1:8882", "") && of(&several, "[::1]:8882", "*:8882"));
+        assert!(!of(&several, "127.0.0.1:8882", "127.0.0.1:8882"));
+        assert!(!of(&several, "192.0.2.1:8882", "") && !of(&alone, "127.0.0.1:8882", ""));
     }
 
     #[tokio::test]

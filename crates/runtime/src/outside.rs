@@ -1,10 +1,11 @@
 //! What a function reaches of the world outside itself through `wasi:http`: the servers that its template's annotation
-//! `kittiwake.dev/allowed-outbound` names, and among them other functions of the platform, which need no socket.
+//! `kittiwake.dev/allowed-outbound` names, and among them other functions of the platform, which need no socket; and the
+//! containers of its own instance, where that stays.
 //!
 //! Each function has connections of its own. One that is open was checked against this very list when it was made, so
 //! whoever finds it may use it; functions never share any.
 
-use crate::network::resolve;
+use crate::network::{Network, resolve};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::BodyExt;
@@ -51,6 +52,8 @@ pub(crate) struct World {
 pub(crate) struct Outside {
     world: Arc<World>,
     places: Arc<Semaphore>,
+    /// The network of the instance that it is the way out of, if it is that of one alone.
+    own: Option<Arc<Network>>,
     /// Its connections, and the list that they were checked against. Made with the first request.
     client: Mutex<Option<(Outbound, Client)>>,
 }
@@ -115,6 +118,13 @@ impl Target {
         (is_plain || !self.is_secure) && (is_named(&full) || is_plain && is_named(&self.host))
     }
 
+    /// Whether it is a port of loopback that somebody listens on in a network.
+    fn listens_in(&self, network: &Network) -> bool {
+        let address = self.host.parse::<IpAddr>();
+        let is_loopback = address.map_or(self.host == "localhost", |address| address.is_loopback());
+        is_loopback && network.listening().contains(&self.port)
+    }
+
     /// Whether the list lets it be asked for; its addresses, if it has a name, are looked at when they are known.
     fn may_be_asked(&self, outbound: &Outbound) -> bool {
         match self.host.parse::<IpAddr>() {
@@ -134,7 +144,16 @@ impl Outside {
         Self {
             world: Arc::clone(world),
             places: Arc::new(Semaphore::new(CALLS_MAX)),
+            own: None,
             client: Mutex::default(),
+        }
+    }
+
+    /// The way out of one instance, which has this network.
+    pub(crate) fn of_instance(world: &Arc<World>, network: &Arc<Network>) -> Self {
+        Self {
+            own: Some(Arc::clone(network)),
+            ..Self::new(world)
         }
     }
 
@@ -153,7 +172,9 @@ impl Outside {
             .inside
             .get()
             .filter(|inside| target.may_be_inside(outbound) && inside.answers(&target.host, target.port));
-        if inside.is_none() && !target.may_be_asked(outbound) {
+        let own = self.own.as_ref().filter(|_| !target.is_secure);
+        let is_own = own.is_some_and(|own| target.listens_in(own));
+        if inside.is_none() && !is_own && !target.may_be_asked(outbound) {
             asking.say(
                 &target,
                 "was denied: name it in the annotation kittiwake.dev/allowed-outbound of the template",
@@ -199,7 +220,7 @@ impl Outside {
         match &*client {
             Some((list, client)) if list == outbound => client.clone(),
             _ => {
-                let made = Client::new(outbound.clone(), &self.world);
+                let made = Client::new(outbound.clone(), &self.world, self.own.as_ref());
                 *client = Some((outbound.clone(), made.clone()));
                 made
             }

@@ -198,6 +198,9 @@ impl HostTcpSocket for View<'_> {
         } else {
             None
         };
+        if own.is_none() && self.sockets.network().refuses(peer, self.allowed) {
+            return Err(ErrorCode::ConnectionRefused.into());
+        }
         if own.is_none() && !self.sockets.reach.may_connect(self.allowed, peer, self.log) {
             return Err(ErrorCode::AccessDenied.into());
         }

@@ -5,7 +5,7 @@ use super::World;
 use super::body::RequestBody;
 use super::connector::Connector;
 use super::error::Failure;
-use super::{Instant, RequestOptions, SILENCE_MAX};
+use super::{Instant, Network, RequestOptions, SILENCE_MAX};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::client::legacy::{self, Client as Pool};
@@ -30,8 +30,8 @@ const HEADER_LIST_BYTES_MAX: u32 = 64 * 1024;
 pub(super) struct Client(Pool<Connector, RequestBody>);
 
 impl Client {
-    /// One without connections, which will be to servers of this list only.
-    pub(super) fn new(outbound: Outbound, world: &Arc<World>) -> Self {
+    /// One without connections, which will be to servers of this list only, and to those in its `own` network.
+    pub(super) fn new(outbound: Outbound, world: &Arc<World>, own: Option<&Arc<Network>>) -> Self {
         let pool = legacy::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
@@ -41,7 +41,7 @@ impl Client {
             .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
             // wasmtime's has set it.
             .set_host(false)
-            .build(Connector::new(outbound, world));
+            .build(Connector::new(outbound, world, own));
         Self(pool)
     }
 

@@ -2,7 +2,7 @@
 //! address that was checked.
 
 use super::error::ConnectError;
-use super::{Target, World, resolve};
+use super::{Network, Target, World, resolve};
 use http::Uri;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
@@ -30,6 +30,7 @@ pub(super) struct Connector(Arc<Inner>);
 struct Inner {
     outbound: Outbound,
     world: Arc<World>,
+    own: Option<Arc<Network>>,
     places: Arc<Semaphore>,
 }
 
@@ -44,11 +45,12 @@ trait Io: AsyncRead + AsyncWrite + Send {}
 impl<T: AsyncRead + AsyncWrite + Send> Io for T {}
 
 impl Connector {
-    /// Connects to what the list lets through.
-    pub(super) fn new(outbound: Outbound, world: &Arc<World>) -> Self {
+    /// Connects to what listens in its `own` network, and to what the list lets through.
+    pub(super) fn new(outbound: Outbound, world: &Arc<World>, own: Option<&Arc<Network>>) -> Self {
         Self(Arc::new(Inner {
             outbound,
             world: Arc::clone(world),
+            own: own.map(Arc::clone),
             places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
         }))
     }
@@ -78,6 +80,17 @@ impl Inner {
         let place = Arc::clone(&self.places);
         let place = place.try_acquire_owned().map_err(|_| ConnectError::TooMany)?;
         let target = Target::of(uri).ok_or(ConnectError::NoHost)?;
+        let own = self.own.as_ref().filter(|own| target.listens_in(own));
+        if let Some(own) = own
+            && !target.is_secure
+        {
+            let refused = |_| ConnectError::Io(io::ErrorKind::ConnectionRefused.into());
+            return Ok(Link {
+                io: Box::pin(own.connect(target.port).await.map_err(refused)?),
+                is_http2: false,
+                _place: place,
+            });
+        }
         let stream = connect_to_one_of(&self.addresses(&target).await?).await?;
         // What is sent is complete; waiting for more only delays it.
         let _ = stream.set_nodelay(true);

@@ -143,3 +143,43 @@ async fn a_function_has_so_many_requests_under_way_and_no_more() {
     assert!(matches!(refused.err(), Some(Error::ConnectionLimitReached)));
     drop(all);
 }
+
+#[tokio::test]
+async fn what_listens_in_the_same_instance_is_reached_without_being_named() {
+    let network = Arc::<Network>::default();
+    let listener = network.listen(8882, 8).unwrap();
+    let serving = tokio::spawn(async move {
+        loop {
+            let end = std::future::poll_fn(|cx| listener.poll_accept(cx)).await;
+            let told = |request: Request<hyper::body::Incoming>| async move {
+                let text = format!("beside {}", request.uri().path());
+                Ok::<_, std::convert::Infallible>(http::Response::new(Full::new(Bytes::from(text))))
+            };
+            let io = hyper_util::rt::TokioIo::new(end);
+            let server = hyper::server::conn::http1::Builder::new();
+            tokio::spawn(server.serve_connection(io, hyper::service::service_fn(told)));
+        }
+    });
+    let (alone, beside) = (
+        Arc::new(Outside::new(&Arc::default())),
+        Arc::new(Outside::of_instance(&Arc::default(), &network)),
+    );
+    for host in ["127.0.0.1", "localhost", "[::1]"] {
+        let url = format!("http://{host}:8882/a");
+        assert_eq!(get(&beside, "", &url).await.unwrap(), "beside /a");
+        let denied = get(&alone, "", &url).await;
+        assert!(matches!(denied, Err(Error::HttpRequestDenied)), "{denied:?}");
+    }
+    for url in [
+        "http://127.0.0.1:8883/",
+        "https://127.0.0.1:8882/",
+        "http://192.0.2.1:8882/",
+    ] {
+        let denied = get(&beside, "", url).await;
+        assert!(
+            matches!(denied, Err(Error::HttpRequestDenied)),
+            "{url}: {denied:?}"
+        );
+    }
+    serving.abort();
+}

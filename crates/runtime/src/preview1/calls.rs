@@ -337,6 +337,9 @@ impl Scene<'_, '_> {
             .then(|| self.sockets.network.try_connect(peer.port()))
             .flatten();
         if own.is_none() {
+            if self.sockets.network.refuses(peer, &self.sockets.outbound) {
+                return Err(Errno::CONNREFUSED);
+            }
             self.check_reach(peer)?;
         }
         let socket = self.sockets.get(fd)?;

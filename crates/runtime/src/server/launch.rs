@@ -74,7 +74,6 @@ pub(crate) fn arguments(revision: &RevisionSpec) -> Vec<String> {
 }
 
 /// Where programs find each other.
-#[derive(Default)]
 pub(crate) struct Home {
     /// The network that they are in. It ends with the first of them that ends.
     pub network: Arc<Network>,
@@ -192,7 +191,8 @@ impl Scene<'_> {
 
     async fn make_component(&self, pre: &CommandPre<Host>) -> Made {
         let (revision, log) = (self.revision, self.log);
-        let outside = Arc::new(Outside::new(&self.shared.world));
+        let outside = Outside::of_instance(&self.shared.world, &self.home.network);
+        let outside = Arc::new(outside);
         let mut host = Host::new(revision, &self.shared.file_root, log, &outside);
         host.run_as(&self.program(false), revision, log, |streams| {
             streams.stdout(Output::new(log, LogStream::Stdout));

@@ -104,9 +104,14 @@ fn home(shared: &Arc<Shared>, parts: &[Part]) -> Result<Home, LaunchError> {
     let mut mounts = parts.iter().flat_map(|part| &part.revision.mounts);
     let share = parts.len() > 1 && mounts.any(|mount| matches!(mount.content, Content::Scratch { .. }));
     let volumes = share.then(|| shared.file_root.volumes()).transpose();
+    let network = if parts.len() > 1 {
+        Network::of_several()
+    } else {
+        Network::default()
+    };
     Ok(Home {
+        network: Arc::new(network),
         volumes: volumes.map_err(|error| LaunchError::Internal(error.to_string()))?,
-        ..Home::default()
     })
 }
 
