@@ -17,12 +17,15 @@ cd "$here"
 say() { printf '%s\n' "guests/knative: $*" >&2; }
 sha256() { if command -v sha256sum >/dev/null; then sha256sum "$@"; else shasum -a 256 "$@"; fi; }
 
-# Two crates: components here, programs that listen and stay in servers. All images of both have the same sources.
+# Two crates: components here, programs that listen and stay in servers. All images of both have the same sources. Servers are
+# modules with WasmEdge's sockets; these are components with wasi:sockets as well.
+component_servers="grpc-ping"
 sources() {
   find Cargo.toml Cargo.lock src images servers/Cargo.toml servers/Cargo.lock servers/src servers/images -type f | LC_ALL=C sort
 }
 names() { sed -n 's/^name = "\(.*\)"$/\1/p' "$1/Cargo.toml" | grep -v '^kittiwake-'; }
-images() { { names . | sed 's/$/.wasm/'; names servers | sed 's/.*/servers\/&.wasm/'; } | LC_ALL=C sort; }
+images() { { names . | sed 's/$/.wasm/'; names servers | sed 's/.*/servers\/&.wasm/'
+  printf 'servers/components/%s.wasm\n' $component_servers; } | LC_ALL=C sort; }
 
 print_manifest() { # toolchain
   local separator=$'\n' image
@@ -49,10 +52,12 @@ check() {
 has_target() { local libdir; libdir=$(rustc --print target-libdir --target "$1" 2>/dev/null) && [ -d "$libdir" ]; }
 
 # Compiles one crate; $rustc and $flags say with what.
-compile() { # folder, target, what
-  (cd "$1" && cargo fetch --quiet --locked --target "$2" &&
+compile() { # folder, target, what…
+  local folder=$1 target=$2
+  shift 2
+  (cd "$folder" && cargo fetch --quiet --locked --target "$target" &&
     env -u RUSTFLAGS RUSTC="$rustc" CARGO_TARGET_DIR="$target_dir" CARGO_ENCODED_RUSTFLAGS="$(IFS=$'\x1f'; printf '%s' "${flags[*]}")" \
-      cargo build --quiet --locked --release "$3" --target "$2" -j"${JOBS:-2}")
+      cargo build --quiet --locked --release "$@" --target "$target" -j"${JOBS:-2}")
 }
 
 build() {
@@ -69,9 +74,12 @@ build() {
   for name in $(names .); do cp "$target_dir/wasm32-wasip2/release/examples/$name.wasm" "$name.wasm"; done
   compile servers wasm32-wasip1 --bins
   for name in $(names servers); do cp "$target_dir/wasm32-wasip1/release/$name.wasm" "servers/$name.wasm"; done
+  # shellcheck disable=SC2086 # words
+  compile servers wasm32-wasip2 $(printf -- '--bin %s ' $component_servers)
+  for name in $component_servers; do cp "$target_dir/wasm32-wasip2/release/$name.wasm" "servers/components/$name.wasm"; done
   print_manifest "$("$rustc" --version)${sysroot:+, std of guests/sysroot.sh}" > "$manifest.new"
   mv "$manifest.new" "$manifest"
-  say "$(images | wc -l) images, $(cat ./*.wasm servers/*.wasm | wc -c) bytes"
+  say "$(images | wc -l) images, $(images | xargs cat | wc -c) bytes"
 }
 
 case ${1:-} in

@@ -1,6 +1,6 @@
 //! `test/e2e/grpc_test.go`: gRPC through the gateway, one message or many on one call, and how it scales.
 
-use crate::suite::{Suite, annotate, container, server, split, text};
+use crate::suite::{Suite, annotate, container, server, server_image, split, text};
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{Method, Request, StatusCode, header};
@@ -104,6 +104,11 @@ async fn deploy(suite: &Suite, change: impl Fn(&mut Value)) -> String {
     url
 }
 
+/// The component that listens through `wasi:sockets`, in place of the module.
+fn as_component(service: &mut Value) {
+    container(service)["image"] = server_image("components/grpc-ping").into();
+}
+
 fn via_activator(service: &mut Value) {
     annotate(service, "autoscaling.knative.dev/target-burst-capacity", "-1");
 }
@@ -153,6 +158,32 @@ async fn test_grpc_streaming_ping_via_activator() {
     tokio::time::timeout(PATIENCE, ping_stream(&suite, &url))
         .await
         .unwrap();
+}
+
+/// The same of a component: what it is, one message and many, past the activator and through it.
+#[tokio::test(flavor = "multi_thread")]
+async fn test_grpc_of_a_component() {
+    let suite = Suite::start().await;
+    let direct = deploy(&suite, as_component).await;
+    let revision = suite.object("revisions", "pinger-00001").await;
+    assert_eq!(revision["status"]["annotations"]["kittiwake.dev/kind"], "server");
+    let proxied = deploy(&suite, |service| {
+        service["metadata"]["name"] = "proxied".into();
+        as_component(service);
+        via_activator(service);
+    })
+    .await;
+    for url in [direct, proxied] {
+        assert_eq!(ping(&suite, &url, "Hello!").await, "Hello!");
+        let long = "x".repeat(100);
+        let pings = (0..20).map(|_| ping(&suite, &url, &long));
+        for pong in futures::future::join_all(pings).await {
+            assert_eq!(pong, long);
+        }
+        tokio::time::timeout(PATIENCE, ping_stream(&suite, &url))
+            .await
+            .unwrap();
+    }
 }
 
 /// Two callers until there are two instances, and no more than Knative's test allows. One that fails fails the test.

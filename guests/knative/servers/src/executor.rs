@@ -1,6 +1,7 @@
-//! Runs futures on the one thread that a module of WASI has: those that are ready are polled; when none is, `poll_oneoff`
-//! waits for all sockets and for the next point in time.
+//! Runs futures on the one thread that a program of WASI has: those that are ready are polled; when none is, `poll_oneoff`
+//! (of components `wasi:io/poll`) waits for all sockets and for the next point in time.
 
+use crate::sockets::poll::{Subscription, poll};
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::future::{Future, poll_fn};
@@ -10,7 +11,6 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, SystemTime};
-use wasmedge_wasi_socket::poll::{Subscription, poll};
 
 /// What the event of the next point in time carries; those of sockets carry their place in the list.
 const TIMER: u64 = u64::MAX;

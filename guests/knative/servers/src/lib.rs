@@ -1,4 +1,4 @@
-//! What the look-alikes that listen share: a server of HTTP/1.1 on WasmEdge's sockets, and of HTTP/2 where a test wants it
+//! What the look-alikes that listen share: a server of HTTP/1.1 on the sockets of WASI, and of HTTP/2 where a test wants it
 //! (Knative's `network.NewServer` is always one of both), on one thread.
 
 use bytes::Bytes;
@@ -9,16 +9,19 @@ use hyper::body::{Frame, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::server::conn::auto;
+use sockets::{TcpListener, TcpStream};
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd as _;
 use std::task::Poll;
-use wasmedge_wasi_socket::{TcpListener, TcpStream};
 
 pub mod executor;
 #[path = "../../src/info.rs"]
 pub mod info;
+#[cfg_attr(target_env = "p1", path = "sockets_of_modules.rs")]
+#[cfg_attr(target_env = "p2", path = "sockets_of_components.rs")]
+mod sockets;
 mod stream;
 #[path = "../../src/work.rs"]
 pub mod work;

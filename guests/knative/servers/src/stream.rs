@@ -1,12 +1,12 @@
 //! A connection, as hyper wants it.
 
 use crate::executor::{self, Direction};
+use crate::sockets::TcpStream;
 use hyper::rt::ReadBufCursor;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use wasmedge_wasi_socket::TcpStream;
 
 /// Bytes that are read at a time.
 const CHUNK_BYTES: usize = 16 * 1024;
