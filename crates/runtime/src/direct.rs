@@ -20,6 +20,8 @@ use wasmtime_wasi_http::p2::types::{HostIncomingRequest, HostResponseOutparam};
 
 mod cli;
 mod error_code;
+#[cfg(test)]
+mod hostile;
 mod http;
 mod interface;
 mod io;

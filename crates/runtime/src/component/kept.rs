@@ -44,10 +44,7 @@ impl Components {
 
     /// Does something for which the machine must have room: where it has none, once more without what is only kept.
     pub(super) fn with_room<R>(&self, act: impl Fn() -> wasmtime::Result<R>) -> wasmtime::Result<R> {
-        match act() {
-            Err(error) if is_out_of_room(&error) && self.give_room() => act(),
-            done => done,
-        }
+        self.kept.with_room(act)
     }
 
     /// Lets go what is only kept, since the machine has no room; `false` where nothing is.
@@ -208,6 +205,14 @@ impl<T> Kept<T> {
         !left.is_empty()
     }
 
+    /// See [`Components::with_room`].
+    fn with_room<R>(&self, act: impl Fn() -> wasmtime::Result<R>) -> wasmtime::Result<R> {
+        match act() {
+            Err(error) if is_out_of_room(&error) && self.clear() => act(),
+            done => done,
+        }
+    }
+
     /// How many are here, and their size in bytes.
     pub(super) fn size(&self) -> (usize, u64) {
         let state = self.state();
@@ -299,6 +304,33 @@ mod tests {
         );
         assert!(kept.clear() && !kept.clear());
         assert_eq!(kept.size(), (0, 0));
+    }
+
+    #[test]
+    fn what_finds_no_room_is_done_once_more_without_what_is_only_kept() {
+        let no_room = || wasmtime::Error::from(rustix::io::Errno::NOMEM);
+        let tried = std::cell::Cell::new(0);
+        let fails = |times: u32, why: &dyn Fn() -> wasmtime::Error| {
+            tried.set(0);
+            let kept = kept(&[1, 2], 30);
+            let done = kept.with_room(|| {
+                tried.set(tried.get() + 1);
+                if tried.get() <= times { Err(why()) } else { Ok(()) }
+            });
+            (done.is_ok(), tried.get(), kept.size().0)
+        };
+        assert_eq!(fails(0, &no_room), (true, 1, 2), "there is room");
+        assert_eq!(fails(1, &no_room), (true, 2, 0), "there is room then");
+        assert_eq!(fails(9, &no_room), (false, 2, 0), "there is none either");
+        let other = || wasmtime::Error::msg("broken");
+        assert_eq!(fails(9, &other), (false, 1, 2), "more room would not help");
+        let empty = kept(&[], 30);
+        tried.set(0);
+        let done = empty.with_room(|| -> wasmtime::Result<()> {
+            tried.set(tried.get() + 1);
+            Err(no_room())
+        });
+        assert!(done.is_err() && tried.get() == 1, "there is nothing to let go");
     }
 
     #[test]

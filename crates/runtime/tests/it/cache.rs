@@ -1,7 +1,8 @@
 //! The cache between runtimes, and functions that leave memory.
 
-use crate::support::{Rig, files, report_of, spec};
+use crate::support::{Rig, files, report_of, spec, with_core_instances_of};
 use kittiwake_core::body;
+use kittiwake_core::invoke::InvokeError;
 use kittiwake_core::revision::Limits;
 use kittiwake_core::unit::ByteCount;
 use kittiwake_testkit::guest;
@@ -105,6 +106,34 @@ async fn programs_beyond_the_limit_are_loaded_again() {
     assert_eq!(rig.metric("kittiwake_programs_found_total"), 0);
     rig.runtime.unload_idle(Duration::ZERO);
     assert_eq!(rig.metric("kittiwake_programs_kept"), 0);
+}
+
+#[tokio::test]
+async fn an_instance_that_finds_no_room_has_what_is_only_kept_let_go() {
+    let rig = Rig::with(|config| config.instances_max = 2);
+    // The pool has two memories for each slot, and this has three.
+    let memory = wat::parse_str("(module (memory 1))").unwrap();
+    let greedy = with_core_instances_of(guest::stall(), &memory, 2);
+    let greedy = rig.deploy(&greedy, Limits::default()).await;
+    let other = rig.deploy_as("other", &guest::hello()).await;
+    rig.runtime.unload_idle(Duration::ZERO);
+    assert_eq!(rig.metric("kittiwake_programs_kept"), 2);
+    // It has its instance until its answer is dropped.
+    let holding = rig.call(&greedy, body::empty()).await.unwrap();
+    let full = rig.call(&greedy, body::empty()).await.unwrap_err();
+    assert!(matches!(full, InvokeError::Overloaded { .. }), "{full}");
+    assert_eq!(rig.metric("kittiwake_calls_failed_total"), 1);
+    rig.runtime.unload_idle(Duration::ZERO);
+    assert_eq!(rig.metric("kittiwake_programs_kept"), 0);
+    // Once there is room both are served, the other one from the disk.
+    drop(holding);
+    while rig.metric("kittiwake_instances_live") > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(rig.call(&greedy, body::empty()).await.is_ok());
+    let found = rig.metric("kittiwake_programs_found_total");
+    assert_eq!(rig.get(&other).await.unwrap(), "Hello from WebAssembly!\n");
+    assert_eq!(rig.metric("kittiwake_programs_found_total"), found);
 }
 
 #[tokio::test]

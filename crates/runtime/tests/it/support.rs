@@ -232,11 +232,15 @@ pub fn pieces(pieces: Vec<Bytes>, trailers: Option<http::HeaderMap>) -> Body {
     http_body_util::StreamBody::new(futures::stream::iter(frames)).boxed_unsync()
 }
 
-/// The component with `count` more core instances, of an empty module: sections are just added at its end.
-pub fn with_core_instances(mut component: Vec<u8>, count: u8) -> Vec<u8> {
+/// The component with `count` more core instances, of an empty module.
+pub fn with_core_instances(component: Vec<u8>, count: u8) -> Vec<u8> {
+    with_core_instances_of(component, b"\0asm\x01\0\0\0", count)
+}
+
+/// The component with `count` more instances of a core module: sections are just added at its end.
+pub fn with_core_instances_of(mut component: Vec<u8>, module: &[u8], count: u8) -> Vec<u8> {
     const CORE_MODULE: u8 = 1;
     const CORE_INSTANCES: u8 = 2;
-    const MODULE: &[u8] = b"\0asm\x01\0\0\0";
     let (mut modules, mut at) = (0, 8);
     while at < component.len() {
         modules += u8::from(component[at] == CORE_MODULE);
@@ -251,8 +255,8 @@ pub fn with_core_instances(mut component: Vec<u8>, count: u8) -> Vec<u8> {
         }
         at += 1 + size;
     }
-    component.extend([CORE_MODULE, 8]);
-    component.extend(MODULE);
+    component.extend([CORE_MODULE, u8::try_from(module.len()).unwrap()]);
+    component.extend(module);
     component.extend([CORE_INSTANCES, 1 + 3 * count, count]);
     component.extend((0..count).flat_map(|_| [0, modules, 0]));
     component
