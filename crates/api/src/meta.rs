@@ -79,8 +79,8 @@ pub const ISOLATION_ANNOTATION: &str = "kittiwake.dev/isolation";
 /// Annotation on a template: which other servers the function may reach, as `kittiwake_core::outbound` reads it. None
 /// where it is absent. Kittiwake's own.
 pub const OUTBOUND_ANNOTATION: &str = "kittiwake.dev/allowed-outbound";
-/// Annotation in the status of a Revision: what kind of program its image holds: `component`, `server` or `command`.
-/// Kittiwake's own.
+/// Annotation in the status of a Revision: what kind of program its image holds: `component`, `server` or `command`. On a
+/// template it says which of the last two a program is that could be either. Kittiwake's own.
 pub const KIND_ANNOTATION: &str = "kittiwake.dev/kind";
 /// Annotation in the status of a PodAutoscaler: how many instances there shall be, as `spec.replicas` of Knative's
 /// Deployment. Kittiwake's own. It differs from `status.desiredScale` while the last instance waits to go.
@@ -94,5 +94,7 @@ pub const ACTIVATORS_ANNOTATION: &str = "kittiwake.dev/activators";
 /// Annotation of a CustomResourceDefinition whose objects the platform makes from others: clients only read them.
 /// Kittiwake's own.
 pub const MADE_ANNOTATION: &str = "kittiwake.dev/made";
+/// The values of [`KIND_ANNOTATION`] on a template.
+pub const KIND_VALUES: [&str; 2] = ["command", "server"];
 /// The values of [`ISOLATION_ANNOTATION`].
 pub const ISOLATION_VALUES: [&str; 3] = ["request", "serial", "concurrent"];

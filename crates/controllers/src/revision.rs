@@ -68,5 +68,8 @@ pub async fn reconcile(context: Arc<Context>, key: ObjectKey) -> Result<Next, Er
 /// What an earlier process left of a Revision that had become ready: its digest is on record then.
 fn recall(context: &Context, key: &ObjectKey, revision: &Revision) -> Option<Preparation> {
     let images = spec::Images::pinned(revision)?;
-    context.preparations.recall(key, revision.uid_str(), &images)
+    let named = spec::named_kind(revision);
+    context
+        .preparations
+        .recall(key, revision.uid_str(), &images, named)
 }

@@ -75,6 +75,17 @@ impl FunctionKind {
         }
     }
 
+    /// What a program that was found to be this is taken for where its template names a kind
+    /// ([`crate::revision::RevisionSpec::named_kind`]). Only the two kinds that have a `main` are told apart that way: which
+    /// functions a program imports does not always say whether it listens.
+    #[must_use]
+    pub fn taken_for(self, named: Option<Self>) -> Self {
+        match (self, named) {
+            (Self::Server | Self::Command, Some(named @ (Self::Server | Self::Command))) => named,
+            _ => self,
+        }
+    }
+
     /// Whether its instances stay between calls and are counted by the autoscaler one by one.
     #[must_use]
     pub fn is_resident(self) -> bool {

@@ -148,6 +148,9 @@ pub struct RevisionSpec {
     pub image: Arc<str>,
     /// What kind of program the image holds.
     pub kind: FunctionKind,
+    /// The kind that its template names for a program that could be either (`kittiwake.dev/kind`): see
+    /// [`FunctionKind::taken_for`].
+    pub named_kind: Option<FunctionKind>,
     /// The `command` of its container, which replaces the program's name (its `argv[0]`) and, where it has more, stands
     /// before `args`. Empty: the image's own.
     pub command: Vec<String>,
@@ -193,6 +196,7 @@ impl RevisionSpec {
             configuration: Arc::default(),
             image: image.into(),
             kind: FunctionKind::default(),
+            named_kind: None,
             command: Vec::new(),
             args: Vec::new(),
             working_dir: None,

@@ -60,6 +60,7 @@ impl Sidecar {
             configuration: Arc::clone(&revision.configuration),
             image: Arc::clone(&self.image),
             kind: FunctionKind::Server,
+            named_kind: None,
             command: self.command.clone(),
             args: self.args.clone(),
             working_dir: self.working_dir.clone(),

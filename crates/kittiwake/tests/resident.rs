@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 /// Back to zero as fast as Knative allows, and deployable at zero.
@@ -391,6 +391,44 @@ async fn upgrades_and_http2_reach_a_server() {
             .await
             .unwrap();
         assert_eq!(answer.text(), "over HTTP/1.1", "{name}");
+    }
+}
+
+/// What both import is the same; the template of the one tells that it does not listen.
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_with_the_sockets_of_the_standard_library_are_servers_or_commands() {
+    let mut platform = TestPlatform::start().await.unwrap();
+    let image = |name: &str| {
+        let path = root().join(format!("guests/std-net/{name}.wasm"));
+        format!("file://{}", path.display())
+    };
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = upstream.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut connection, _) = upstream.accept().await.unwrap();
+            let mut asked = [0; 4];
+            connection.read_exact(&mut asked).await.unwrap();
+            connection.write_all(b"pong").await.unwrap();
+        }
+    });
+    let listens = manifest("listens", &image("listens"), "", "");
+    let annotations = format!("kittiwake.dev/kind: command, kittiwake.dev/allowed-outbound: '{address}'");
+    let connects = manifest("connects", &image("connects"), &annotations, "").replace(
+        "}]}\n",
+        &format!(", env: [{{name: UPSTREAM, value: '{address}'}}]}}]}}\n"),
+    );
+    platform.deploy_yaml("listens", &listens).await.unwrap();
+    platform.deploy_yaml("connects", &connects).await.unwrap();
+    for start in ["the first", "another"] {
+        assert_eq!(text(&platform, "listens", "/a").await, "/a \n", "{start}");
+        assert_eq!(text(&platform, "connects", "/").await, "pong\n", "{start}");
+        for (name, kind) in [("listens", "server"), ("connects", "command")] {
+            let revision = platform.object(&format!("revisions/{name}-00001")).await.unwrap();
+            let told = &revision["status"]["annotations"]["kittiwake.dev/kind"];
+            assert_eq!(told, kind, "{start}");
+        }
+        platform.restart().await.unwrap();
     }
 }
 

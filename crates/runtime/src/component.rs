@@ -19,6 +19,7 @@ use crate::single_flight::SingleFlight;
 use futures::FutureExt;
 use kittiwake_core::artifact::{FunctionKind, PrepareError};
 use kittiwake_core::code::ErrorCode;
+use kittiwake_core::revision::RevisionSpec;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use tokio::sync::Semaphore;
@@ -50,8 +51,8 @@ const EXPORTS_NAMED_MAX: usize = 8;
 pub(crate) struct Loaded {
     /// Compiled, type-checked and linked.
     pub program: Program,
-    /// What kind of program it is.
-    pub kind: FunctionKind,
+    /// What kind of program it was found to be; see [`Loaded::kind_for`].
+    kind: FunctionKind,
     /// What it was compiled for; its instances take their slots there.
     pub engine: Arc<WasmEngine>,
     hold: Hold,
@@ -83,6 +84,11 @@ enum Answers {
 }
 
 impl Loaded {
+    /// What kind of program it is for a revision.
+    pub(crate) fn kind_for(&self, revision: &RevisionSpec) -> FunctionKind {
+        self.kind.taken_for(revision.named_kind)
+    }
+
     /// Whether it is a service of WASI 0.3, whose instances can serve several calls at a time.
     pub(crate) fn is_service(&self) -> bool {
         matches!(self.program, Program::Handler(ProxyPre::P3(_)))

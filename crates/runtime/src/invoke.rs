@@ -117,7 +117,7 @@ impl Shared {
             let queued = call.shared.clock.elapsed().saturating_sub(begun);
             let (response, reused) = call.answer_as_service(request, held).boxed().await?;
             (response, queued, reused)
-        } else if call.function.loaded.kind != FunctionKind::Component {
+        } else if call.function.loaded.kind_for(&call.revision) != FunctionKind::Component {
             let place = call.place().await?;
             let queued = call.shared.clock.elapsed().saturating_sub(begun);
             let answer = call.answer_as_program(request, held, place).boxed().await?;
@@ -262,7 +262,7 @@ impl Call {
         held: Held,
         place: Place,
     ) -> Result<http::Response<Body>, InvokeError> {
-        if self.function.loaded.kind == FunctionKind::Server {
+        if self.function.loaded.kind_for(&self.revision) == FunctionKind::Server {
             let why = "a function that listens by itself is called through its instances";
             return Err(InvokeError::Internal(why.to_owned()));
         }

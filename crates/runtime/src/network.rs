@@ -36,6 +36,8 @@ struct Ports {
     listeners: BTreeMap<u16, Arc<Listener>>,
     /// Those that a socket is bound to, whether it listens or not.
     bound: BTreeSet<u16>,
+    /// Some port was listened on.
+    listened: bool,
     /// Set once the guest has ended: nobody will ever listen again.
     closed: bool,
 }
@@ -134,6 +136,7 @@ impl Network {
             taken: Notify::new(),
         });
         ports.listeners.insert(port, Arc::clone(&listener));
+        ports.listened = true;
         drop(ports);
         self.changes.send_replace(());
         Ok(listener)
@@ -174,6 +177,11 @@ impl Network {
     /// The ports that are listened on.
     pub(crate) fn listening(&self) -> Vec<u16> {
         self.ports().listeners.keys().copied().collect()
+    }
+
+    /// Whether any port was ever listened on.
+    pub(crate) fn has_listened(&self) -> bool {
+        self.ports().listened
     }
 
     /// Resolves once a port is listened on; `false` when that can never be.

@@ -114,14 +114,18 @@ impl Shared {
             sidecar.image = image.into();
             programs.push(loaded);
         }
-        together::check(&loaded, &revision.sidecars, &programs)?;
+        let kind = loaded.kind_for(&revision);
+        if revision.named_kind.is_some_and(|named| named != kind) {
+            return Err(not_of_named_kind());
+        }
+        together::check(kind, &revision.sidecars, &programs)?;
         progress(PreparePhase::Starting);
         self.start_once(&revision, &loaded, &programs, progress_deadline)
             .await?;
         let sidecars = revision.sidecars.iter();
         Ok(Prepared {
             image: revision.image.to_string(),
-            kind: loaded.kind,
+            kind,
             sidecars: sidecars.map(|sidecar| Arc::clone(&sidecar.image)).collect(),
         })
     }
@@ -244,7 +248,7 @@ impl Shared {
         sidecars: &[Arc<Loaded>],
         progress_deadline: Duration,
     ) -> Result<(), PrepareError> {
-        match (&loaded.program, loaded.kind) {
+        match (&loaded.program, loaded.kind_for(revision)) {
             (Program::Module(_), _) | (Program::Cli(_), FunctionKind::Server) => {
                 self.start_program_once(revision, loaded, sidecars, progress_deadline)
                     .await
@@ -368,6 +372,14 @@ pub(crate) fn causes(error: &wasmtime::Error) -> String {
 pub(crate) fn root_cause(error: &wasmtime::Error) -> String {
     let text = error.root_cause().to_string();
     text.lines().next().unwrap_or_default().to_owned()
+}
+
+fn not_of_named_kind() -> PrepareError {
+    PrepareError::new(
+        ErrorCode::UnsupportedKind,
+        "the image holds a component that answers HTTP (it exports wasi:http/incoming-handler or wasi:http/handler), \
+         which is neither a command nor a server: remove the annotation kittiwake.dev/kind of the template",
+    )
 }
 
 fn lost(pinned: &str) -> PrepareError {

@@ -117,6 +117,8 @@ pub fn not_on_template(object: &Value) -> FieldErrors {
             "autoscaling"
         } else if key == meta::ISOLATION_ANNOTATION {
             "isolation"
+        } else if key == meta::KIND_ANNOTATION {
+            "kind"
         } else if key == meta::OUTBOUND_ANNOTATION {
             "outbound"
         } else {
@@ -138,15 +140,16 @@ pub fn template_annotations(annotations: &Annotations, autoscaler: &Autoscaler) 
         "progress-deadline",
     ));
     errors.also(sidecar(annotations));
-    if let Some(value) = annotations.get(meta::ISOLATION_ANNOTATION)
-        && !meta::ISOLATION_VALUES.contains(&value.as_str())
-    {
-        let why = format!("must be one of: {}", meta::ISOLATION_VALUES.join(", "));
-        errors.also(FieldErrors::invalid_because(
-            value,
-            meta::ISOLATION_ANNOTATION,
-            why,
-        ));
+    for (key, words) in [
+        (meta::ISOLATION_ANNOTATION, &meta::ISOLATION_VALUES[..]),
+        (meta::KIND_ANNOTATION, &meta::KIND_VALUES[..]),
+    ] {
+        if let Some(value) = annotations.get(key)
+            && !words.contains(&value.as_str())
+        {
+            let why = format!("must be one of: {}", words.join(", "));
+            errors.also(FieldErrors::invalid_because(value, key, why));
+        }
     }
     if let Some(value) = annotations.get(meta::OUTBOUND_ANNOTATION)
         && let Err(error) = value.parse::<Outbound>()

@@ -5,7 +5,7 @@ use super::spec::Images;
 use crate::context::Queues;
 use crate::object::ObjectKey;
 use jiff::Timestamp;
-use kittiwake_core::artifact::{Prepare, PrepareError, PreparePhase, PrepareRequest, Prepared};
+use kittiwake_core::artifact::{FunctionKind, Prepare, PrepareError, PreparePhase, PrepareRequest, Prepared};
 use kittiwake_core::clock::Clock;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -115,14 +115,22 @@ impl Preparations {
     }
 
     /// Takes up the work of an earlier process: when the artifacts `images` (pinned) of a Revision object are still on
-    /// disk, it is ready without being prepared again, so that a restart costs the same however much is deployed.
-    pub fn recall(&self, key: &ObjectKey, uid: &str, images: &Images) -> Option<Preparation> {
+    /// disk, it is ready without being prepared again, so that a restart costs the same however much is deployed. `named`
+    /// is the kind that its template names.
+    pub fn recall(
+        &self,
+        key: &ObjectKey,
+        uid: &str,
+        images: &Images,
+        named: Option<FunctionKind>,
+    ) -> Option<Preparation> {
         let serving = self.prepare.recall(&images.serving)?;
         let mut sidecars = images.sidecars.iter();
         if !sidecars.all(|image| self.prepare.recall(image).is_some()) {
             return None;
         }
         let state = Preparation::Ready(Prepared {
+            kind: serving.kind.taken_for(named),
             sidecars: images.sidecars.clone(),
             ..serving
         });

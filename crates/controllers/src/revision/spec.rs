@@ -116,6 +116,12 @@ pub fn kind(revision: &Revision) -> FunctionKind {
     word.and_then(|word| word.parse().ok()).unwrap_or_default()
 }
 
+/// The kind that its template names. Admission lets only known words through.
+#[must_use]
+pub fn named_kind(revision: &Revision) -> Option<FunctionKind> {
+    revision.annotation(meta::KIND_ANNOTATION)?.parse().ok()
+}
+
 /// How many instances a Revision may have, and begins with. Admission lets only numbers through.
 fn scaling(revision: &Revision) -> Scaling {
     let annotations = revision.metadata.annotations.as_ref();
@@ -146,6 +152,7 @@ pub fn revision_spec(
             .unwrap_or_default()
             .into(),
         kind,
+        named_kind: named_kind(revision),
         command: container.and_then(|c| c.command.clone()).unwrap_or_default(),
         args: container.and_then(|c| c.args.clone()).unwrap_or_default(),
         working_dir: container.and_then(|c| c.working_dir.as_deref().map(Into::into)),

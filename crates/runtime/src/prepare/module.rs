@@ -15,6 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// What to do with a program that was taken for a server because of what it imports.
+const NEVER_LISTENED: &str = ". It never listened on a port: if it prints its answer as a CGI program does, say so with \
+    the annotation kittiwake.dev/kind: command of the template";
+
 impl Shared {
     /// Starts one instance, to see at deploy time what would otherwise fail at the first call. A server has `limit` to
     /// become ready.
@@ -25,12 +29,13 @@ impl Shared {
         sidecars: &[Arc<Loaded>],
         limit: Duration,
     ) -> Result<(), PrepareError> {
+        let kind = loaded.kind_for(revision);
         let revision = &Arc::new(RevisionSpec {
-            kind: loaded.kind,
+            kind,
             ..revision.clone()
         });
         let log = self.logs.revision(&revision.key);
-        if loaded.kind == FunctionKind::Server {
+        if kind == FunctionKind::Server {
             self.check_commands(revision, &log)?;
         }
         let slot_deadline = Instant::now() + self.config.start_timeout;
@@ -44,7 +49,7 @@ impl Shared {
         };
         let launched = Pod::launch(self, &parts, slot_deadline).await;
         let mut pod = launched.map_err(|error| not_launched(&error))?;
-        if loaded.kind != FunctionKind::Server {
+        if kind != FunctionKind::Server {
             return Ok(());
         }
         let deadline = Instant::now() + limit;
@@ -53,8 +58,9 @@ impl Shared {
             exit = pod.programs.ended() => PrepareError {
                 code: ErrorCode::StartFailed,
                 message: format!(
-                    "the function ended before it was ready: {}; its log has the details",
-                    exit.message
+                    "the function ended before it was ready: {}; its log has the details{}",
+                    exit.message,
+                    if pod.network.has_listened() { "" } else { NEVER_LISTENED }
                 ),
                 exit_code: Some(exit.code),
                 sidecar: None,

@@ -9,13 +9,13 @@ use std::sync::Arc;
 /// Refuses what cannot run beside something else: instances that live for one call have no network that another program
 /// could be in, and are not there between calls.
 pub(super) fn check(
-    serving: &Loaded,
+    serving: FunctionKind,
     sidecars: &[Sidecar],
     programs: &[Arc<Loaded>],
 ) -> Result<(), PrepareError> {
     let of_sidecars = sidecars.iter().zip(programs);
     check_kinds(
-        serving.kind,
+        serving,
         of_sidecars.map(|(sidecar, loaded)| (sidecar, runs_by_itself(&loaded.program))),
     )
 }

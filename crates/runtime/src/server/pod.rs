@@ -137,7 +137,7 @@ impl Pod {
                 // Who does not listen by then has other things to do first.
                 let _ = timeout(LISTEN_WITHIN, home.network.until_listeners(listeners)).await;
             }
-            listeners += usize::from(part.loaded.kind == FunctionKind::Server);
+            listeners += usize::from(part.loaded.kind_for(&part.revision) == FunctionKind::Server);
             let added = pod.add(shared, part, meter, &home, deadline).await;
             added.map_err(|error| error.of(&part.name))?;
         }

@@ -19,6 +19,7 @@ mod server;
 mod server_component;
 mod service;
 mod sidecar;
+mod std_net;
 mod support;
 mod turns;
 
