@@ -4,6 +4,7 @@
 use super::Host;
 use crate::files::{FileRoot, Files, TooMuchKept, Volumes};
 use kittiwake_core::revision::RevisionSpec;
+use std::io;
 use std::sync::{Arc, OnceLock};
 use tokio::task::AbortHandle;
 use wasmtime::component::{HasData, Linker, Resource};
@@ -14,10 +15,16 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, p2, p3};
 pub(crate) struct Folders {
     revision: Arc<RevisionSpec>,
     file_root: Arc<FileRoot>,
+    /// What the programs of one container share.
+    shared: Option<SharedFiles>,
     /// What it shares with other containers of its instance.
     volumes: Option<Volumes>,
     made: Option<Made>,
 }
+
+/// The files of an instance for which several programs are run, each a component's instance of its own: made by the first
+/// that asks for them.
+pub(crate) type SharedFiles = Arc<OnceLock<Files>>;
 
 /// The folders of an instance, which go with it.
 struct Made {
@@ -29,7 +36,7 @@ struct Made {
 /// The folders cannot be made, for which the guest is not to blame.
 #[derive(Debug, thiserror::Error)]
 #[error("the folders of the instance cannot be made: {0}; check the disk of the data directory")]
-pub(crate) struct NoFolders(std::io::Error);
+pub(crate) struct NoFolders(io::Error);
 
 impl Folders {
     /// Nothing is made yet.
@@ -37,13 +44,19 @@ impl Folders {
         Self {
             revision: Arc::clone(revision),
             file_root: Arc::clone(file_root),
+            shared: None,
             volumes: None,
             made: None,
         }
     }
 
+    /// Lets the guest have these files, together with other programs of its container. Before it asks for any.
+    pub(crate) fn share(&mut self, files: &SharedFiles) {
+        self.shared = Some(Arc::clone(files));
+    }
+
     /// Lets the scratch volumes be those of other containers, too. Before the guest begins.
-    pub(crate) fn share(&mut self, volumes: Option<&Volumes>) {
+    pub(crate) fn share_volumes(&mut self, volumes: Option<&Volumes>) {
         self.volumes = volumes.cloned();
     }
 
@@ -62,8 +75,7 @@ impl Folders {
         }
         // Done right here: a few calls of the system, which handing them to another thread and back would double. What
         // is mounted is written once for a revision.
-        let files = self.file_root.container(&self.revision, self.volumes.as_ref());
-        let files = files.map_err(NoFolders)?;
+        let files = self.files().map_err(NoFolders)?;
         let mut builder = WasiCtx::builder();
         files.open(&mut builder)?;
         *wasi.filesystem() = builder.build().filesystem().clone();
@@ -80,6 +92,20 @@ impl Folders {
             watch: watch.abort_handle(),
         });
         Ok(())
+    }
+}
+
+impl Folders {
+    fn files(&self) -> io::Result<Files> {
+        if let Some(files) = self.shared.as_ref().and_then(|shared| shared.get()) {
+            return Ok(files.clone());
+        }
+        let files = self.file_root.container(&self.revision, self.volumes.as_ref())?;
+        Ok(match &self.shared {
+            // Of two that are made at a time, one is kept.
+            Some(shared) => shared.get_or_init(|| files).clone(),
+            None => files,
+        })
     }
 }
 

@@ -4,6 +4,7 @@ use crate::component::{self, Loaded};
 use crate::files::{Files, Volumes};
 use crate::function::Meter;
 use crate::host::Host;
+use crate::host::folders::SharedFiles;
 use crate::host::output::Output;
 use crate::metrics::Counted;
 use crate::module::LoadedModule;
@@ -30,8 +31,10 @@ pub(crate) struct Launched {
     pub network: Arc<Network>,
     /// Its program. It ends when this is dropped.
     pub guest: RunningGuest,
-    /// What it finds in its file system. A component's are its own, and looked at in its ticks.
+    /// What it finds in its file system, for who looks how much it keeps. A component is asked that in its ticks.
     pub files: Option<Files>,
+    /// The same for other programs that are run for the instance.
+    pub shared_files: SharedFiles,
     /// How long it took to make.
     pub instantiated: Duration,
 }
@@ -95,6 +98,7 @@ pub(crate) async fn launch(
     let slot = slot.map_err(|_| LaunchError::NoRoom)?;
     let live = Counted::new(&shared.metrics.instances_live);
     let begun = shared.clock.elapsed();
+    let shared_files = SharedFiles::default();
     let scene = Scene {
         shared,
         revision,
@@ -102,6 +106,7 @@ pub(crate) async fn launch(
         meter,
         log,
         home,
+        shared_files: &shared_files,
     };
     let (program, files) = match &loaded.program {
         component::Program::Module(module) => scene.make_module(module).await?,
@@ -121,6 +126,7 @@ pub(crate) async fn launch(
         network: Arc::clone(&home.network),
         guest: RunningGuest(guest),
         files,
+        shared_files,
         instantiated: shared.clock.elapsed().saturating_sub(begun),
     })
 }
@@ -133,6 +139,7 @@ struct Scene<'a> {
     meter: &'a Meter,
     log: &'a Arc<RevisionLog>,
     home: &'a Home,
+    shared_files: &'a SharedFiles,
 }
 
 /// An instance with its program, to be run to its end, and what it finds in its file system.
@@ -166,6 +173,7 @@ impl Scene<'_> {
         let volumes = self.home.volumes.as_ref();
         let files = self.shared.file_root.container(self.revision, volumes);
         let files = files.map_err(|error| LaunchError::Internal(error.to_string()))?;
+        self.shared_files.get_or_init(|| files.clone());
         let guest = Guest::new(
             self.revision,
             &self.program(module.expects_listener),
@@ -198,7 +206,8 @@ impl Scene<'_> {
             streams.stdout(Output::new(log, LogStream::Stdout));
         });
         host.listen_in(&self.home.network);
-        host.folders.share(self.home.volumes.as_ref());
+        host.folders.share(self.shared_files);
+        host.folders.share_volumes(self.home.volumes.as_ref());
         host.limiter.count_in(&self.meter.memory);
         let mut wasm_store = host.into_store(self.loaded.engine.engine());
         let command = pre.instantiate_async(&mut wasm_store).await;

@@ -7,10 +7,12 @@ use kittiwake_core::body;
 use kittiwake_core::code::ErrorCode;
 use kittiwake_core::invoke::Invoke;
 use kittiwake_core::log::LogStream;
+use kittiwake_core::probe::{Handler, Probe, Probes};
 use kittiwake_core::revision::{Limits, RevisionSpec};
 use kittiwake_testkit::guest;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -64,6 +66,39 @@ async fn a_listener_of_the_standard_library_is_a_server() {
     assert_eq!(text(answer).await, "/post said\n");
     let printed = rig.log(LogStream::Stdout);
     assert_eq!(printed.lines().last(), Some("listening on 0.0.0.0:8080"));
+}
+
+#[tokio::test]
+async fn the_command_of_a_probe_finds_the_files_of_its_instance() {
+    let rig = Rig::new();
+    rig.write("listens.wasm", LISTENS);
+    let asked = Probe {
+        handler: Handler::Exec {
+            command: vec!["listens".into(), "probe".into()],
+        },
+        initial_delay: Duration::ZERO,
+        period: Duration::from_millis(20),
+        timeout: Duration::from_secs(5),
+        success_threshold: 1,
+        failure_threshold: 10_000,
+    };
+    let probed = RevisionSpec {
+        kind: FunctionKind::Server,
+        args: Vec::new(),
+        probes: Probes {
+            readiness: Some(asked.clone()),
+            liveness: Some(asked),
+            ..Probes::default()
+        },
+        ..spec("file://listens.wasm", Limits::default())
+    };
+    let prepared = prepare(&rig, probed.clone()).await.unwrap();
+    let revision = Arc::new(RevisionSpec {
+        image: prepared.image.into(),
+        ..probed
+    });
+    let instance = one(&rig, &revision).await;
+    assert_eq!(text(call(&instance, "/").await.unwrap()).await, "/ \n");
 }
 
 #[tokio::test]

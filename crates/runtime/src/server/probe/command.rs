@@ -8,9 +8,9 @@
 use super::Role;
 use super::kept::Kept;
 use crate::component::{self, Loaded};
-use crate::files::Files;
 use crate::function::Meter;
 use crate::host::Host;
+use crate::host::folders::SharedFiles;
 use crate::metrics::Counted;
 use crate::module::LoadedModule;
 use crate::network::Network;
@@ -50,8 +50,8 @@ pub(crate) struct Commands {
     meter: Meter,
     log: Arc<RevisionLog>,
     network: Arc<Network>,
-    /// Of a module; a component's are its own.
-    files: Option<Files>,
+    /// The instance's; a component's are made when it or a command first asks for them.
+    files: SharedFiles,
     /// What the image calls its program.
     names: Vec<String>,
     runs: Mutex<Runs>,
@@ -83,7 +83,7 @@ impl Commands {
             meter: meter.clone(),
             log: Arc::clone(log),
             network: Arc::clone(&launched.network),
-            files: launched.files.clone(),
+            files: Arc::clone(&launched.shared_files),
             names: shared.cache.program_names(&revision.image),
             runs: Mutex::default(),
         })
@@ -168,7 +168,8 @@ impl Commands {
             Streams::Given(Box::new(streams)),
             Arc::clone(&self.network),
             self.files
-                .clone()
+                .get()
+                .cloned()
                 .ok_or_else(|| wasmtime::Error::msg("the instance has no files"))?,
             &self.log,
         )?;
@@ -182,7 +183,7 @@ impl Commands {
         }))
     }
 
-    /// A run of a component. It has folders of its own.
+    /// A run of a component.
     fn component(&self, pre: &CommandPre<Host>, command: &[String], printed: &Kept) -> Run {
         let outside = Arc::new(Outside::new(&self.shared.world));
         let mut host = Host::new(&self.revision, &self.shared.file_root, &self.log, &outside);
@@ -190,6 +191,7 @@ impl Commands {
             streams.stdout(printed.clone()).stderr(printed.clone());
         });
         host.listen_in(&self.network);
+        host.folders.share(&self.files);
         host.limiter.count_in(&self.meter.memory);
         let (pre, mut wasm_store) = (pre.clone(), host.into_store(self.loaded.engine.engine()));
         Box::pin(async move {
