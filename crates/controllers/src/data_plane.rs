@@ -14,7 +14,7 @@ use crate::revision::tokens::Tokens;
 use crate::revision::{environment, references, spec};
 use crate::route::url::{Naming, said_inside};
 use crate::routing_table::{self, plan};
-use crate::scale_table::{Scales, Share};
+use crate::scale_table::Scales;
 use crate::settings::Follower;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -27,6 +27,7 @@ use kittiwake_core::log::LogHub;
 use kittiwake_core::revision::RevisionSpec;
 use kittiwake_core::routing_table::RoutingTable;
 use kittiwake_core::scale::ScaleTable;
+use kittiwake_core::share::Share;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +60,9 @@ pub struct Tables {
     pub routing: watch::Receiver<Option<Arc<RoutingTable>>>,
     /// How many instances of each Revision there shall be in this process. Empty until its share is known.
     pub scale: watch::Receiver<Arc<ScaleTable>>,
+    /// The share by which the newest routing table divides what is bounded; `None` before this process has one. Who answered
+    /// calls before would have instances that are others'.
+    pub divided: watch::Receiver<Option<Share>>,
 }
 
 /// Makes the tables' following.
@@ -66,9 +70,14 @@ pub struct Tables {
 pub fn build(config: Config, inputs: Inputs) -> (Tables, Task) {
     let (table, routing) = watch::channel(None);
     let (scales, scale) = watch::channel(Arc::default());
+    let (divide, divided) = watch::channel(None);
     (
-        Tables { routing, scale },
-        run(config, inputs, table, scales).boxed(),
+        Tables {
+            routing,
+            scale,
+            divided,
+        },
+        run(config, inputs, table, scales, divide).boxed(),
     )
 }
 
@@ -86,6 +95,7 @@ async fn run(
     inputs: Inputs,
     table: watch::Sender<Option<Arc<RoutingTable>>>,
     scale_table: watch::Sender<Arc<ScaleTable>>,
+    divide: watch::Sender<Option<Share>>,
 ) {
     let Inputs {
         client,
@@ -151,7 +161,8 @@ async fn run(
         loop {
             let began = Instant::now();
             let tokens_end = renew_tokens(&tokens, &client, &stores, clock.now()).await;
-            let share = (*shares.borrow_and_update()).unwrap_or(Share::WHOLE);
+            let known_share = *shares.borrow_and_update();
+            let share = known_share.unwrap_or(Share::WHOLE);
             specs.update(&stores, &tokens, share, clock.now());
             // Who cannot be used is told by the controllers.
             settings.update(|key| stores.config_maps.by_key(key));
@@ -177,10 +188,12 @@ async fn run(
                 }
                 differs
             });
+            divide.send_replace(known_share);
             let pause = routing_table::pause(config.routing_table_debounce, began.elapsed());
             tokio::select! {
                 () = changed.notified() => {}
-                Ok(()) = shares.changed() => {}
+                // Calls wait for it.
+                Ok(()) = shares.changed() => continue,
                 () = tokio::time::sleep(tokens_end.min(certificates.next_end(clock.now()))) => {}
             }
             tokio::time::sleep(pause).await;
@@ -224,6 +237,24 @@ struct Known {
     spec: Option<Arc<RevisionSpec>>,
 }
 
+impl Known {
+    /// Whether its spec depends on the share of this process.
+    fn is_bounded(&self) -> bool {
+        self.spec.as_ref().is_some_and(|spec| spec.scaling.max.is_some())
+    }
+}
+
+/// Leaves this process its part of the bound on instances.
+fn divide_bound(spec: &mut RevisionSpec, share: Share) {
+    let Some(most) = spec.scaling.max else { return };
+    let (part, owners) = share.of_bound(&spec.uid, most);
+    spec.scaling.max = Some(part);
+    // Instances that live for one call are bounded only by the calls that they take together: where each takes any
+    // number, there is nothing that calls would have to be passed on for.
+    let counts = spec.kind.is_resident() || spec.limits.concurrency.is_some();
+    spec.scaling.owners = owners.filter(|_| counts);
+}
+
 impl Specs {
     fn servable(&self, key: &ObjectKey) -> Option<Arc<RevisionSpec>> {
         self.by_key.get(key)?.spec.clone()
@@ -241,14 +272,16 @@ impl Specs {
             let before = old.remove(&key);
             let known = match before {
                 Some(before)
-                    if same_share && Arc::ptr_eq(&before.revision, &revision) && !before.reads_others =>
+                    if Arc::ptr_eq(&before.revision, &revision)
+                        && !before.reads_others
+                        && (same_share || !before.is_bounded()) =>
                 {
                     before
                 }
                 before => {
                     let mut spec = callable(stores, tokens, now, &key, &revision);
                     if let Some(spec) = &mut spec {
-                        spec.scaling.max = spec.scaling.max.map(|most| share.of_bound(most));
+                        divide_bound(spec, share);
                     }
                     let unchanged = before
                         .and_then(|before| before.spec)

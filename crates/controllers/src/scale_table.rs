@@ -4,9 +4,9 @@
 use crate::object::{Meta, ObjectKey};
 use kittiwake_api::autoscaling::pod_autoscaler::PodAutoscaler;
 use kittiwake_api::meta;
-use kittiwake_core::scale::ScaleTable;
+use kittiwake_core::scale::{ScaleTable, Wanted};
+use kittiwake_core::share::Share;
 use std::collections::HashMap;
-use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -14,34 +14,6 @@ use tokio::time::Instant;
 
 /// How long after a change more are awaited: a burst of changes then costs few tables, and the first is out at once.
 const PAUSE_MIN: Duration = Duration::from_millis(2);
-
-/// Which of how many processes that answer calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share {
-    /// From 0.
-    pub index: u32,
-    /// At least 1.
-    pub count: u32,
-}
-
-impl Share {
-    /// The only process.
-    pub const WHOLE: Self = Self { index: 0, count: 1 };
-
-    /// How many of `total` instances this process has: each the same, and the first ones what is left over.
-    #[must_use]
-    pub fn of(self, total: u32) -> u32 {
-        let count = self.count.max(1);
-        total / count + u32::from(self.index < total % count)
-    }
-
-    /// This process's part of a bound on all instances. At least one: the kernel gives calls to any process, and one
-    /// that gets calls has to answer them. So there can be as many as there are processes where the bound is smaller.
-    #[must_use]
-    pub fn of_bound(self, most: NonZeroU32) -> NonZeroU32 {
-        NonZeroU32::new(self.of(most.get())).unwrap_or(NonZeroU32::MIN)
-    }
-}
 
 /// The uid of the Revision that a PodAutoscaler scales, and how many instances it shall have.
 #[must_use]
@@ -108,12 +80,14 @@ impl Scales {
 
     fn table(&self, share: Share) -> ScaleTable {
         let by_key = self.lock();
-        let entries = by_key.values();
-        ScaleTable(
-            entries
-                .map(|(uid, replicas)| (Arc::clone(uid), share.of(*replicas)))
-                .collect(),
-        )
+        let entries = by_key.values().map(|(uid, replicas)| {
+            let wanted = Wanted {
+                here: share.of(uid, *replicas),
+                all: *replicas,
+            };
+            (Arc::clone(uid), wanted)
+        });
+        ScaleTable(entries.collect())
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ObjectKey, (Arc<str>, u32)>> {
@@ -136,22 +110,6 @@ mod tests {
         .unwrap()
     }
 
-    #[test]
-    fn shares_sum_to_the_whole() {
-        for (total, wanted) in [(0, [0, 0, 0]), (1, [1, 0, 0]), (5, [2, 2, 1]), (6, [2, 2, 2])] {
-            let shares: Vec<u32> = (0..3).map(|index| Share { index, count: 3 }.of(total)).collect();
-            assert_eq!(shares, wanted);
-        }
-        assert_eq!(Share::WHOLE.of(7), 7);
-        for (most, wanted) in [(1, [1, 1, 1]), (3, [1, 1, 1]), (5, [2, 2, 1])] {
-            let most = NonZeroU32::new(most).unwrap();
-            let shares: Vec<u32> = (0..3)
-                .map(|index| Share { index, count: 3 }.of_bound(most).get())
-                .collect();
-            assert_eq!(shares, wanted);
-        }
-    }
-
     #[tokio::test(start_paused = true)]
     async fn the_table_follows_objects_and_shares() {
         let scales = Arc::new(Scales::default());
@@ -161,13 +119,20 @@ mod tests {
         let publisher = Arc::clone(&scales);
         tokio::spawn(async move { publisher.publish(share_receiver, sender).await });
         scales.set(&key, Some(&object("5")));
-        share.send_replace(Some(Share { index: 1, count: 2 }));
-        let has = |count: u32| move |table: &Arc<ScaleTable>| table.0.get("u") == Some(&count);
-        table.wait_for(has(2)).await.unwrap();
-        share.send_replace(Some(Share { index: 0, count: 2 }));
-        table.wait_for(has(3)).await.unwrap();
+        let of = |index| Share {
+            index,
+            count: 2,
+            joined: true,
+        };
+        let (one, other) = (of(0).of("u", 5), of(1).of("u", 5));
+        assert_eq!((one + other, one.abs_diff(other)), (5, 1));
+        share.send_replace(Some(of(1)));
+        let has = |here, all| move |table: &Arc<ScaleTable>| table.0.get("u") == Some(&Wanted { here, all });
+        table.wait_for(has(other, 5)).await.unwrap();
+        share.send_replace(Some(of(0)));
+        table.wait_for(has(one, 5)).await.unwrap();
         scales.set(&key, Some(&object("0")));
-        table.wait_for(has(0)).await.unwrap();
+        table.wait_for(has(0, 0)).await.unwrap();
         scales.set(&key, Some(&object("many")));
         table.wait_for(|table| table.0.is_empty()).await.unwrap();
     }

@@ -27,6 +27,7 @@ pub mod resident;
 pub mod revision;
 pub mod routing_table;
 pub mod scale;
+pub mod share;
 pub mod sidecar;
 pub mod unit;
 pub mod volume;

@@ -3,6 +3,7 @@
 use crate::artifact::FunctionKind;
 use crate::outbound::Outbound;
 use crate::probe::Probes;
+use crate::share::Owners;
 use crate::sidecar::Sidecar;
 use crate::unit::ByteCount;
 use crate::volume::Mount;
@@ -126,8 +127,12 @@ pub enum Protocol {
 /// What the request path has to know of a revision's scaling; the rest is the autoscaler's business.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Scaling {
-    /// The most instances: `autoscaling.knative.dev/max-scale`. `None`: no limit.
+    /// The most instances in this process: its part of `autoscaling.knative.dev/max-scale`. `None`: no limit. Where there
+    /// are `owners`, only those of them have it.
     pub max: Option<NonZeroU32>,
+    /// Set where there may be fewer instances than there are processes that answer calls: then some have none, and pass
+    /// calls on to one that has.
+    pub owners: Option<Owners>,
     /// The least that a start from zero begins with: `autoscaling.knative.dev/activation-scale`. `None`: 1.
     pub activation: Option<NonZeroU32>,
 }

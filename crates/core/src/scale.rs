@@ -68,7 +68,16 @@ pub fn channel() -> (StatsSender, mpsc::Receiver<Stats>) {
     (StatsSender(sender), receiver)
 }
 
-/// How many instances of each revision the autoscaler wants in this process, by the revision's uid. One that is not in
-/// it is not decided yet.
+/// How many instances of each revision the autoscaler wants, by the revision's uid. One that is not in it is not decided
+/// yet.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ScaleTable(pub HashMap<Arc<str>, u32>);
+pub struct ScaleTable(pub HashMap<Arc<str>, Wanted>);
+
+/// How many instances of one revision the autoscaler wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// In this process.
+    pub here: u32,
+    /// In all processes that answer calls.
+    pub all: u32,
+}

@@ -16,14 +16,14 @@ mod queue;
 mod throttle;
 mod wanted;
 
-pub(crate) use throttle::{Admission, Throttle};
+pub(crate) use throttle::{Admission, Elsewhere, Throttle};
 
 use fair::FairSlots;
 use kittiwake_core::clock::Clock;
 use kittiwake_core::instances::InstanceHub;
 use kittiwake_core::resident::Residents;
 use kittiwake_core::revision::RevisionSpec;
-use kittiwake_core::scale::{STATS_PERIOD, ScaleTable, Stat, Stats, StatsSender};
+use kittiwake_core::scale::{self, STATS_PERIOD, ScaleTable, Stat, Stats, StatsSender};
 use pool::{Counts, Pool};
 use queue::Waiting;
 use std::collections::HashMap;
@@ -102,8 +102,8 @@ impl Activator {
         tokio::spawn(following).abort_handle()
     }
 
-    /// What the autoscaler wants of a revision here.
-    pub(crate) fn decided(&self, uid: &str) -> Option<u32> {
+    /// What the autoscaler wants of a revision.
+    pub(crate) fn decided(&self, uid: &str) -> Option<scale::Wanted> {
         self.scale.borrow().0.get(uid).copied()
     }
 

@@ -22,6 +22,7 @@ mod listener;
 mod metrics;
 mod probe;
 mod proxy;
+mod relay;
 mod request_log;
 mod response;
 mod router;
@@ -32,6 +33,7 @@ mod upgrade;
 pub use activator::{Inputs as ActivatorInputs, SLOTS_FOR_OTHERS};
 pub use config::{ACCESS_LOG, Config};
 pub use drain::Handle;
+pub use relay::Neighbours;
 pub use tls::{CertificateError, CertificateFiles, FilesError};
 
 use arc_swap::ArcSwapOption;
@@ -71,6 +73,8 @@ pub struct Inputs {
     pub invoke: Arc<dyn Invoke>,
     /// Those that stay, and how far they are scaled.
     pub activator: ActivatorInputs,
+    /// The other processes that answer calls, where there are any.
+    pub neighbours: Option<Neighbours>,
     /// Where the metrics are registered.
     pub registry: prometheus::Registry,
     /// For latencies.
@@ -116,6 +120,7 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Handle, Task), BuildErro
         routes,
         invoke,
         activator,
+        neighbours,
         registry,
         clock,
         inside,
@@ -158,6 +163,13 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Handle, Task), BuildErro
         addresses.cluster_local = Some(address);
         doors.push(door);
     }
+    let (relay, inner_door) = match neighbours {
+        Some(neighbours) => {
+            let (relay, door) = relay::join(neighbours).map_err(BuildError::Listener)?;
+            (Some(relay), Some(door))
+        }
+        None => (None, None),
+    };
     let drain = drain::Drain::new(metrics.in_flight.clone());
     let (in_use_sender, in_use) = watch::channel(Arc::default());
     let handle = Handle::new(addresses, drain.clone(), in_use);
@@ -185,6 +197,7 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Handle, Task), BuildErro
         router,
         activator,
         invoke,
+        relay,
         metrics,
         request_logs: request_log::RequestLogs::new(logs),
         clock,
@@ -199,8 +212,10 @@ pub fn build(config: Config, inputs: Inputs) -> Result<(Handle, Task), BuildErro
         let scaled = Arc::clone(&gateway);
         let scaling = activator::run(&scaled.activator, || scaled.router.throttles(), clock);
         let certified = tls::follow(certificates, files, routes, issued, thumbprint);
+        let passed_on = relay::serve(Arc::clone(&gateway), inner_door, shutdown.clone());
+        let serving = async { tokio::join!(listener::serve(gateway, doors, shutdown), passed_on) };
         tokio::select! {
-            () = listener::serve(gateway, doors, shutdown) => {}
+            ((), ()) = serving => {}
             // Also while it drains: calls on connections that are still open go where they should.
             () = following => {}
             () = scaling => {}

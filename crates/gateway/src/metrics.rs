@@ -64,6 +64,8 @@ pub(crate) struct Metrics {
     not_ready: IntCounter,
     redirected: IntCounter,
     handshakes_failed: IntCounter,
+    /// Calls that another process answers.
+    pub(crate) passed_on: IntCounter,
     /// When the certificate of each name ends.
     pub(crate) certificate_expiry: IntGaugeVec,
     pub(crate) upgrade: UpgradeMetrics,
@@ -209,6 +211,13 @@ impl Metrics {
                 IntCounter::new(
                     "kittiwake_gateway_tls_handshake_failures_total",
                     "TLS handshakes that failed or took too long.",
+                )?,
+            )?,
+            passed_on: add(
+                registry,
+                IntCounter::new(
+                    "kittiwake_gateway_passed_on_total",
+                    "Calls passed on to another worker, because max-scale leaves this one no instance of the revision.",
                 )?,
             )?,
             certificate_expiry: add(

@@ -2,7 +2,7 @@
 
 pub(crate) mod call;
 pub(crate) mod called;
-mod client_body;
+pub(crate) mod client_body;
 pub(crate) mod headers;
 pub(crate) mod host;
 
@@ -14,6 +14,7 @@ use crate::drain::Drain;
 use crate::grpc;
 use crate::metrics::{Metrics, Unrouted};
 use crate::probe::{self, Probe};
+use crate::relay::Relay;
 use crate::request_log::RequestLogs;
 use crate::response;
 use crate::router::{Host, Router, Target};
@@ -48,6 +49,8 @@ pub(crate) struct Gateway {
     pub(crate) router: Router,
     pub(crate) activator: Arc<Activator>,
     pub(crate) invoke: Arc<dyn Invoke>,
+    /// The way to the other processes that answer calls, where there are any.
+    pub(crate) relay: Option<Relay>,
     pub(crate) metrics: Metrics,
     pub(crate) request_logs: RequestLogs,
     pub(crate) clock: Arc<dyn Clock>,
@@ -179,14 +182,18 @@ impl Gateway {
         }
         let is_head = request.method() == Method::HEAD;
         let wanted = upgrade::take(&mut request);
-        let patience = if call.is_grpc {
+        let patience = if call.is_grpc || call.elsewhere.is_some() {
+            // Where it is passed on to, it is known when the function waits for the client.
             Duration::ZERO
         } else {
             self.config.body_idle_timeout
         };
         let (request, stall) = forwarded(request, (called, is_default_route), wanted.as_ref(), patience);
-        let answer = self.invoke(&mut call, &revision, request);
-        let Some(answer) = unless_stalled(answer, stall).await else {
+        let answer = match call.elsewhere {
+            None => unless_stalled(self.invoke(&mut call, &revision, request), stall).await,
+            Some(elsewhere) => self.pass_on(&call, elsewhere, request).await,
+        };
+        let Some(answer) = answer else {
             return call.answered_by_us(response::client_stalled());
         };
         match answer {
@@ -213,7 +220,7 @@ impl Gateway {
 
     /// Calls the function, once the activator lets the call through. Where an instance has ended before it got anything,
     /// another one is waited for.
-    async fn invoke(
+    pub(crate) async fn invoke(
         &self,
         call: &mut Call,
         revision: &Arc<RevisionSpec>,
@@ -271,7 +278,7 @@ impl Gateway {
     }
 
     /// The function's answer on its way to the caller.
-    fn returned(&self, mut call: Call, answer: Response<Body>, is_head: bool) -> Response<Body> {
+    pub(crate) fn returned(&self, mut call: Call, answer: Response<Body>, is_head: bool) -> Response<Body> {
         let (mut parts, answer_body) = answer.into_parts();
         call.head(parts.status, parts.extensions.remove());
         headers::strip_hop_by_hop(&mut parts.headers);
@@ -337,7 +344,7 @@ fn secure_url(host: &str, port: Option<u16>, target: &str) -> String {
 }
 
 /// The answer, or `None` when the client stalled before there was one.
-async fn unless_stalled<T>(answer: impl Future<Output = T>, stall: Option<Stall>) -> Option<T> {
+pub(crate) async fn unless_stalled<T>(answer: impl Future<Output = T>, stall: Option<Stall>) -> Option<T> {
     let Some(stall) = stall else {
         return Some(answer.await);
     };

@@ -41,6 +41,8 @@ struct Served {
 /// The newest snapshot, and what it takes to make the next one.
 pub(crate) struct Router {
     hosts: ArcSwap<Hosts>,
+    /// Revisions that other processes pass calls on to this one for, by uid; also some that left.
+    owned: ArcSwap<HashMap<Arc<str>, Served>>,
     /// Touched by updates only.
     known: Mutex<Known>,
     metrics: Metrics,
@@ -75,6 +77,7 @@ impl Known {
             let Some(served) = self.left.pop_front().and_then(|key| self.revisions.remove(&key)) else {
                 break;
             };
+            served.throttle.forget(activator);
             served.metrics.retire();
         }
         self.revisions.extend(seen);
@@ -90,6 +93,7 @@ impl Router {
     ) -> Self {
         Self {
             hosts: ArcSwap::default(),
+            owned: ArcSwap::default(),
             known: Mutex::default(),
             metrics,
             activator,
@@ -108,6 +112,16 @@ impl Router {
     /// The host in the form of [`kittiwake_core::host::normalize_host`].
     pub(crate) fn lookup(&self, host: &str) -> Option<Arc<Host>> {
         self.hosts.load().get(host).cloned()
+    }
+
+    /// The revision with that uid, if others pass its calls on to this process.
+    pub(crate) fn owned(&self, uid: &str) -> Option<Target> {
+        let Served { metrics, throttle } = self.owned.load().get(uid)?.clone();
+        Some(Target {
+            revision: throttle.revision(),
+            metrics,
+            throttle,
+        })
     }
 
     /// Replaces the snapshot. What did not change is taken over.
@@ -156,6 +170,12 @@ impl Router {
             see(revision);
         }
         known.replace(seen, self.lingering_max, &self.activator);
+        let owned = known.revisions.iter().filter(|(_, served)| {
+            let owners = served.throttle.revision().scaling.owners;
+            owners.is_some_and(|owners| owners.is_here())
+        });
+        let owned = owned.map(|((_, uid), served)| (Arc::clone(uid), served.clone()));
+        self.owned.store(Arc::new(owned.collect()));
         self.hosts.store(Arc::new(hosts));
     }
 }

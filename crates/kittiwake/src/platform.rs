@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::doors::Doors;
 use crate::keys;
 use crate::kubeconfig::{self, Access};
+use crate::worker::inner_doors::InnerDoors;
 use crate::worker::link::{Ports, Secret, Settings};
 use crate::worker::placement::Placement;
 use crate::worker::supervisor::{self, Adopted, Supervisor};
@@ -304,6 +305,7 @@ impl Platform {
                         instances,
                         process: kittiwake_runtime::THIS_PROCESS,
                     },
+                    neighbours: None,
                     registry: registry.clone(),
                     clock,
                     inside,
@@ -320,6 +322,7 @@ impl Platform {
             }
             Serving::Here(gateway)
         } else {
+            let inner_doors = InnerDoors::of(&data_dir)?.listen(http_listeners.len())?;
             let config = Config {
                 data_dir,
                 ..config.clone()
@@ -330,6 +333,7 @@ impl Platform {
                 drain: config.drain,
                 settings: worker_settings(config, http_listeners.len(), &security.worker, ports),
                 listeners: http_listeners,
+                inner_doors,
                 doors,
                 placement,
                 routes_changed: Box::new(move |(namespace, route)| routes.gateways_changed(namespace, route)),

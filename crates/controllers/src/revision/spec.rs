@@ -132,6 +132,7 @@ fn scaling(revision: &Revision) -> Scaling {
         activation: number(ACTIVATION_SCALE)
             .and_then(NonZeroU32::new)
             .filter(|scale| scale.get() > 1),
+        owners: None,
     }
 }
 

@@ -240,7 +240,9 @@ impl Platform {
             .await
             .uid()
             .unwrap();
-        self.handle.scale_table().borrow().0.get(uid.as_str()).copied()
+        let table = self.handle.scale_table();
+        let table = table.borrow();
+        table.0.get(uid.as_str()).map(|wanted| wanted.here)
     }
 
     pub async fn wait_for_table(&self, wish: impl Fn(&RoutingTable) -> bool) {

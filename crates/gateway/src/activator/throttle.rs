@@ -12,8 +12,10 @@ use kittiwake_core::artifact::PrepareError;
 use kittiwake_core::code::ErrorCode;
 use kittiwake_core::invoke::InvokeError;
 use kittiwake_core::revision::{Limits, RevisionSpec, Scaling};
+use kittiwake_core::scale;
+use kittiwake_core::share::Owners;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::AbortHandle;
@@ -24,6 +26,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Looks of one [`kittiwake_core::scale::STATS_PERIOD`] each without calls after which an instance is let go that was
 /// started for a call and that the autoscaler has not wanted since.
 const IDLE_LOOKS_MAX: u32 = 60;
+/// Looks without calls after which a revision that left the routing table lets its instances go, where other processes
+/// pass calls on to this one: they learn a moment later that it left.
+const LEAVING_LOOKS: u32 = 2;
 
 /// See the module's documentation.
 pub(crate) struct Throttle {
@@ -36,7 +41,18 @@ pub(crate) struct Throttle {
     at_zero: AtomicBool,
     /// Whether one did since it was last told what happens.
     told_from_zero: AtomicBool,
+    /// How many instances the autoscaler wants in all processes.
+    wanted_in_all: AtomicU32,
+    /// Looks without calls until it is as if no route led here any more; zero where that is no matter.
+    leaving: AtomicU32,
     way: Way,
+}
+
+/// Who has instances of a revision that has none in this process: its first owners, so many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Elsewhere {
+    pub(crate) owners: Owners,
+    pub(crate) count: NonZeroU32,
 }
 
 /// How calls reach an instance.
@@ -104,6 +120,8 @@ impl Throttle {
             wanted: Mutex::default(),
             at_zero: AtomicBool::new(true),
             told_from_zero: AtomicBool::new(false),
+            wanted_in_all: AtomicU32::new(0),
+            leaving: AtomicU32::new(0),
             way,
             revision: ArcSwap::new(Arc::clone(revision)),
         };
@@ -199,15 +217,61 @@ impl Throttle {
     }
 
     /// The autoscaler's newest word; `None` where it has said nothing.
-    pub(crate) fn decide(&self, decided: Option<u32>, activator: &Activator) {
-        self.change(activator, |wanted| wanted.decide(decided));
-        if decided.unwrap_or(0) == 0 && self.meter.in_flight() == 0 {
+    pub(crate) fn decide(&self, decided: Option<scale::Wanted>, activator: &Activator) {
+        let all = decided.map_or(0, |wanted| wanted.all);
+        self.wanted_in_all.store(all, Ordering::Relaxed);
+        let here = decided.map(|wanted| wanted.here);
+        self.change(activator, |wanted| wanted.decide(here));
+        if here.unwrap_or(0) == 0 && self.meter.in_flight() == 0 {
             self.at_zero.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Whether calls can come from now on, and for which version of the revision.
+    /// Where calls of the revision go that this process has no instance for; `None` where it answers them itself. Of a
+    /// revision with as many instances as there are processes, or more, every process does.
+    pub(crate) fn elsewhere(&self, revision: &RevisionSpec) -> Option<Elsewhere> {
+        let owners = revision.scaling.owners?;
+        let count = match &self.way {
+            // Those for one call are there when they are called.
+            Way::PerCall(_) => owners.max,
+            // At zero the first owner is called, which starts the first one.
+            Way::Resident(..) => NonZeroU32::new(self.wanted_in_all.load(Ordering::Relaxed))
+                .unwrap_or(NonZeroU32::MIN)
+                .min(owners.max),
+        };
+        (owners.place >= count.get()).then_some(Elsewhere { owners, count })
+    }
+
+    /// Whether this process answers calls of the revision that others pass on to it.
+    pub(crate) fn takes_passed_on(&self) -> bool {
+        let asked = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.wanted.is_routed() && self.is_owner()
+    }
+
+    fn is_owner(&self) -> bool {
+        let scaling = self.revision.load().scaling;
+        scaling.owners.is_some_and(|owners| owners.is_here())
+    }
+
+    /// Whether calls can come from now on, and for which version of the revision. Where others pass calls on to this
+    /// process it takes them for a little longer.
     pub(crate) fn route(&self, revision: Option<&Arc<RevisionSpec>>, activator: &Activator) {
+        if revision.is_none() && self.is_owner() {
+            self.leaving.store(LEAVING_LOOKS, Ordering::Relaxed);
+            return;
+        }
+        self.leaving.store(0, Ordering::Relaxed);
+        self.route_now(revision, activator);
+    }
+
+    /// The revision is forgotten: whatever it waited for, its instances go.
+    pub(crate) fn forget(&self, activator: &Activator) {
+        if self.leaving.swap(0, Ordering::Relaxed) > 0 {
+            self.route_now(None, activator);
+        }
+    }
+
+    fn route_now(&self, revision: Option<&Arc<RevisionSpec>>, activator: &Activator) {
         let same = revision.is_none_or(|revision| Arc::ptr_eq(revision, &self.revision.load()));
         if let Some(revision) = revision.filter(|_| !same) {
             if let Way::PerCall(capacity) = &self.way {
@@ -255,6 +319,15 @@ impl Throttle {
         };
         let idle = seen.idle_looks;
         drop(seen);
+        if quiet {
+            let left = |looks: u32| looks.checked_sub(1);
+            let before = self
+                .leaving
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, left);
+            if before == Ok(1) {
+                self.route_now(None, activator);
+            }
+        }
         if idle == IDLE_LOOKS_MAX {
             self.change(activator, Wanted::idle);
             self.at_zero.store(true, Ordering::Relaxed);

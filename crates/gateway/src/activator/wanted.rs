@@ -25,6 +25,11 @@ impl Wanted {
     }
 
     /// Whether calls can come.
+    pub(crate) fn is_routed(&self) -> bool {
+        self.routed
+    }
+
+    /// Whether calls can come from now on.
     pub(crate) fn route(&mut self, routed: bool) {
         self.routed = routed;
         self.poked &= routed;
@@ -47,6 +52,8 @@ impl Wanted {
         let first = scaling.activation.map_or(1, NonZeroU32::get);
         let count = match self.decided {
             _ if !self.routed => 0,
+            // Only the owners have instances, and there calls go.
+            _ if scaling.owners.is_some_and(|owners| !owners.is_here()) => 0,
             Some(decided) if decided > 0 => decided,
             _ if self.poked => first,
             _ => 0,
@@ -58,12 +65,33 @@ impl Wanted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kittiwake_core::share::Owners;
 
     fn scaling(max: u32, activation: u32) -> Scaling {
         Scaling {
             max: NonZeroU32::new(max),
             activation: NonZeroU32::new(activation),
+            owners: None,
         }
+    }
+
+    #[test]
+    fn a_process_that_owns_none_wants_none() {
+        let of = |place| Scaling {
+            owners: Some(Owners {
+                place,
+                first: 0,
+                processes: NonZeroU32::new(3).unwrap(),
+                max: NonZeroU32::MIN,
+            }),
+            ..scaling(1, 0)
+        };
+        let mut wanted = Wanted::default();
+        wanted.route(true);
+        wanted.poke();
+        assert_eq!((wanted.count(of(0)), wanted.count(of(1))), (1, 0));
+        wanted.decide(Some(1));
+        assert_eq!((wanted.count(of(0)), wanted.count(of(2))), (1, 0));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! One call from its head to the end of its answer, and the record it leaves.
 
 use super::Gateway;
-use crate::activator::Admission;
+use crate::activator::{Admission, Elsewhere};
 use crate::grpc;
 use crate::metrics::{Counted, Finished};
 use crate::probe;
@@ -15,7 +15,7 @@ use http_body_util::BodyExt;
 use kittiwake_core::body::{Body, BodyError, TimeLimitPassed};
 use kittiwake_core::clock::Clock;
 use kittiwake_core::invoke::CallReport;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -39,6 +39,8 @@ pub(crate) struct Call {
     counted: bool,
     /// Off for probers too: they must not keep an instance alive.
     metered: bool,
+    /// Set where another process has the instances of the revision: the call is passed on to it.
+    pub(crate) elsewhere: Option<Elsewhere>,
     /// What the call holds until it ends.
     admission: Option<Admission>,
     /// How long it waited for that.
@@ -74,8 +76,11 @@ impl Call {
             path: request.uri().path().to_owned(),
             host: authority.to_owned(),
         });
-        let metered = !probe::is_prober(request.headers());
-        let counted = gateway.config.request_metrics && metered;
+        let is_traffic = !probe::is_prober(request.headers());
+        let counted = gateway.config.request_metrics && is_traffic;
+        let elsewhere = target.throttle.elsewhere(&target.revision);
+        // Who has the instance tells the autoscaler of the call.
+        let metered = is_traffic && elsewhere.is_none();
         let started = gateway.clock.elapsed();
         if metered {
             target.throttle.begin(started);
@@ -86,6 +91,7 @@ impl Call {
             clock: Arc::clone(&gateway.clock),
             started,
             metered,
+            elsewhere,
             admission: None,
             waited: Duration::ZERO,
             status: None,
@@ -99,6 +105,47 @@ impl Call {
             _queue_depth: if counted { target.metrics.call() } else { None },
             target: target.clone(),
         }
+    }
+
+    /// A call that another process passed on, which came in there `age` ago. That one counts it, and writes what is to be
+    /// written of it; here it is held to the revision's limits, and the autoscaler hears of it.
+    pub(crate) fn passed_on<B>(
+        gateway: &Gateway,
+        in_flight: Counted,
+        target: Target,
+        age: Duration,
+        request: &Request<B>,
+    ) -> Self {
+        let metered = !probe::is_prober(request.headers());
+        let now = gateway.clock.elapsed();
+        if metered {
+            target.throttle.begin(now);
+        }
+        Self {
+            peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            function_ran: false,
+            clock: Arc::clone(&gateway.clock),
+            started: now.saturating_sub(age),
+            metered,
+            elsewhere: None,
+            admission: None,
+            waited: Duration::ZERO,
+            status: None,
+            report: None,
+            counted: false,
+            is_grpc: grpc::is_call(request.headers()),
+            access: None,
+            line: None,
+            sent: 0,
+            _in_flight: in_flight,
+            _queue_depth: None,
+            target,
+        }
+    }
+
+    /// How long it waited for an instance.
+    pub(crate) fn waited(&self) -> Duration {
+        self.waited
     }
 
     /// The head of the function's answer is known.

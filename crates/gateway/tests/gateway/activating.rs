@@ -217,7 +217,18 @@ async fn a_call_at_zero_is_held_starts_an_instance_and_is_told_at_once() {
     assert!(stage.asked.try_recv().is_err(), "two calls, one start");
 
     // What the autoscaler wants from then on is passed on.
-    let wants = |count| Arc::new(ScaleTable([("uid-hello-00001".into(), count)].into()));
+    let wants = |count| {
+        Arc::new(ScaleTable(
+            [(
+                "uid-hello-00001".into(),
+                scale::Wanted {
+                    here: count,
+                    all: count,
+                },
+            )]
+            .into(),
+        ))
+    };
     for count in [3, 0] {
         stage.scale.send_replace(wants(count));
         assert_eq!(stage.asked.recv().await, Some(count));

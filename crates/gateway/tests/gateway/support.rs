@@ -16,7 +16,7 @@ use kittiwake_core::revision::{Limits, RevisionKey, RevisionSpec};
 use kittiwake_core::routing_table::{RouteEntry, RouteTarget, RoutingTable};
 use kittiwake_core::unit::ByteCount;
 use kittiwake_gateway::acme::Issued;
-use kittiwake_gateway::{ActivatorInputs, BuildError, Config, Handle, Inputs, Listeners, build};
+use kittiwake_gateway::{ActivatorInputs, BuildError, Config, Handle, Inputs, Listeners, Neighbours, build};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -334,7 +334,28 @@ pub fn try_start(
 
 pub fn start_over(config: Config, routes: Arc<RoutingTable>, activator: ActivatorInputs) -> Server {
     let (_, issued) = watch::channel(Arc::default());
-    try_start_over(bind(), config, routes, Listeners::default(), issued, activator).unwrap()
+    try_start_over(
+        bind(),
+        config,
+        routes,
+        Listeners::default(),
+        issued,
+        activator,
+        None,
+    )
+    .unwrap()
+}
+
+/// One of several gateways that pass calls on to one another.
+pub fn start_joined(
+    config: Config,
+    routes: Arc<RoutingTable>,
+    activator: ActivatorInputs,
+    neighbours: Neighbours,
+) -> Server {
+    let (_, issued) = watch::channel(Arc::default());
+    let also = Listeners::default();
+    try_start_over(bind(), config, routes, also, issued, activator, Some(neighbours)).unwrap()
 }
 
 pub fn try_start_issued(
@@ -351,7 +372,7 @@ pub fn try_start_issued(
         instances: Arc::default(),
         process: 0,
     };
-    try_start_over(listener, config, routes, also, issued, activator)
+    try_start_over(listener, config, routes, also, issued, activator, None)
 }
 
 fn try_start_over(
@@ -361,6 +382,7 @@ fn try_start_over(
     also: Listeners,
     issued: watch::Receiver<Arc<Issued>>,
     activator: ActivatorInputs,
+    neighbours: Option<Neighbours>,
 ) -> Result<Server, BuildError> {
     let (seen_sender, seen) = mpsc::channel(64);
     let function = Arc::new(Function {
@@ -378,6 +400,7 @@ fn try_start_over(
         routes: receiver,
         invoke: Arc::clone(&function) as Arc<dyn Invoke>,
         activator,
+        neighbours,
         registry: registry.clone(),
         clock: Arc::new(SystemClock::new()),
         inside: inside.clone(),

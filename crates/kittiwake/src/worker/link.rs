@@ -62,6 +62,10 @@ pub struct Assignment {
     pub index: usize,
     /// Which sockets come after its own.
     pub doors: Names,
+    /// Whether one comes before them all by which other workers pass calls on to it ([`super::inner_doors`]); a supervisor of
+    /// an older program has none.
+    #[serde(default)]
+    pub inner_door: bool,
 }
 
 /// From the supervisor to a worker.

@@ -1,6 +1,7 @@
 //! One worker process: a runtime and a gateway on a socket that it was handed, serving what the API says.
 
 use super::handoff;
+use super::inner_doors::InnerDoors;
 use super::link::{Assignment, Down, InMemory, Link, Placed, Settings, Up};
 use crate::acme;
 use crate::doors::Doors;
@@ -15,13 +16,14 @@ use kittiwake_core::report::{self, Report};
 use kittiwake_core::resident::Residents;
 use kittiwake_core::routing_table::{RouteEntry, RoutingTable};
 use kittiwake_core::scale::{self, Stats};
+use kittiwake_core::share::Share;
 use kittiwake_runtime::THIS_PROCESS;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use prometheus::{Registry, TextEncoder};
 use std::net::TcpListener;
 use std::num::NonZeroU32;
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -84,10 +86,17 @@ fn take_over() -> anyhow::Result<(Settings, UnixStream)> {
     Ok((settings, stream))
 }
 
+/// What makes a worker of this process.
+struct Assigned {
+    index: usize,
+    listener: TcpListener,
+    inner_door: Option<UnixListener>,
+    doors: Doors,
+    stream: UnixStream,
+}
+
 /// Waits until this process becomes a worker; `None` when the supervisor has gone.
-async fn assignment(
-    mut stream: UnixStream,
-) -> anyhow::Result<Option<(usize, TcpListener, Doors, UnixStream)>> {
+async fn assignment(mut stream: UnixStream) -> anyhow::Result<Option<Assigned>> {
     let received = tokio::task::spawn_blocking(move || {
         handoff::receive::<Assignment>(&mut stream).map(|(assignment, sockets)| (assignment, sockets, stream))
     });
@@ -99,9 +108,19 @@ async fn assignment(
     tracing::debug!(worker = assignment.index, "this process takes calls now");
     let doors = Doors::received(assignment.doors, &mut sockets);
     let socket = sockets.pop().context("no socket to listen on")?;
+    let inner_door = assignment
+        .inner_door
+        .then(|| sockets.pop().map(UnixListener::from))
+        .flatten();
     // It counts as a spare no more, for those who look at the list of processes.
     name_process(WORKER_NAME);
-    Ok(Some((assignment.index, TcpListener::from(socket), doors, stream)))
+    Ok(Some(Assigned {
+        index: assignment.index,
+        listener: TcpListener::from(socket),
+        inner_door,
+        doors,
+        stream,
+    }))
 }
 
 async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
@@ -173,17 +192,37 @@ async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
         seen = table.wait_for(Option::is_some) => seen.context("the API was not followed")?.clone().unwrap_or_default(),
         () = &mut end => return Ok(()),
     };
-    let (index, listener, doors, stream) = tokio::select! {
+    let Assigned {
+        index,
+        listener,
+        inner_door,
+        doors,
+        stream,
+    } = tokio::select! {
         assigned = assignment(stream) => match assigned? {
             Some(assigned) => assigned,
             None => return Ok(()),
         },
         () = &mut end => return Ok(()),
     };
-    share_sender.send_replace(Some(kittiwake_controllers::scale_table::Share {
+    let share = Share {
         index: u32::try_from(index).unwrap_or(u32::MAX),
         count: config.workers,
-    }));
+        joined: inner_door.is_some(),
+    };
+    share_sender.send_replace(Some(share));
+    let mut divided = tables.divided;
+    tokio::select! {
+        divided = divided.wait_for(|divided| *divided == Some(share)) => {
+            divided.context("the API was not followed")?;
+        }
+        () = &mut end => return Ok(()),
+    }
+    let inner_doors = InnerDoors::of(&config.data_dir)?;
+    let neighbours = inner_door.map(|door| kittiwake_gateway::Neighbours {
+        door,
+        doors: inner_doors.paths(usize::try_from(config.workers).unwrap_or(usize::MAX)),
+    });
     let first = table.borrow_and_update().clone().unwrap_or(first);
     let (routes_sender, routes) = watch::channel(first);
     tokio::spawn(pass_on(table, routes_sender));
@@ -205,6 +244,7 @@ async fn serve(settings: Settings, stream: UnixStream) -> anyhow::Result<()> {
                 instances: Arc::clone(&instances),
                 process: kittiwake_runtime::THIS_PROCESS,
             },
+            neighbours,
             registry: registry.clone(),
             clock,
             inside,

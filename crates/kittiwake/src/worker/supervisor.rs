@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal, WaitOptions};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -45,6 +46,8 @@ const ADOPTED_CHECK_PERIOD: Duration = Duration::from_millis(100);
 pub struct Inputs {
     /// One for each worker, all of one address.
     pub listeners: Vec<TcpListener>,
+    /// One for each worker, by which the others pass calls on to it.
+    pub inner_doors: Vec<UnixListener>,
     /// Sockets that all workers accept from.
     pub doors: Doors,
     /// The program to start, as it is on disk at that time.
@@ -356,10 +359,16 @@ impl Shared {
             .and_then(|id| i32::try_from(id).ok())
             .context("it ended at once")?;
         let (doors, also) = self.inputs.doors.to_send();
-        let mut sockets = vec![listener.as_fd()];
+        let inner_door = self.inputs.inner_doors.get(index);
+        let mut sockets: Vec<_> = inner_door.map(AsFd::as_fd).into_iter().collect();
+        sockets.push(listener.as_fd());
         sockets.extend(also);
-        handoff::send(&mut process.stream, &Assignment { index, doors }, &sockets)
-            .context("cannot hand over the sockets")?;
+        let assignment = Assignment {
+            index,
+            doors,
+            inner_door: inner_door.is_some(),
+        };
+        handoff::send(&mut process.stream, &assignment, &sockets).context("cannot hand over the sockets")?;
         let Spare { child, stream: ours } = process;
         let link = Link::new(ours).context("cannot use the link")?;
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
