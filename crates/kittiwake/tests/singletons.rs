@@ -10,64 +10,22 @@
 
 #[path = "support/program.rs"]
 mod program;
+#[path = "support/workers.rs"]
+mod workers;
 
-use http::Method;
 use kittiwake_testkit::guest;
-use kittiwake_testkit::http::{request, send};
 use program::{PATIENCE, Up, root};
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
+use workers::{call, gateway, kill, runtime, start, under_load, until, until_all_take_calls, workers};
 
-/// Pause between two looks at something that is to become true.
-const GLANCE: Duration = Duration::from_millis(20);
 const WORKERS: usize = 3;
 /// The key of RFC 6455 §1.3.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-}
-
-fn until(what: &str, is_so: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "{what}: never");
-        std::thread::sleep(GLANCE);
-    }
-}
-
-/// A platform whose workers all take calls.
-fn start() -> Up {
-    let up = Up::start(&["--workers", &WORKERS.to_string()]);
-    until_all_take_calls(&up);
-    until("there are no others", || workers(&up).len() == WORKERS);
-    up
-}
-
-fn until_all_take_calls(up: &Up) {
-    let all = format!("\nkittiwake_workers_ready {WORKERS}\n");
-    until("all workers take calls", || up.metrics().contains(&all));
-}
-
-/// The workers of a running platform, by process id; a spare has another name.
-fn workers(up: &Up) -> BTreeSet<u32> {
-    let listed = Command::new("pgrep")
-        .args(["-x", "kittiwake", "-P", &up.child.id().to_string()])
-        .output()
-        .unwrap();
-    let listed = String::from_utf8(listed.stdout).unwrap();
-    listed.split_whitespace().map(|id| id.parse().unwrap()).collect()
-}
 
 /// Deploys a function that may have one instance, and waits until it is ready.
 fn deploy(up: &Up, name: &str, image: &str, spec: &str) {
@@ -85,17 +43,6 @@ fn guest_image(up: &Up, name: &str, wasm: &[u8]) -> String {
     let path = up.folder.path().join(format!("{name}.wasm"));
     std::fs::write(&path, wasm).unwrap();
     format!("file://{}", path.display())
-}
-
-fn gateway(up: &Up) -> SocketAddr {
-    up.address("Functions").parse().unwrap()
-}
-
-/// Status and text of a call over a connection of its own.
-async fn call(gateway: SocketAddr, name: &str, path: &str) -> anyhow::Result<(u16, String)> {
-    let host = format!("{name}.default.localhost");
-    let answer = send(gateway, request(Method::GET, &host, path, "")).await?;
-    Ok((answer.status.as_u16(), answer.text()))
 }
 
 /// The sum of a metric over all workers.
@@ -117,6 +64,17 @@ fn until_one_pod(up: &Up, name: &str) {
     });
 }
 
+/// A platform with the server `single`, which counts its calls.
+fn start_with_single() -> Up {
+    let up = start(WORKERS);
+    let image = format!(
+        "file://{}/examples/wasmedge-server/wasmedge-server.wasm",
+        root().display()
+    );
+    deploy(&up, "single", &image, "");
+    up
+}
+
 /// How often the one instance of `single` was called, as it says itself.
 fn counted(text: &str) -> u64 {
     text.trim().parse().unwrap()
@@ -124,12 +82,7 @@ fn counted(text: &str) -> u64 {
 
 #[test]
 fn a_server_has_one_instance_and_its_state_survives_all_but_its_own_workers_end() {
-    let up = start();
-    let image = format!(
-        "file://{}/examples/wasmedge-server/wasmedge-server.wasm",
-        root().display()
-    );
-    deploy(&up, "single", &image, "");
+    let up = start_with_single();
     let (runtime, gateway) = (runtime(), gateway(&up));
     let folder = up.folder.path().join("data/workers");
     let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -165,8 +118,7 @@ fn a_server_has_one_instance_and_its_state_survives_all_but_its_own_workers_end(
         last = now;
     };
     for victim in workers(&up) {
-        let killed = Command::new("kill").args(["-KILL", &victim.to_string()]).status();
-        assert!(killed.unwrap().success());
+        kill("-KILL", victim);
         // What the system had given to that worker, or was sent to it a moment before it ended, may be lost.
         while workers(&up).contains(&victim) || workers(&up).len() < WORKERS {
             if let Ok((status, text)) = runtime.block_on(call(gateway, "single", "/calls")) {
@@ -176,7 +128,7 @@ fn a_server_has_one_instance_and_its_state_survives_all_but_its_own_workers_end(
                 }
             }
         }
-        until_all_take_calls(&up);
+        until_all_take_calls(&up, WORKERS);
         for _ in 0..12 {
             let (status, text) = runtime.block_on(call(gateway, "single", "/calls")).unwrap();
             assert_eq!(status, 200, "{text}");
@@ -188,38 +140,14 @@ fn a_server_has_one_instance_and_its_state_survives_all_but_its_own_workers_end(
 
 #[test]
 fn another_program_takes_over_without_losing_a_call() {
-    let up = start();
-    let image = format!(
-        "file://{}/examples/wasmedge-server/wasmedge-server.wasm",
-        root().display()
-    );
-    deploy(&up, "single", &image, "");
+    let up = start_with_single();
     let (runtime, gateway) = (runtime(), gateway(&up));
-    let (ended, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let callers: Vec<_> = (0..4)
-        .map(|_| {
-            let (ended, answered) = (Arc::clone(&ended), Arc::clone(&answered));
-            runtime.spawn(async move {
-                while !ended.load(Ordering::Relaxed) {
-                    let (status, text) = call(gateway, "single", "/calls").await.unwrap();
-                    assert_eq!(status, 200, "{text}");
-                    answered.fetch_add(1, Ordering::Relaxed);
-                }
-            })
-        })
-        .collect();
-    let before = workers(&up);
-    up.signal("-USR2");
-    up.read_until("All workers have been replaced");
-    until("the old workers have ended", || workers(&up).is_disjoint(&before));
-    let so_far = answered.load(Ordering::Relaxed);
-    until("more calls are answered", || {
-        answered.load(Ordering::Relaxed) > so_far + 20
+    under_load(&up, "single", "/calls", || {
+        let before = workers(&up);
+        up.signal("-USR2");
+        up.read_until("All workers have been replaced");
+        until("the old workers have ended", || workers(&up).is_disjoint(&before));
     });
-    ended.store(true, Ordering::Relaxed);
-    for caller in callers {
-        runtime.block_on(caller).unwrap();
-    }
     // What was of the old instance is gone with it; there is one again.
     until_one_pod(&up, "single");
     let count = || {
@@ -233,7 +161,7 @@ fn another_program_takes_over_without_losing_a_call() {
 
 #[test]
 fn calls_of_a_function_are_bounded_over_all_workers() {
-    let up = start();
+    let up = start(WORKERS);
     let image = guest_image(&up, "asleep", &guest::asleep());
     deploy(&up, "asleep", &image, "containerConcurrency: 1,");
     let image = guest_image(&up, "delayed", &guest::delayed());
@@ -305,7 +233,7 @@ fn connect(up: &Up, head: &str) -> TcpStream {
 
 #[test]
 fn websockets_and_streams_reach_the_one_instance() {
-    let up = start();
+    let up = start(WORKERS);
     let image = format!("file://{}/guests/knative/servers/wsserver.wasm", root().display());
     deploy(&up, "sockets", &image, "");
     let image = guest_image(&up, "echo", &guest::echo());

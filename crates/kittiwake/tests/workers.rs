@@ -10,42 +10,13 @@
 
 #[path = "support/program.rs"]
 mod program;
+#[path = "support/workers.rs"]
+mod workers;
 
-use http::Method;
 use kittiwake_testkit::guest;
-use kittiwake_testkit::http::{request, send};
 use kittiwake_testkit::platform::service;
-use program::{PATIENCE, Up, kittiwake};
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
-use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Instant;
-
-/// Pause between two looks at something that is to become true.
-const GLANCE: std::time::Duration = std::time::Duration::from_millis(20);
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-}
-
-/// A platform with so many workers, each started and taking calls.
-fn start(count: usize) -> Up {
-    let up = Up::start(&["--workers", &count.to_string()]);
-    let all = format!("\nkittiwake_workers_ready {count}\n");
-    until("all workers take calls", || metrics(&up).contains(&all));
-    // A spare that is just starting has no name of its own yet.
-    until("there are no others", || workers(&up).len() == count);
-    up
-}
-
-fn gateway(up: &Up) -> SocketAddr {
-    up.address("Functions").parse().unwrap()
-}
+use program::{Up, kittiwake};
+use workers::{call, gateway, kill, runtime, start, under_load, until, workers};
 
 /// Deploys a guest and waits until it is ready.
 fn deploy(up: &Up, name: &str, wasm: &[u8]) {
@@ -60,78 +31,6 @@ fn deploy(up: &Up, name: &str, wasm: &[u8]) {
     up.ok(&["apply", "-f", &manifest.display().to_string()]);
 }
 
-/// Status and text of one call over a connection of its own.
-async fn call(gateway: SocketAddr, name: &str) -> anyhow::Result<(u16, String)> {
-    let host = format!("{name}.default.localhost");
-    let answer = send(gateway, request(Method::GET, &host, "/", "")).await?;
-    Ok((answer.status.as_u16(), answer.text()))
-}
-
-/// The workers of a running platform, by process id. The spare, which waits to take a dead one's place, has another name.
-fn workers(up: &Up) -> BTreeSet<u32> {
-    let listed = Command::new("pgrep")
-        .args(["-x", "kittiwake", "-P", &up.child.id().to_string()])
-        .output()
-        .unwrap();
-    let listed = String::from_utf8(listed.stdout).unwrap();
-    listed.split_whitespace().map(|id| id.parse().unwrap()).collect()
-}
-
-fn kill(signal: &str, process: u32) {
-    assert!(
-        Command::new("kill")
-            .args([signal, &process.to_string()])
-            .status()
-            .unwrap()
-            .success()
-    );
-}
-
-fn until(what: &str, is_so: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "{what}: never");
-        std::thread::sleep(GLANCE);
-    }
-}
-
-fn metrics(up: &Up) -> String {
-    up.metrics()
-}
-
-/// Calls without a pause, each over a connection of its own, while `meanwhile` runs; returns how many were answered.
-/// Every one has to be answered well.
-fn under_load(up: &Up, name: &'static str, meanwhile: impl FnOnce()) -> usize {
-    let (gateway, ended, answered) = (
-        gateway(up),
-        Arc::new(AtomicBool::new(false)),
-        Arc::new(AtomicUsize::new(0)),
-    );
-    let runtime = runtime();
-    let callers: Vec<_> = (0..4)
-        .map(|_| {
-            let (ended, answered) = (Arc::clone(&ended), Arc::clone(&answered));
-            runtime.spawn(async move {
-                while !ended.load(Ordering::Relaxed) {
-                    let (status, text) = call(gateway, name).await.unwrap();
-                    assert_eq!(status, 200, "{text}");
-                    answered.fetch_add(1, Ordering::Relaxed);
-                }
-            })
-        })
-        .collect();
-    meanwhile();
-    let before = answered.load(Ordering::Relaxed);
-    until("more calls are answered", || {
-        answered.load(Ordering::Relaxed) > before + 20
-    });
-    ended.store(true, Ordering::Relaxed);
-    for caller in callers {
-        runtime.block_on(caller).unwrap();
-    }
-    answered.load(Ordering::Relaxed)
-}
-
 #[test]
 fn a_function_that_is_ready_is_so_on_every_worker() {
     let up = start(3);
@@ -141,11 +40,11 @@ fn a_function_that_is_ready_is_so_on_every_worker() {
         let name = format!("hello-{round}");
         deploy(&up, &name, &guest::hello());
         for _ in 0..30 {
-            let (status, text) = runtime.block_on(call(gateway(&up), &name)).unwrap();
+            let (status, text) = runtime.block_on(call(gateway(&up), &name, "/")).unwrap();
             assert_eq!((status, text.as_str()), (200, "Hello from WebAssembly!\n"));
         }
     }
-    let page = metrics(&up);
+    let page = up.metrics();
     for worker in 0..3 {
         assert!(
             page.contains(&format!("revision_request_count{{worker=\"{worker}\",")),
@@ -158,7 +57,7 @@ fn a_function_that_is_ready_is_so_on_every_worker() {
     // What a function writes and how it fails is seen in one place, whichever worker it was.
     deploy(&up, "lines", &guest::lines());
     deploy(&up, "fussy", &guest::trap_once_told());
-    runtime.block_on(call(gateway(&up), "lines")).unwrap();
+    runtime.block_on(call(gateway(&up), "lines", "/")).unwrap();
     until("the lines are in the log", || {
         up.ok(&["logs", "lines"]).contains("unfinished")
     });
@@ -179,9 +78,11 @@ fn a_killed_worker_is_replaced_and_no_connection_is_refused() {
     let gateway = gateway(&up);
     // One call that is in flight on each worker, or on both sides of the hash at least.
     let runtime = runtime();
-    let in_flight: Vec<_> = (0..16).map(|_| runtime.spawn(call(gateway, "asleep"))).collect();
+    let in_flight: Vec<_> = (0..16)
+        .map(|_| runtime.spawn(call(gateway, "asleep", "/")))
+        .collect();
     until("all are in flight", || {
-        let page = metrics(&up);
+        let page = up.metrics();
         let counts = page
             .lines()
             .filter(|line| line.starts_with("kittiwake_gateway_in_flight{"));
@@ -197,16 +98,16 @@ fn a_killed_worker_is_replaced_and_no_connection_is_refused() {
         now.len() == 2 && !now.contains(&victim)
     });
     until("it takes calls", || {
-        metrics(&up).contains("\nkittiwake_workers_ready 2\n")
+        up.metrics().contains("\nkittiwake_workers_ready 2\n")
     });
-    assert!(metrics(&up).contains("\nkittiwake_worker_restarts_total 1\n"));
+    assert!(up.metrics().contains("\nkittiwake_worker_restarts_total 1\n"));
     let failed = in_flight.iter().filter(|call| call.is_finished()).count();
     assert!(failed < 16, "the calls of the other worker go on");
     for call in in_flight {
         call.abort();
     }
     for _ in 0..50 {
-        assert_eq!(runtime.block_on(call(gateway, "hello")).unwrap().0, 200);
+        assert_eq!(runtime.block_on(call(gateway, "hello", "/")).unwrap().0, 200);
     }
 }
 
@@ -215,7 +116,7 @@ fn it_goes_over_to_the_program_on_disk_without_losing_a_call() {
     let up = start(2);
     deploy(&up, "hello", &guest::hello());
     let before = workers(&up);
-    let answered = under_load(&up, "hello", || {
+    let answered = under_load(&up, "hello", "/", || {
         up.signal("-USR2");
         up.read_until("All workers have been replaced");
         until("the old workers have ended", || workers(&up).is_disjoint(&before));
@@ -224,7 +125,10 @@ fn it_goes_over_to_the_program_on_disk_without_losing_a_call() {
     until("there are two new ones", || workers(&up).len() == 2);
     // It is the same process, with the same state and the same ports.
     deploy(&up, "another", &guest::hello());
-    assert_eq!(runtime().block_on(call(gateway(&up), "another")).unwrap().0, 200);
+    assert_eq!(
+        runtime().block_on(call(gateway(&up), "another", "/")).unwrap().0,
+        200
+    );
     let left = workers(&up);
     up.signal("-INT");
     up.read_until("Stopping");
