@@ -10,12 +10,12 @@ set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd -P)
 root=$(cd "$here/../.." && pwd -P)
-manifest=$here/components.json
+name=guests/knative manifest=$here/components.json what=images
 target_dir=${XDG_CACHE_HOME:-$HOME/.cache}/kittiwake/guests
 cd "$here"
+# shellcheck source=guests/manifest.sh
+. "$root/guests/manifest.sh"
 
-say() { printf '%s\n' "guests/knative: $*" >&2; }
-sha256() { if command -v sha256sum >/dev/null; then sha256sum "$@"; else shasum -a 256 "$@"; fi; }
 
 # Two crates: components here, programs that listen and stay in servers. All images of both have the same sources. Servers are
 # modules with WasmEdge's sockets; these are components with wasi:sockets as well.
@@ -24,30 +24,8 @@ sources() {
   find Cargo.toml Cargo.lock src images servers/Cargo.toml servers/Cargo.lock servers/src servers/images -type f | LC_ALL=C sort
 }
 names() { sed -n 's/^name = "\(.*\)"$/\1/p' "$1/Cargo.toml" | grep -v '^kittiwake-'; }
-images() { { names . | sed 's/$/.wasm/'; names servers | sed 's/.*/servers\/&.wasm/'
+artifacts() { { names . | sed 's/$/.wasm/'; names servers | sed 's/.*/servers\/&.wasm/'
   printf 'servers/components/%s.wasm\n' $component_servers; } | LC_ALL=C sort; }
-
-print_manifest() { # toolchain
-  local separator=$'\n' image
-  printf '{\n  "toolchain": "%s",\n' "$1"
-  printf '  "sources_sha256": "%s",\n' "$(sources | while IFS= read -r path; do sha256 "$path"; done | sha256 | cut -d' ' -f1)"
-  printf '  "images": {'
-  for image in $(images); do
-    printf '%s    "%s": "%s"' "$separator" "$image" "$(sha256 "$image" | cut -d' ' -f1)"
-    separator=$',\n'
-  done
-  printf '\n  }\n}\n'
-}
-
-check() {
-  local toolchain
-  toolchain=$(sed -n 's/^  "toolchain": "\(.*\)",$/\1/p' "$manifest")
-  if ! diff -u --label components.json --label "what is there" "$manifest" <(print_manifest "$toolchain") >&2; then
-    say "sources or images are not those of components.json; run guests/knative/build.sh"
-    exit 1
-  fi
-  say "sources and images match components.json"
-}
 
 has_target() { local libdir; libdir=$(rustc --print target-libdir --target "$1" 2>/dev/null) && [ -d "$libdir" ]; }
 
@@ -61,7 +39,7 @@ compile() { # folder, target, what…
 }
 
 build() {
-  local rustc=${RUSTC:-rustc} sysroot='' registry flags name
+  local rustc=${RUSTC:-rustc} sysroot='' registry flags program
   if ! { has_target wasm32-wasip1 && has_target wasm32-wasip2; }; then
     sysroot=$(TARGETS="${TARGETS:-wasm32-wasip1 wasm32-wasip2}" "$root/guests/sysroot.sh") || exit 3
     rustc=${WASM_RUSTC:-/usr/bin/rustc}
@@ -71,19 +49,18 @@ build() {
   [ -z "$sysroot" ] || flags+=(--sysroot "$sysroot" "--remap-path-prefix=$sysroot=/sysroot")
   for registry in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*; do flags+=("--remap-path-prefix=$registry=/cargo"); done
   compile . wasm32-wasip2 --examples
-  for name in $(names .); do cp "$target_dir/wasm32-wasip2/release/examples/$name.wasm" "$name.wasm"; done
+  for program in $(names .); do cp "$target_dir/wasm32-wasip2/release/examples/$program.wasm" "$program.wasm"; done
   compile servers wasm32-wasip1 --bins
-  for name in $(names servers); do cp "$target_dir/wasm32-wasip1/release/$name.wasm" "servers/$name.wasm"; done
+  for program in $(names servers); do cp "$target_dir/wasm32-wasip1/release/$program.wasm" "servers/$program.wasm"; done
   # shellcheck disable=SC2086 # words
   compile servers wasm32-wasip2 $(printf -- '--bin %s ' $component_servers)
-  for name in $component_servers; do cp "$target_dir/wasm32-wasip2/release/$name.wasm" "servers/components/$name.wasm"; done
-  print_manifest "$("$rustc" --version)${sysroot:+, std of guests/sysroot.sh}" > "$manifest.new"
-  mv "$manifest.new" "$manifest"
-  say "$(images | wc -l) images, $(images | xargs cat | wc -c) bytes"
+  for program in $component_servers; do cp "$target_dir/wasm32-wasip2/release/$program.wasm" "servers/components/$program.wasm"; done
+  write_manifest "$("$rustc" --version)${sysroot:+, std of guests/sysroot.sh}"
+  say "$(artifacts | wc -l) images, $(artifacts | xargs cat | wc -c) bytes"
 }
 
 case ${1:-} in
   --check) check ;;
   '') build ;;
-  *) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p;}' "$0" ;;
+  *) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p;}' "$here/build.sh" ;;
 esac
