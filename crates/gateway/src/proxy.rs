@@ -182,12 +182,7 @@ impl Gateway {
         }
         let is_head = request.method() == Method::HEAD;
         let wanted = upgrade::take(&mut request);
-        let patience = if call.is_grpc || call.elsewhere.is_some() {
-            // Where it is passed on to, it is known when the function waits for the client.
-            Duration::ZERO
-        } else {
-            self.config.body_idle_timeout
-        };
+        let patience = self.patience(&call);
         let (request, stall) = forwarded(request, (called, is_default_route), wanted.as_ref(), patience);
         let answer = match call.elsewhere {
             None => unless_stalled(self.invoke(&mut call, &revision, request), stall).await,
@@ -215,6 +210,16 @@ impl Gateway {
                     self.config.unready_retry_after,
                 ))
             }
+        }
+    }
+
+    /// How long the client may be silent while the function waits for it; zero where that is not looked at here.
+    pub(crate) fn patience(&self, call: &Call) -> Duration {
+        if call.is_grpc || call.elsewhere.is_some() {
+            // Where it is passed on to, it is known when the function waits for the client.
+            Duration::ZERO
+        } else {
+            self.config.body_idle_timeout
         }
     }
 

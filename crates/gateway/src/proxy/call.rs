@@ -52,7 +52,8 @@ pub(crate) struct Call {
     line: Option<Box<Line>>,
     sent: u64,
     _in_flight: Counted,
-    _queue_depth: Option<Counted>,
+    /// Held for its drop alone, as `_in_flight` is.
+    queue_depth: Option<Counted>,
 }
 
 /// What the access log tells of a request.
@@ -71,40 +72,25 @@ impl Call {
         authority: &str,
         request: &Request<B>,
     ) -> Self {
-        let access = gateway.config.access_log.then(|| Access {
-            method: request.method().clone(),
-            path: request.uri().path().to_owned(),
-            host: authority.to_owned(),
-        });
         let is_traffic = !probe::is_prober(request.headers());
-        let counted = gateway.config.request_metrics && is_traffic;
         let elsewhere = target.throttle.elsewhere(&target.revision);
         // Who has the instance tells the autoscaler of the call.
         let metered = is_traffic && elsewhere.is_none();
         let started = gateway.clock.elapsed();
-        if metered {
-            target.throttle.begin(started);
+        let mut call = Self::begin(gateway, in_flight, target.clone(), (started, metered), request);
+        call.peer = peer;
+        call.elsewhere = elsewhere;
+        call.access = gateway.config.access_log.then(|| Access {
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            host: authority.to_owned(),
+        });
+        call.line = gateway.request_logs.begin(target, peer, authority, request);
+        call.counted = gateway.config.request_metrics && is_traffic;
+        if call.counted {
+            call.queue_depth = target.metrics.call();
         }
-        Self {
-            peer,
-            function_ran: false,
-            clock: Arc::clone(&gateway.clock),
-            started,
-            metered,
-            elsewhere,
-            admission: None,
-            waited: Duration::ZERO,
-            status: None,
-            report: None,
-            counted,
-            is_grpc: grpc::is_call(request.headers()),
-            access,
-            line: gateway.request_logs.begin(target, peer, authority, request),
-            sent: 0,
-            _in_flight: in_flight,
-            _queue_depth: if counted { target.metrics.call() } else { None },
-            target: target.clone(),
-        }
+        call
     }
 
     /// A call that another process passed on, which came in there `age` ago. That one counts it, and writes what is to be
@@ -118,6 +104,19 @@ impl Call {
     ) -> Self {
         let metered = !probe::is_prober(request.headers());
         let now = gateway.clock.elapsed();
+        let mut call = Self::begin(gateway, in_flight, target, (now, metered), request);
+        call.started = now.saturating_sub(age);
+        call
+    }
+
+    /// A call that begins `now`, and of which nothing is counted or written but, if it is `metered`, for the autoscaler.
+    fn begin<B>(
+        gateway: &Gateway,
+        in_flight: Counted,
+        target: Target,
+        (now, metered): (Duration, bool),
+        request: &Request<B>,
+    ) -> Self {
         if metered {
             target.throttle.begin(now);
         }
@@ -125,7 +124,7 @@ impl Call {
             peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             function_ran: false,
             clock: Arc::clone(&gateway.clock),
-            started: now.saturating_sub(age),
+            started: now,
             metered,
             elsewhere: None,
             admission: None,
@@ -138,7 +137,7 @@ impl Call {
             line: None,
             sent: 0,
             _in_flight: in_flight,
-            _queue_depth: None,
+            queue_depth: None,
             target,
         }
     }

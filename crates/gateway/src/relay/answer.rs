@@ -2,7 +2,6 @@
 
 use super::wire::{self, Asked};
 use crate::activator::Throttle;
-use crate::grpc;
 use crate::proxy::call::Call;
 use crate::proxy::{Gateway, client_body, headers, unless_stalled};
 use crate::upgrade;
@@ -14,7 +13,6 @@ use hyper_util::rt::TokioIo;
 use kittiwake_core::body::{self, Body};
 use kittiwake_core::invoke::CallReport;
 use std::sync::Arc;
-use std::time::Duration;
 
 impl Gateway {
     /// Calls the function. Dropping the future, or the body of the answer, cancels the call.
@@ -47,11 +45,7 @@ impl Gateway {
             true => request.extensions_mut().remove::<OnUpgrade>(),
             false => None,
         };
-        let patience = if grpc::is_call(request.headers()) {
-            Duration::ZERO
-        } else {
-            self.config.body_idle_timeout
-        };
+        let patience = self.patience(&call);
         let (parts, body) = request.into_parts();
         let (body, stall) = client_body::watched(body, patience);
         let calling = self.invoke(&mut call, &revision, Request::from_parts(parts, body));
